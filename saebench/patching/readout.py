@@ -1,0 +1,151 @@
+"""The rest of a language model as a `Readout`: edits at given sites in, answers out."""
+
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saebench.cross_section import Outcome, Readout, reduce_logits
+from saebench.model import LanguageModel
+from saebench.patching.capture import by_length, capture
+from saebench.patching.memory import Budget
+from saebench.patching.placement import Placement, check
+from saebench.patching.plain import PlainPass
+
+
+class Pass(Protocol):
+    """A patched pass: what the plain way and the suffix have in common."""
+
+    def logits(self, edited: Tensor, rows: Tensor) -> Tensor: ...
+
+    def token_logits(self, edited: Tensor, rows: Tensor, wanted: Tensor) -> Tensor: ...
+
+    def row_bytes(self, row: int, vocabulary: bool = True) -> int: ...
+
+
+class PatchedReadout(Readout):
+    """Logits at the last token of every prompt, with the activations at `places` replaced.
+
+    With several places an edit holds their values side by side, in the order of `places`, and all
+    are patched in one pass.
+
+    Raises:
+        SiteError: if the model lacks a hook point, or a position lies outside its prompt.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokens: Sequence[Sequence[int]],
+        places: Sequence[Placement],
+        answer: Int[Tensor, "n"],
+        distractor: Int[Tensor, "n"],
+        *,
+        memory_bytes: int | None = None,
+        warn: Callable[[str], None] = warnings.warn,
+    ) -> None:
+        check(model, tokens, places)
+        self.model, self.tokens, self.places = model, tokens, tuple(places)
+        self.answer = answer.to(model.device)
+        self.distractor = distractor.to(model.device)
+        self.budget = Budget.of(model.device, memory_bytes)
+        self._groups = list(by_length(tokens).values())
+        self._group_of = torch.empty(len(tokens), dtype=torch.long)
+        for number, group in enumerate(self._groups):
+            self._group_of[group] = number
+        self._pass: Pass = PlainPass(model, tokens, self.places)
+
+    @property
+    def d_in(self) -> int:
+        return sum(self.model.d_in(place.hook, place.head) for place in self.places)
+
+    def clean(self) -> Float[Tensor, "n d_in"]:
+        """The clean activations at the places, side by side."""
+        found = capture(self.model, self.tokens, dict(enumerate(self.places)), budget=self.budget)
+        return torch.cat(list(found.values()), dim=1)
+
+    def logits(
+        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b vocab"]:
+        return self._gather(rows, lambda at, part: self._pass.logits(edited[at], part))
+
+    def difference(
+        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b"]:
+        """LD alone, differentiable: unembeds two tokens instead of the vocabulary."""
+        pair = torch.stack([self.answer, self.distractor], dim=1)
+
+        def of(at: Tensor, part: Tensor) -> Tensor:
+            wanted = pair[part.to(pair.device)]
+            return self._pass.token_logits(edited[at], part, wanted)
+
+        both = self._gather(rows, of)
+        return both[:, 0] - both[:, 1]
+
+    @torch.no_grad()
+    def run(
+        self,
+        edits: Mapping[Hashable, Float[Tensor, "n d_in"]],
+        reference: Float[Tensor, "n d_in"] | None = None,
+        rows: Int[Tensor, "n"] | None = None,
+    ) -> dict[Hashable, Outcome]:
+        rows = self._all() if rows is None else rows.cpu()
+        queue = ([] if reference is None else [reference]) + list(edits.values())
+        device, n = self.model.device, len(rows)
+        ld = torch.empty(len(queue), n, device=device)
+        top = torch.empty(len(queue), n, dtype=torch.long, device=device)
+        kl = torch.empty(len(queue), n, device=device)
+
+        for at, part in self._parts(rows):
+
+            def work(block: slice, limit: int, at: Tensor = at, part: Tensor = part) -> None:
+                prompts, where = part[block], at[block].to(device)
+                side = max(1, limit // len(prompts))  # edits that run next to each other
+                wanted = None
+                for first in range(0, len(queue), side):
+                    batch = queue[first : first + side]
+                    logits = self._pass.logits(
+                        torch.cat([edit[where.to(edit.device)] for edit in batch]).to(device),
+                        prompts.repeat(len(batch)),
+                    ).unflatten(0, (len(batch), len(prompts)))
+                    if reference is not None and first == 0:
+                        wanted = logits[0].clone()
+                    for i, row in enumerate(logits, first):
+                        ld[i, where], top[i, where], divergence = reduce_logits(
+                            row, self.answer[prompts], self.distractor[prompts], wanted
+                        )
+                        if divergence is not None:
+                            kl[i, where] = divergence
+
+            self.budget.in_blocks(len(part), self._pass.row_bytes(int(part[0])), work)
+
+        skip = 0 if reference is None else 1
+        return {
+            key: Outcome(ld[i], top[i], kl[i] if skip else None)
+            for i, key in enumerate(edits, skip)
+        }
+
+    def _all(self) -> Int[Tensor, "n"]:
+        return torch.arange(len(self.tokens))
+
+    def _parts(self, rows: Int[Tensor, "b"]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Splits rows into those that can share a pass: (indices into `rows`, those rows)."""
+        group = self._group_of[rows]
+        for number in group.unique().tolist():
+            at = (group == number).nonzero()[:, 0]
+            yield at, rows[at]
+
+    def _gather(self, rows: Int[Tensor, "b"], of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """`of(indices, prompts)` for every part of `rows`, put back in order."""
+        rows = rows.cpu()
+        order, found = [], []
+        for at, part in self._parts(rows):
+            for block in torch.arange(len(at)).split(
+                self.budget.rows(self._pass.row_bytes(int(part[0])))
+            ):
+                order.append(at[block])
+                found.append(of(at[block].to(self.model.device), part[block]))
+        return torch.cat(found)[torch.cat(order).argsort().to(self.model.device)]
