@@ -1,0 +1,198 @@
+"""SAELens SAEs as `Dictionary`, without state between encode and decode.
+
+`SaelensDictionary` runs the encoder of a SAELens class (6.x) on inputs that were normalised here:
+codes come out in activation units and nothing is left on the module. The object itself is never
+changed: the adapter works on a shallow copy that shares its weights.
+"""
+
+import copy
+import hashlib
+import json
+from dataclasses import fields
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saebench.dictionaries.base import Dictionary, Encoding
+from saebench.dictionaries.normalization import average_factor, normalize
+from saebench.errors import CheckpointError
+
+# What a config holds besides the things that change a code.
+_IRRELEVANT = {"metadata", "device", "dtype", "reshape_activations"}
+
+
+@final
+class SaelensDictionary(Dictionary):
+    """A SAELens inference SAE. `factor` is the constant input scale, where the SAE has one."""
+
+    def __init__(self, sae: Any, name: str, factor: float | None = None) -> None:
+        sae = inference(sae)
+        self.name = name
+        self.normalization: str = sae.cfg.normalize_activations
+        self.factor = factor
+        if factor is None and self.normalization == "constant_scalar_rescale":
+            self.factor = float(sae.cfg.activation_normalization_factor)
+        self.architecture: str = sae.cfg.architecture()
+        self.sae = sae
+        self._inner = _bare(sae)
+        self.W_dec = _decoder(sae)
+        self._bias = _bias(sae)
+
+    @property
+    def needs_factor(self) -> bool:
+        """Whether the constant input scale has still to be given or measured."""
+        return self.normalization == "expected_average_only_in" and self.factor is None
+
+    def fitted(self, acts: Float[Tensor, "n d_in"]) -> "SaelensDictionary":
+        """The same SAE with the input scale measured on `acts`; itself where none is needed."""
+        return self.scaled(average_factor(flat(acts))) if self.needs_factor else self
+
+    def scaled(self, factor: float) -> "SaelensDictionary":
+        """The same SAE with a given constant input scale."""
+        return SaelensDictionary(self.sae, self.name, factor)
+
+    def encode(self, acts: Float[Tensor, "n d_in"]) -> Encoding:
+        """`codes = scale · encoder(normalised acts)`, `offset = scale · b_dec + shift`.
+
+        Negative codes are kept. A temporal SAE sees every activation as a sequence of one; what it
+        predicts from context belongs to no latent and goes into the offset.
+        """
+        acts = flat(acts)
+        with torch.set_grad_enabled(acts.requires_grad and torch.is_grad_enabled()):
+            inner, scale, shift = normalize(
+                acts.to(self.W_dec.dtype), self.normalization, self.factor
+            )
+            if self.architecture == "temporal":
+                novel, predicted = self._inner.encode_with_predictions(inner[:, None])
+                codes, bias = novel[:, 0], self._bias + predicted[:, 0] @ self.W_dec
+            else:
+                codes, bias = self._inner.encode(inner), self._bias
+            codes = codes.to_dense() if codes.is_sparse else codes
+            return Encoding(codes * scale, bias * scale + shift)
+
+
+def flat(acts: Tensor) -> Float[Tensor, "n d_in"]:
+    """Heads joined: `hook_z` activations `[n, heads, d_head]` become `[n, heads · d_head]`."""
+    return acts.flatten(1) if acts.ndim == 3 else acts
+
+
+def is_saelens(obj: Any) -> bool:
+    """Whether the object is a SAELens SAE, told without importing SAELens."""
+    return any(
+        base.__module__.startswith("sae_lens.") and base.__name__ == "SAE"
+        for base in type(obj).__mro__
+    )
+
+
+def inference(sae: Any) -> Any:
+    """The inference form of a SAELens SAE, as SAELens itself would save and load it.
+
+    Training classes choose latents over the batch (batchtopk, matryoshka); their inference form has
+    a threshold instead, so that codes do not depend on the batch.
+
+    Raises:
+        CheckpointError: for transcoders and for whitening that was not folded.
+    """
+    from sae_lens.saes.sae import TrainingSAE
+
+    refuse_transcoder(sae)
+    if isinstance(sae, TrainingSAE):
+        state = {name: value.detach().clone() for name, value in sae.state_dict().items()}
+        sae.process_state_dict_for_saving_inference(state)
+        sae = build(sae.cfg.get_inference_sae_cfg_dict(), state)
+    if sae.cfg.normalize_activations == "covariance_whitening":
+        raise CheckpointError(
+            "This SAE expects whitened activations and the whitening matrices are not in its"
+            " weights. Fold them with SAELens (`fold_activation_whitening`), then save it again."
+        )
+    return sae
+
+
+def build(config: dict[str, Any], state: dict[str, Tensor]) -> Any:
+    """A SAELens inference SAE around given weights, without allocating them twice."""
+    from sae_lens import SAE
+
+    config = {**config, "device": "meta", "dtype": str(state["W_dec"].dtype).removeprefix("torch.")}
+    with torch.device("meta"):
+        sae = SAE.from_dict(config)
+    sae.load_state_dict(state, assign=True)
+    sae.cfg.device = str(state["W_dec"].device)
+    sae.device = state["W_dec"].device
+    return sae.requires_grad_(False).eval()
+
+
+def refuse_transcoder(obj: Any) -> None:
+    """Raises if the object writes to another place than it reads from.
+
+    Raises:
+        CheckpointError: for a transcoder.
+    """
+    cfg = getattr(obj, "cfg", None)
+    meta = getattr(cfg, "metadata", None)
+    d_in, d_out = getattr(cfg, "d_in", None), getattr(cfg, "d_out", None)
+    hook, out = getattr(meta, "hook_name", None), getattr(meta, "hook_name_out", None)
+    if "transcoder" in type(obj).__name__.lower() or d_out not in (None, d_in):
+        seen = f"a transcoder ({type(obj).__name__}, d_in {d_in}, d_out {d_out})"
+    elif out is not None and out != hook:
+        seen = f"a transcoder: it reads {hook} and writes {out}"
+    else:
+        return
+    raise CheckpointError(
+        f"This is {seen}. Every edit here replaces an activation by a reconstruction of the same"
+        " activation, which a transcoder does not give. Score an SAE trained at one hook point."
+    )
+
+
+def hook_of(sae: Any) -> str | None:
+    """The hook point a SAELens SAE names, `[head]` included; None if it names none."""
+    meta = getattr(getattr(sae, "cfg", None), "metadata", None)
+    hook, head = getattr(meta, "hook_name", None), getattr(meta, "hook_head_index", None)
+    if not isinstance(hook, str) or not hook:
+        return None
+    return f"{hook}[{head}]" if isinstance(head, int) else hook
+
+
+def digest_state(state: dict[str, Tensor], facts: dict[str, Any] | None = None) -> str:
+    """sha256 over names (sorted), dtypes, shapes and bytes of the weights, and over `facts`."""
+    sha = hashlib.sha256(json.dumps(facts or {}, sort_keys=True, default=str).encode())
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        sha.update(f"{name}|{value.dtype}|{tuple(value.shape)}".encode())
+        sha.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def digest(sae: Any, factor: float | None = None) -> str:
+    """sha256 of a SAELens SAE: its inference weights, and the settings that change a code."""
+    sae = inference(sae)
+    facts = {f.name: getattr(sae.cfg, f.name) for f in fields(sae.cfg) if f.name not in _IRRELEVANT}
+    facts |= {"architecture": sae.cfg.architecture()} | ({"factor": factor} if factor else {})
+    return digest_state(sae.state_dict(), facts)
+
+
+def _bare(sae: Any) -> Any:
+    """A view that shares the weights and neither reshapes nor rescales its input."""
+    view = copy.copy(sae)
+    view.turn_off_forward_pass_hook_z_reshaping()
+    view.run_time_activation_norm_fn_in = lambda x: x
+    view.run_time_activation_norm_fn_out = lambda x: x
+    return view
+
+
+def _decoder(sae: Any) -> Float[Tensor, "d_sae d_in"]:
+    """Rows that multiply the codes as `encode` gives them."""
+    rows = sae.W_dec.detach()
+    if getattr(sae.cfg, "rescale_acts_by_decoder_norm", False):
+        # these codes already carry the norm of their row; a zero row has no direction to carry
+        norm = rows.norm(dim=-1, keepdim=True)
+        return rows / torch.where(norm > 0, norm, torch.ones_like(norm))
+    return rows
+
+
+def _bias(sae: Any) -> Float[Tensor, "d_in"]:
+    """`b_dec` as `decode` adds it: tied architectures leave it out unless they subtract it."""
+    tied = sae.cfg.architecture() == "matching_pursuit" or getattr(sae.cfg, "tied_weights", False)
+    added = sae.cfg.apply_b_dec_to_input or not tied
+    return sae.b_dec.detach() if added else torch.zeros_like(sae.b_dec)
