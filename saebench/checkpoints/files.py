@@ -1,0 +1,198 @@
+"""What lies at a path, read without trusting it: sizes and names first, tensors later.
+
+Nothing here allocates more than a header, and nothing is executed. Every claim of a header is held
+against the size of the file before a tensor of that size is made.
+"""
+
+import json
+import math
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saebench.checkpoints.base import Contents, TensorInfo, Weights, reading
+from saebench.checkpoints.zips import is_npz, npz_header, read_npz, read_torch, torch_header
+from saebench.errors import CheckpointError
+
+MAX_CONFIG = 16 * 2**20
+MAX_HEADER = 16 * 2**20
+MAX_FILES = 400
+_SUFFIXES = {".safetensors", ".pt", ".pth", ".npz", ".bin", ".ckpt", ".json"}
+"""Names play no part in recognising; here they say whose failure is worth a word."""
+_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
+    "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8,
+}  # fmt: skip
+
+
+def survey(path: Path) -> Contents:
+    """Everything at a path (a folder, or a file with the configs beside it) that could be an SAE.
+
+    Raises:
+        CheckpointError: if there is nothing, or the file itself cannot be used.
+    """
+    with reading(path, "looking at the path"):
+        if not path.exists():
+            raise CheckpointError(
+                f"{path} does not exist. Give a folder or file with an SAE, `demo:NAME`, SAELens'"
+                " `release/sae_id` or `hf://owner/repo/path`."
+            )
+        folder = path if path.is_dir() else path.parent
+        files = sorted(folder.iterdir())[:MAX_FILES] if path.is_dir() else [path]
+    configs: dict[str, dict[str, Any]] = {}
+    weights: list[Weights] = []
+    problems: list[str] = []
+    for file in files:
+        try:
+            found = _look(file)
+        except CheckpointError as error:
+            if not path.is_dir():
+                raise
+            if file.suffix in _SUFFIXES:
+                problems.append(str(error).removeprefix(f"{folder}/"))
+            continue
+        if isinstance(found, Weights):
+            weights.append(found)
+        elif found is not None:
+            configs[file.name] = found
+    if not path.is_dir():
+        configs |= _neighbours(folder, path)
+    return Contents(path, configs, tuple(weights), tuple(problems))
+
+
+def read_tensors(weights: Weights) -> dict[str, Tensor]:
+    """The tensors of a file whose header was checked.
+
+    Raises:
+        CheckpointError: if the bytes do not bear out the header.
+    """
+    with reading(weights.path, f"reading the {weights.kind} file"):
+        if weights.kind == "npz":
+            return read_npz(weights.path)
+        if weights.kind == "torch":
+            return read_torch(weights.path)
+        from safetensors.torch import load_file
+
+        return load_file(weights.path)
+
+
+def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Raises if any weight is NaN or infinite, with the count per tensor.
+
+    Raises:
+        CheckpointError: naming the tensors.
+    """
+    bad = []
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            nan = int(value.isnan().sum())
+            inf = int(value.isinf().sum())
+            bad.append(f"{name} ({nan} NaN, {inf} infinite of {value.numel()})")
+    if bad:
+        raise CheckpointError(
+            f"{path}: weights are not finite: {', '.join(bad)}. Training diverged or the file is"
+            " damaged; scores of it would mean nothing."
+        )
+
+
+def parse_config(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: if it is too large, not JSON, or not an object.
+    """
+    size = path.stat().st_size
+    if size > MAX_CONFIG:
+        raise CheckpointError(f"{path}: a config of {size} bytes; expected at most {MAX_CONFIG}.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not readable as JSON ({error}).") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: holds a JSON {type(config).__name__}, expected an object.")
+    return config
+
+
+def _neighbours(folder: Path, path: Path) -> dict[str, dict[str, Any]]:
+    """The configs beside a weights file; those that cannot be read are not its own problem."""
+    found = {}
+    for file in sorted(folder.glob("*.json"))[:MAX_FILES]:
+        try:
+            looked = _look(file)
+        except CheckpointError:
+            continue
+        if isinstance(looked, dict) and file != path:
+            found[file.name] = looked
+    return found
+
+
+def _look(file: Path) -> Weights | dict[str, Any] | None:
+    """A config, a weights header, or None for a file that is neither."""
+    with reading(file, "opening the file"):
+        about = file.stat()
+        if stat.S_ISDIR(about.st_mode):
+            return None
+        if not stat.S_ISREG(about.st_mode):
+            # a pipe or a device would block or never end
+            raise CheckpointError(f"{file}: not a regular file. Give a file with weights.")
+        with file.open("rb") as handle:
+            head = handle.read(64)
+        if not head:
+            raise CheckpointError(f"{file}: the file is empty (0 bytes). Fetch or save it again.")
+        if head.lstrip()[:1] == b"{":
+            return parse_config(file)
+        if head[:4] == b"PK\x03\x04":
+            if is_npz(file):
+                return Weights(file, "npz", npz_header(file))
+            tensors, values = torch_header(file)
+            return Weights(file, "torch", tensors, values)
+        if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
+            raise CheckpointError(
+                f"{file}: a bare pickle (or a torch file from before 1.6). Unpickling can run any"
+                " code, so it is not opened; save the weights as safetensors or with today's torch."
+            )
+        if head[8:9] == b"{" or file.suffix == ".safetensors":
+            return Weights(file, "safetensors", _safetensors_header(file, about.st_size))
+    if file.suffix in _SUFFIXES:
+        raise CheckpointError(
+            f"{file}: neither JSON, safetensors, npz nor a torch file (it starts with {head[:8]!r})."
+            " It is damaged or truncated at its beginning; fetch or save it again."
+        )
+    return None
+
+
+def _safetensors_header(file: Path, size: int) -> dict[str, TensorInfo]:
+    """Names, dtypes and shapes; every extent is held against the file's size."""
+    with file.open("rb") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > min(size - 8, MAX_HEADER):
+            raise CheckpointError(
+                f"{file}: truncated or damaged: the header claims {length} bytes, the file has"
+                f" {size} (headers up to {MAX_HEADER} are read). Fetch or save it again."
+            )
+        try:
+            header = json.loads(handle.read(length))
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(
+                f"{file}: the safetensors header is not JSON ({error})."
+            ) from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{file}: the safetensors header is not an object.")
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if dtype not in _BYTES or not all(type(n) is int and n >= 0 for n in [*shape, start, end]):
+            raise CheckpointError(f"{file}: tensor {name!r} is announced as {dtype} {shape}.")
+        if end > size - 8 - length or end - start != math.prod(shape) * _BYTES[dtype]:
+            raise CheckpointError(
+                f"{file}: truncated or damaged: tensor {name!r} ({dtype} {shape}) claims bytes"
+                f" {start} to {end} of {size - 8 - length}. Fetch or save it again."
+            )
+        tensors[name] = TensorInfo(dtype, tuple(shape))
+    return tensors
