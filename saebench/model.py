@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +91,18 @@ class LanguageModel:
                 return new[0]
         return None
 
+    @cached_property
+    def points(self) -> dict[str, Any]:
+        """TransformerLens' hook point of every name, aliases included.
+
+        Kept, since the bridge resolves all of its aliases on every look-up (milliseconds).
+        """
+        return dict(self.bridge.hook_dict)
+
     def hook_points(self) -> list[str]:
         """Every hook point of this model that can be a site, in the order of computation."""
         names = (f"blocks.{i}.{hook}" for i in range(self.n_layers) for hook in SITE_HOOKS)
-        return [name for name in names if name in self.bridge.hook_dict]
+        return [name for name in names if name in self.points]
 
     def heads(self, hook: str) -> int | None:
         """Number of heads at a per-head hook point (keys and values may have fewer), else None."""
@@ -122,7 +131,7 @@ class LanguageModel:
         return self.bridge.cfg.d_head * (heads if head is None else 1)
 
     def _check(self, hook: str) -> None:
-        if hook not in self.hook_points():
+        if hook not in self.points or hook.split(".", 2)[-1] not in SITE_HOOKS:
             raise SiteError(
                 unknown(
                     f"hook point of {self.name}",

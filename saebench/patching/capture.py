@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saebench.model import LanguageModel
 from saebench.patching.memory import Budget
-from saebench.patching.placement import Placement, check, reader
+from saebench.patching.placement import Placement, check, hooked, reader
 
 K = TypeVar("K", bound=Hashable)
 
@@ -52,9 +52,8 @@ def capture(
             ]
             # stopping before the block after the last site; past the end nothing is to be stopped
             stop = last + 1 if last + 1 < model.n_layers else None
-            model.bridge.run_with_hooks(
-                batch, fwd_hooks=hooks, stop_at_layer=stop, logits_to_keep=1
-            )
+            with hooked(model, hooks):
+                model.bridge(batch, stop_at_layer=stop, logits_to_keep=1)
             for key, values in found.items():
                 out[key][part.to(model.device)] = values[0]
             if progress:

@@ -1,6 +1,7 @@
 """A hook point with a token position per prompt, and the hooks that read and write there."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from saebench.errors import SiteError
 from saebench.model import LanguageModel
 
-Hook = tuple[str | Callable[..., Any], Callable[..., Any]]
+Hook = tuple[str, Callable[..., Any]]
 
 
 class Placement(NamedTuple):
@@ -48,6 +49,26 @@ def check(
                 f"{place.hook}: position {int(place.positions[i])} lies outside prompt {i}, which"
                 f" has {int(lengths[i])} tokens."
             )
+
+
+@contextlib.contextmanager
+def hooked(model: LanguageModel, hooks: Sequence[Hook]) -> Iterator[None]:
+    """Adds hooks and takes exactly these away again.
+
+    What `bridge.hooks` does, without resolving every alias of the model at every hook, which
+    takes longer than a small patched pass.
+    """
+    bridge = model.bridge
+    level, points = bridge.context_level + 1, [model.points[name] for name, _ in hooks]
+    bridge.context_level = level
+    try:
+        for point, (_, function) in zip(points, hooks, strict=True):
+            point.add_hook(function, level=level)
+        yield
+    finally:
+        for point in points:
+            point.remove_hooks("fwd", level=level)
+        bridge.context_level -= 1
 
 
 def reader(place: Placement, positions: Int[Tensor, "b"], into: list[Tensor]) -> Hook:

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.model import LanguageModel
+from saebench.patching.capture import by_length
 from saebench.patching.placement import Placement, writers
 
 
@@ -21,14 +22,15 @@ class PlainPass:
     ) -> None:
         self.model, self.tokens, self.places = model, tokens, places
         self.widths = [model.d_in(place.hook, place.head) for place in places]
+        self.groups = list(by_length(tokens).values())
 
     def logits(
         self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
     ) -> Float[Tensor, "b vocab"]:
-        """Logits at the last token of prompts `rows`, which must be of equal length."""
+        """Logits at the last token of prompts `rows`, all of one of `groups`."""
         batch = torch.tensor([self.tokens[i] for i in rows.tolist()], device=self.model.device)
         hooks = writers(self.places, rows, edited, self.widths)
-        return self.model.bridge.run_with_hooks(batch, fwd_hooks=hooks)[:, -1]
+        return self.model.bridge.run_with_hooks(batch, fwd_hooks=list(hooks))[:, -1]
 
     def token_logits(
         self,

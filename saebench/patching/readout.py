@@ -10,14 +10,19 @@ from torch import Tensor
 
 from saebench.cross_section import Outcome, Readout, reduce_logits
 from saebench.model import LanguageModel
-from saebench.patching.capture import by_length, capture
+from saebench.patching.agreement import disagreement
+from saebench.patching.capture import capture
 from saebench.patching.memory import Budget
 from saebench.patching.placement import Placement, check
 from saebench.patching.plain import PlainPass
+from saebench.patching.suffix import SuffixPass
 
 
 class Pass(Protocol):
     """A patched pass: what the plain way and the suffix have in common."""
+
+    groups: list[Int[Tensor, "m"]]
+    """Prompts that can share a pass."""
 
     def logits(self, edited: Tensor, rows: Tensor) -> Tensor: ...
 
@@ -51,12 +56,31 @@ class PatchedReadout(Readout):
         self.model, self.tokens, self.places = model, tokens, tuple(places)
         self.answer = answer.to(model.device)
         self.distractor = distractor.to(model.device)
+        self._pair = torch.stack([self.answer, self.distractor], dim=1)
         self.budget = Budget.of(model.device, memory_bytes)
-        self._groups = list(by_length(tokens).values())
+        self._pass = self._choose(warn)
         self._group_of = torch.empty(len(tokens), dtype=torch.long)
-        for number, group in enumerate(self._groups):
+        for number, group in enumerate(self._pass.groups):
             self._group_of[group] = number
-        self._pass: Pass = PlainPass(model, tokens, self.places)
+
+    @property
+    def way(self) -> str:
+        """`suffix`, or `plain` where the suffix did not reproduce the full pass."""
+        return "plain" if isinstance(self._pass, PlainPass) else "suffix"
+
+    def _choose(self, warn: Callable[[str], None]) -> Pass:
+        """The suffix, unless a few prompts run both ways show that it does not fit this model."""
+        plain = PlainPass(self.model, self.tokens, self.places)
+        suffix = SuffixPass(self.model, self.tokens, self.places, self.budget)
+        trouble = disagreement(plain, suffix, self._pair)
+        if trouble is None:
+            return suffix
+        warn(
+            f"The fast patched pass does not reproduce the full one on {self.model.name} at"
+            f" {', '.join(place.hook for place in self.places)} ({trouble}); every edit takes a"
+            " full forward pass instead, which is slower and as exact."
+        )
+        return plain
 
     @property
     def d_in(self) -> int:
@@ -76,10 +100,9 @@ class PatchedReadout(Readout):
         self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
     ) -> Float[Tensor, "b"]:
         """LD alone, differentiable: unembeds two tokens instead of the vocabulary."""
-        pair = torch.stack([self.answer, self.distractor], dim=1)
 
         def of(at: Tensor, part: Tensor) -> Tensor:
-            wanted = pair[part.to(pair.device)]
+            wanted = self._pair[part.to(self._pair.device)]
             return self._pass.token_logits(edited[at], part, wanted)
 
         both = self._gather(rows, of)

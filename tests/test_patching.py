@@ -1,0 +1,324 @@
+"""The suffix against the plain way, at every kind of site on three architectures."""
+
+import warnings
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import ARCHITECTURES, save_tiny
+
+from saebench.errors import SiteError
+from saebench.model import SITE_HOOKS, LanguageModel, load_model
+from saebench.patching import PatchedReadout, Placement, capture
+from saebench.patching.plain import PlainPass
+
+TOLERANCE = 1e-4
+# (hook, head, layer): whole hook points at an early, a middle and the last layer, and single heads
+KINDS = [(hook, None, layer) for hook in SITE_HOOKS for layer in (0, 2, 3)] + [
+    (f"attn.hook_{name}", 1, 1) for name in "qkvz"
+]
+EQUAL = [[0, 5, 9, 11, 30, 7, 8, 21], [0, 6, 3, 2, 31, 17, 18, 1], [0, 1, 9, 4, 30, 2, 35, 6]]
+MIXED = [EQUAL[0], [0, 4, 3, 22, 9], EQUAL[1], [0, 9, 4, 3, 22, 9, 17, 1, 2, 3], [0, 3, 8, 8, 1]]
+
+
+@pytest.fixture(scope="session", params=[*ARCHITECTURES, "neox-sequential"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    return load_model(str(save_tiny(tmp_path_factory.mktemp(request.param), request.param)))
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    return load_model(str(save_tiny(tmp_path_factory.mktemp("gpt2"), "gpt2")))
+
+
+def positions(tokens: list[list[int]], mixed: bool) -> torch.Tensor:
+    """The second token everywhere, or a different one in every prompt (among them the last)."""
+    if not mixed:
+        return torch.full((len(tokens),), 2)
+    return torch.tensor([(3 * i + 1) % len(prompt) for i, prompt in enumerate(tokens)])
+
+
+def readout(model: LanguageModel, tokens, places, **options) -> PatchedReadout:
+    """A readout that has to use the suffix."""
+    answer = torch.arange(len(tokens)) + 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = PatchedReadout(model, tokens, places, answer, answer + 7, **options)
+    assert made.way == "suffix"
+    return made
+
+
+def plain(model: LanguageModel, tokens, places, edited) -> torch.Tensor:
+    """Every prompt on its own, by full forward passes."""
+    passes = PlainPass(model, tokens, places)
+    rows = torch.arange(len(tokens))
+    return torch.cat([passes.logits(edited[i : i + 1], rows[i : i + 1]) for i in rows])
+
+
+def noise(like: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("tokens", [EQUAL, MIXED], ids=["equal", "mixed"])
+@pytest.mark.parametrize("hook, head, layer", KINDS)
+def test_one_site_equals_the_full_pass(model, hook, head, layer, tokens):
+    hook = f"blocks.{layer}.{hook}"
+    if hook not in model.bridge.hook_dict:
+        assert hook.endswith("resid_mid")  # a parallel block has none
+        return
+    for at in (positions(tokens, mixed=False), positions(tokens, mixed=True)):
+        places = [Placement(hook, at, head)]
+        fast = readout(model, tokens, places)
+        edited = fast.clean() + noise(fast.clean())
+        expected = plain(model, tokens, places, edited)
+        got = fast.logits(edited, torch.arange(len(tokens)))
+        assert (got - expected).abs().max() <= TOLERANCE
+
+
+@pytest.mark.parametrize("tokens", [EQUAL, MIXED], ids=["equal", "mixed"])
+@pytest.mark.parametrize("first", range(len(SITE_HOOKS)))
+def test_several_sites_equal_the_full_pass(model, first, tokens):
+    hooks = [SITE_HOOKS[first], SITE_HOOKS[first - 3], SITE_HOOKS[first - 5]]
+    names = [f"blocks.{layer}.{hook}" for layer, hook in zip((3, 1, 2), hooks, strict=True)]
+    places = [
+        Placement(name, positions(tokens, mixed=i != 1))
+        for i, name in enumerate(names)
+        if name in model.bridge.hook_dict
+    ]
+    places.append(Placement("blocks.1.attn.hook_z", positions(tokens, mixed=True), 2))
+    fast = readout(model, tokens, places)
+    edited = fast.clean() + noise(fast.clean())
+    got = fast.logits(edited, torch.arange(len(tokens)))
+    assert (got - plain(model, tokens, places, edited)).abs().max() <= TOLERANCE
+
+
+def test_clean_activations_change_nothing_and_others_do(model):
+    end = torch.tensor([len(prompt) - 1 for prompt in MIXED])
+    fast = readout(model, MIXED, [Placement("blocks.1.hook_resid_pre", end)])
+    rows = torch.arange(len(MIXED))
+    untouched = torch.stack([model.bridge(torch.tensor([p]))[0, -1] for p in MIXED])
+    clean = fast.clean()
+    assert (fast.logits(clean, rows) - untouched).abs().max() <= TOLERANCE
+    assert (fast.logits(clean + noise(clean), rows) - untouched).abs().max() > 0.1
+
+
+def test_a_patch_at_another_position_gives_other_logits(gpt2):
+    rows = torch.arange(len(EQUAL))
+    right = [Placement("blocks.1.hook_resid_pre", positions(EQUAL, mixed=False))]
+    wrong = [right[0]._replace(positions=right[0].positions + 1)]
+    edited = noise(torch.empty(len(EQUAL), gpt2.d_model))
+    got = readout(gpt2, EQUAL, right).logits(edited, rows)
+    assert (got - plain(gpt2, EQUAL, wrong, edited)).abs().max() > 0.1
+
+
+def test_patching_the_middle_of_a_block_moves_the_residual_stream(model):
+    """resid_mid = resid_pre + attn_out, so replacing either sum or summand is the same."""
+    if "blocks.1.hook_resid_mid" not in model.bridge.hook_dict:
+        return
+    at, rows = positions(MIXED, mixed=True), torch.arange(len(MIXED))
+    before = capture(model, MIXED, {"pre": Placement("blocks.1.hook_resid_pre", at)})["pre"]
+    new = noise(before)
+    middle = readout(model, MIXED, [Placement("blocks.1.hook_resid_mid", at)])
+    output = readout(model, MIXED, [Placement("blocks.1.hook_attn_out", at)])
+    assert (middle.logits(before + new, rows) - output.logits(new, rows)).abs().max() <= TOLERANCE
+
+
+def test_capture_equals_the_cache_of_a_full_pass(model):
+    at = positions(MIXED, mixed=True)
+    places = {
+        hook: Placement(f"blocks.2.{hook}", at)
+        for hook in SITE_HOOKS
+        if f"blocks.2.{hook}" in model.bridge.hook_dict
+    }
+    places["head"] = Placement("blocks.1.attn.hook_k", at, 1)
+    seen = []
+    found = capture(model, MIXED, places, progress=seen.append)
+    assert sum(seen) == len(MIXED)
+    for i, prompt in enumerate(MIXED):
+        _, cached = model.bridge.run_with_cache(torch.tensor([prompt]))
+        for key, place in places.items():
+            value = cached[place.hook][0, at[i]]
+            value = value.flatten() if place.head is None else value[place.head]
+            assert torch.allclose(found[key][i], value, atol=1e-5), key
+
+
+def outcomes(made: PatchedReadout, seed: int = 0, rows=None):
+    clean = made.clean() if rows is None else made.clean()[rows]
+    edits = {k: clean + k * noise(clean, seed + k) for k in range(4)}
+    return edits, clean, made.run(edits, reference=clean, rows=rows)
+
+
+def test_run_reduces_the_logits_of_full_passes(model):
+    places = [Placement("blocks.1.hook_resid_post", positions(MIXED, mixed=True))]
+    made = readout(model, MIXED, places)
+    edits, clean, got = outcomes(made)
+    reference = plain(model, MIXED, places, clean).log_softmax(-1)
+    rows = torch.arange(len(MIXED))
+    for key, edited in edits.items():
+        logits = plain(model, MIXED, places, edited)
+        difference = logits[rows, made.answer] - logits[rows, made.distractor]
+        divergence = (reference.exp() * (reference - logits.log_softmax(-1))).sum(-1)
+        assert torch.allclose(got[key].ld, difference, atol=TOLERANCE)
+        assert torch.equal(got[key].top, logits.argmax(-1))
+        assert torch.allclose(got[key].kl, divergence, atol=TOLERANCE)
+        assert torch.allclose(made.difference(edited, rows), difference, atol=TOLERANCE)
+    assert got[0].kl.max() < 1e-5 < got[1].kl.min()
+    assert made.run(edits)[0].kl is None
+
+
+def test_order_and_batch_size_change_nothing(model):
+    tokens = MIXED * 3
+    at = positions(tokens, mixed=True)
+    made = readout(model, tokens, [Placement("blocks.1.hook_mlp_out", at)])
+    edits, clean, whole = outcomes(made)
+    shuffled = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(1))
+    moved = made.run({k: e[shuffled] for k, e in edits.items()}, clean[shuffled], shuffled)
+    small = readout(model, tokens, made.places, memory_bytes=1)  # one row at a time
+    assert small.budget.rows(1) == 1
+    for key in edits:
+        few = small.run({key: edits[key]}, reference=clean)[key]
+        for a, b in ((moved[key], [v[shuffled] for v in whole[key]]), (few, whole[key])):
+            assert torch.equal(a.top, b[1])
+            assert torch.allclose(a.ld, b[0], atol=TOLERANCE)
+            assert torch.allclose(a.kl, b[2], atol=TOLERANCE)
+    again = made.run(edits, reference=clean)
+    assert all(torch.equal(again[k].ld, whole[k].ld) for k in edits)
+
+
+def test_clean_runs_are_kept_for_the_next_dictionary(gpt2, monkeypatch):
+    made = readout(gpt2, MIXED, [Placement("blocks.1.hook_mlp_out", positions(MIXED, mixed=True))])
+    edits, clean, first = outcomes(made)
+
+    def never(*_):
+        raise AssertionError("the clean run was repeated")
+
+    monkeypatch.setattr(made._pass, "_run_clean", never)
+    assert torch.equal(made.run(edits, reference=clean)[1].ld, first[1].ld)
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_work(gpt2):
+    tokens = EQUAL * 8
+    made = readout(gpt2, tokens, [Placement("blocks.1.hook_mlp_out", positions(tokens, False))])
+    edits, clean, whole = outcomes(made)
+    sizes, logits = [], made._pass.logits
+
+    def short_of_memory(edited, rows):
+        sizes.append(len(rows))
+        if len(rows) > 10:
+            raise torch.OutOfMemoryError("out of memory")
+        return logits(edited, rows)
+
+    made._pass.logits = short_of_memory  # ty: ignore
+    got = made.run(edits, reference=clean)
+    assert max(sizes) > 10 and sum(size > 10 for size in sizes) < 8
+    for key in edits:
+        assert torch.allclose(got[key].ld, whole[key].ld, atol=TOLERANCE)
+        assert torch.equal(got[key].top, whole[key].top)
+
+
+def test_an_error_other_than_memory_is_not_swallowed(gpt2):
+    made = readout(gpt2, EQUAL, [Placement("blocks.1.hook_mlp_out", positions(EQUAL, False))])
+    with pytest.raises(RuntimeError):
+        made.run({"wrong width": torch.zeros(len(EQUAL), 5)})
+
+
+@pytest.mark.parametrize("hook", SITE_HOOKS)
+def test_gradients_equal_those_of_the_full_pass(model, hook):
+    hook = f"blocks.1.{hook}"
+    if hook not in model.bridge.hook_dict:
+        return
+    places = [Placement(hook, positions(MIXED, mixed=True))]
+    made = readout(model, MIXED, places)
+    rows = torch.arange(len(MIXED))
+    start = made.clean() + 0.1 * noise(made.clean())
+    found = []
+    for of in (
+        lambda x: made.difference(x, rows),
+        lambda x: _difference(made, made.logits(x, rows)),
+        lambda x: _difference(made, plain(model, MIXED, places, x)),
+    ):
+        edited = start.clone().requires_grad_()
+        of(edited).sum().backward()
+        found.append(edited.grad)
+    assert found[2].abs().max() > 1e-3
+    assert torch.allclose(found[0], found[2], atol=TOLERANCE)
+    assert torch.allclose(found[1], found[2], atol=TOLERANCE)
+
+
+def _difference(made: PatchedReadout, logits: torch.Tensor) -> torch.Tensor:
+    rows = torch.arange(len(logits))
+    return logits[rows, made.answer] - logits[rows, made.distractor]
+
+
+@pytest.mark.parametrize("fault", ["wrong", "raises"])
+def test_a_model_that_the_suffix_does_not_fit_takes_the_plain_way(gpt2, monkeypatch, fault):
+    from saebench.patching.suffix import SuffixPass
+
+    right = SuffixPass.logits
+
+    def planted(self, edited, rows):
+        if fault == "raises":
+            raise ValueError("unknown kind of block")
+        return right(self, edited, rows) + 1e-2
+
+    monkeypatch.setattr(SuffixPass, "logits", planted)
+    places = [Placement("blocks.1.hook_mlp_out", positions(MIXED, mixed=True))]
+    told = []
+    answer = torch.arange(len(MIXED))
+    made = PatchedReadout(gpt2, MIXED, places, answer, answer + 1, warn=told.append)
+    assert made.way == "plain" and len(told) == 1 and "blocks.1.hook_mlp_out" in told[0]
+    edited = noise(made.clean())
+    expected = plain(gpt2, MIXED, places, edited)
+    assert torch.allclose(made.logits(edited, answer), expected, atol=TOLERANCE)
+    with pytest.warns(UserWarning, match="full forward pass"):
+        PatchedReadout(gpt2, MIXED, places, answer, answer + 1)
+
+
+def test_the_model_is_left_as_it_was(gpt2):
+    tokens = torch.tensor([EQUAL[0]])
+    before = gpt2.bridge(tokens)
+    made = readout(gpt2, EQUAL, [Placement("blocks.2.hook_resid_pre", positions(EQUAL, False))])
+    made.run({"zero": torch.zeros(len(EQUAL), gpt2.d_model)})
+    with pytest.raises(RuntimeError):
+        made.logits(torch.zeros(3, 5), torch.arange(3))
+    assert torch.equal(gpt2.bridge(tokens), before)
+    assert not any(point.fwd_hooks for point in gpt2.bridge.hook_dict.values())
+
+
+def test_sites_that_do_not_fit_are_refused(gpt2):
+    at = positions(EQUAL, mixed=False)
+    for place, words in [
+        (Placement("blocks.9.hook_resid_pre", at), "Unknown hook point"),
+        (Placement("blocks.1.attn.hook_z", at, 7), "heads 0 to 3"),
+        (Placement("blocks.1.hook_mlp_out", at, 0), "has no heads"),
+        (Placement("blocks.1.hook_mlp_out", at + 20), "outside prompt 0"),
+        (Placement("blocks.1.hook_mlp_out", at[:2]), "2 positions for 3 prompts"),
+    ]:
+        with pytest.raises(SiteError, match=words):
+            PatchedReadout(gpt2, EQUAL, [place], at, at)
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    directory = Path(__file__).parents[1].parent / "shared" / "models"
+    if not directory.is_dir():
+        pytest.skip("no shared models beside this checkout")
+    return directory
+
+
+@cache
+def _stories(path: str) -> LanguageModel:
+    return load_model(path)
+
+
+@pytest.mark.parametrize("hook", SITE_HOOKS)
+def test_a_trained_llama(shared_models, hook):
+    model = _stories(str(shared_models / "stories260k"))
+    prompts = ["Lily and Tim went to the park", "Once upon a time there was a", "Tim said to Lily"]
+    tokens = [model.tokens(prompt) for prompt in prompts]
+    places = [Placement(f"blocks.2.{hook}", positions(tokens, mixed=True))]
+    made = readout(model, tokens, places)
+    edited = made.clean() + noise(made.clean())
+    got = made.logits(edited, torch.arange(len(tokens)))
+    assert (got - plain(model, tokens, places, edited)).abs().max() <= TOLERANCE
