@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 DEMO = Path(__file__).parent / "demo" / "model"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 # Where an activation can be read and replaced, in the order in which a block computes them.
 SITE_HOOKS = (
     "hook_resid_pre",
@@ -197,6 +198,12 @@ def _source(name: str) -> str:
         raise ModelError(
             f"{path} holds no config.json, so it is not a Hugging Face model directory. Save one"
             " with model.save_pretrained(DIR) and tokenizer.save_pretrained(DIR)."
+        )
+    if not any((path / file).is_file() for file in TOKENIZER_FILES):
+        # transformers would make up a tokenizer without words
+        raise ModelError(
+            f"{path} holds no tokenizer. Expected one of {', '.join(TOKENIZER_FILES)} beside"
+            " config.json: save the model's tokenizer with tokenizer.save_pretrained(DIR)."
         )
     return str(path)
 

@@ -2,7 +2,6 @@
 
 import warnings
 from functools import cache
-from pathlib import Path
 
 import pytest
 import torch
@@ -297,14 +296,6 @@ def test_sites_that_do_not_fit_are_refused(gpt2):
     ]:
         with pytest.raises(SiteError, match=words):
             PatchedReadout(gpt2, EQUAL, [place], at, at)
-
-
-@pytest.fixture(scope="session")
-def shared_models() -> Path:
-    directory = Path(__file__).parents[1].parent / "shared" / "models"
-    if not directory.is_dir():
-        pytest.skip("no shared models beside this checkout")
-    return directory
 
 
 @cache
