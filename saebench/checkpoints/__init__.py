@@ -8,7 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.checkpoints import sae_lens
+from saebench.checkpoints import (
+    dictionary_learning,
+    gemma_scope,
+    hub,
+    plain,
+    published,
+    sae_lens,
+    sparsify,
+)
 from saebench.checkpoints.base import Contents, Format, Loaded, Parts
 from saebench.checkpoints.building import assemble, cast
 from saebench.checkpoints.files import survey
@@ -20,8 +28,34 @@ FORMATS: dict[str, Format] = {
         sae_lens.load,
         "SAELens 4-6: cfg.json and sae_weights.safetensors, every inference architecture",
     ),
+    "sparsify": Format(
+        sparsify.recognise,
+        sparsify.load,
+        "EleutherAI sparsify: cfg.json and sae.safetensors (topk)",
+    ),
+    "dictionary_learning": Format(
+        dictionary_learning.recognise,
+        dictionary_learning.load,
+        "dictionary_learning: ae.pt and config.json (standard, gated, topk, batchtopk, jumprelu,"
+        " matryoshka)",
+    ),
+    "openai": Format(
+        published.is_openai, published.load_openai, "OpenAI: one .pt state dict (relu, topk)"
+    ),
+    "goodfire": Format(
+        published.is_goodfire, published.load_goodfire, "Goodfire: one .pt state dict (relu)"
+    ),
+    "gemma_scope": Format(
+        gemma_scope.recognise, gemma_scope.load, "Gemma Scope 1 and 2: params.npz or .safetensors"
+    ),
+    "plain": Format(
+        plain.recognise,
+        plain.load,
+        "W_enc, W_dec, b_enc, b_dec[, threshold] in safetensors, npz or .pt, with --architecture",
+    ),
 }
-"""Every format that can be read. To add one: two functions, one line here, one fixture."""
+"""Every format that can be read; the first that fits wins. To add one: two functions, one line
+here, one fixture."""
 
 DEMO = Path(__file__).parents[1] / "demo" / "saes"
 
@@ -40,10 +74,19 @@ def load(
     Raises:
         CheckpointError: one paragraph that names the file and what is wrong with it.
     """
-    path, name = resolve(str(spec))
+    spec = str(spec)
+    named = spec.startswith(("demo:", hub.PREFIX)) or Path(spec).exists()
+    if not named and hub.is_registered(spec):
+        loaded = hub.load_registered(spec)
+        return replace(loaded, dictionary=cast(loaded, device, dtype))
+    path, name = resolve(spec)
     contents = survey(path)
     kind = recognise(contents, architecture)
-    loaded = assemble(FORMATS[kind].load(contents, architecture), path, name, str(spec), kind)
+    parts = FORMATS[kind].load(contents, architecture)
+    if architecture is not None and kind != "plain":
+        note = f"--architecture {architecture} ignored: the {kind} file says what it is"
+        parts = parts._replace(warnings=(*parts.warnings, note))
+    loaded = assemble(parts, path, name, spec, kind)
     return replace(loaded, dictionary=cast(loaded, device, dtype))
 
 
@@ -54,6 +97,8 @@ def resolve(spec: str) -> tuple[Path, str]:
         if name not in demo_names():
             raise CheckpointError(unknown("demo SAE", name, demo_names()))
         return DEMO / name, spec
+    if spec.startswith(hub.PREFIX):
+        return hub.fetch(spec), spec.removeprefix(hub.PREFIX)
     path = Path(spec)
     return path, path.name or path.resolve().name
 
@@ -69,6 +114,8 @@ def recognise(contents: Contents, architecture: str | None = None) -> str:
     Raises:
         CheckpointError: if none is, with what was found.
     """
+    if architecture is not None and not contents.configs and plain.recognise(contents):
+        return "plain"
     for name, format in FORMATS.items():
         if format.recognise(contents):
             return name

@@ -159,8 +159,8 @@ def _look(file: Path) -> Weights | dict[str, Any] | None:
             return Weights(file, "safetensors", _safetensors_header(file, about.st_size))
     if file.suffix in _SUFFIXES:
         raise CheckpointError(
-            f"{file}: neither JSON, safetensors, npz nor a torch file (it starts with {head[:8]!r})."
-            " It is damaged or truncated at its beginning; fetch or save it again."
+            f"{file}: neither JSON, safetensors, npz nor a torch file (it starts with"
+            f" {head[:8]!r}). It is damaged or truncated at its beginning; fetch or save it again."
         )
     return None
 

@@ -51,8 +51,6 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
     folded: list[str] = []
     notes: list[str] = []
     trained = metadata.get("training_architecture") or config.get("architecture")
-    if architecture is not None:
-        config["architecture"] = architecture
     if config.get("architecture") in _TRAINING_ONLY:
         _to_inference(config, state, folded)
     _fold_finetuning(state, folded)
