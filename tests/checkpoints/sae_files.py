@@ -1,0 +1,282 @@
+"""SAEs written to disk in every format, and their published formulas, both without the loader.
+
+The files are made from the descriptions of the formats; nothing here is shared with the package.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+D_IN, D_SAE = 12, 20
+
+
+def weights(seed: int = 0) -> dict[str, Tensor]:
+    """Random weights under SAELens' names, with everything any architecture needs."""
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g)
+
+    rows = draw(D_SAE, D_IN)
+    return {
+        "W_enc": draw(D_IN, D_SAE) / 3,
+        "W_dec": rows / rows.norm(dim=1, keepdim=True),
+        "b_enc": draw(D_SAE) / 4,
+        "b_dec": draw(D_IN) / 2,
+        "threshold": draw(D_SAE).abs() / 2,
+        "b_gate": draw(D_SAE) / 4,
+        "b_mag": draw(D_SAE) / 4,
+        "r_mag": draw(D_SAE) / 4,
+    }
+
+
+def acts(n: int = 40, seed: int = 1) -> Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, D_IN, generator=g) * 2 + 0.5
+
+
+# --- formulas, example by example and latent by latent ---------------------------------------
+
+
+def pre(x: Tensor, w: dict[str, Tensor], subtract: bool = True) -> Tensor:
+    centred = x - w["b_dec"] if subtract else x
+    return torch.stack([centred @ w["W_enc"][:, j] + w["b_enc"][j] for j in range(D_SAE)])
+
+
+def relu(values: Tensor) -> Tensor:
+    return torch.tensor([max(0.0, float(v)) for v in values])
+
+
+def largest(values: Tensor, k: int, by_magnitude: bool = False) -> Tensor:
+    keys = [abs(float(v)) if by_magnitude else float(v) for v in values]
+    kept = sorted(range(len(keys)), key=lambda j: -keys[j])[:k]
+    return torch.tensor([float(values[j]) if j in kept else 0.0 for j in range(len(keys))])
+
+
+def standard(x: Tensor, w: dict[str, Tensor], subtract: bool = True) -> Tensor:
+    return relu(pre(x, w, subtract))
+
+
+def topk(x: Tensor, w: dict[str, Tensor], k: int, subtract: bool = True) -> Tensor:
+    return relu(largest(pre(x, w, subtract), k))
+
+
+def abstopk(x: Tensor, w: dict[str, Tensor], k: int) -> Tensor:
+    return largest(pre(x, w), k, by_magnitude=True)
+
+
+def jumprelu(x: Tensor, w: dict[str, Tensor], subtract: bool = False) -> Tensor:
+    values = pre(x, w, subtract)
+    on = [float(v) > float(t) for v, t in zip(values, w["threshold"], strict=True)]
+    return relu(values) * torch.tensor(on).float()
+
+
+def gated(x: Tensor, w: dict[str, Tensor]) -> Tensor:
+    raw = pre(x, {**w, "b_enc": torch.zeros(D_SAE)})
+    on = (raw + w["b_gate"] > 0).float()
+    return on * relu(w["r_mag"].exp() * raw + w["b_mag"])
+
+
+def matching_pursuit(x: Tensor, w: dict[str, Tensor], steps: int) -> Tensor:
+    """Mallat and Zhang 1993, non-negative: take the row that fits the rest best, subtract it."""
+    rest, codes = x - w["b_dec"], torch.zeros(D_SAE)
+    for _ in range(steps):
+        fits = w["W_dec"] @ rest
+        j = int(fits.argmax())
+        step = max(0.0, float(fits[j]))
+        codes[j] += step
+        rest = rest - step * w["W_dec"][j]
+    return codes
+
+
+def decoded(codes: Tensor, w: dict[str, Tensor]) -> Tensor:
+    total = w["b_dec"].clone()
+    for j in range(D_SAE):
+        total = total + codes[j] * w["W_dec"][j]
+    return total
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def dump(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value))
+
+
+def pick(w: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
+    return {name: w[name].contiguous().clone() for name in names}
+
+
+NAMES = {
+    "standard": ("W_enc", "b_enc", "W_dec", "b_dec"),
+    "topk": ("W_enc", "b_enc", "W_dec", "b_dec"),
+    "abstopk": ("W_enc", "b_enc", "W_dec", "b_dec"),
+    "jumprelu": ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"),
+    "gated": ("W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag"),
+    "matching_pursuit": ("W_dec", "b_dec"),
+}
+
+
+def sae_lens(folder: Path, architecture: str, w: dict[str, Tensor], **config: Any) -> Path:
+    """A folder as SAELens 6 writes it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metadata = {
+        "sae_lens_version": "6.54.12",
+        "model_name": "gpt2",
+        "hook_name": "blocks.1.hook_resid_pre",
+        "hook_head_index": None,
+    } | config.pop("metadata", {})
+    settings = {
+        "architecture": architecture,
+        "d_in": D_IN,
+        "d_sae": D_SAE,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": metadata,
+    }
+    dump(folder / "cfg.json", settings | config)
+    save_file(pick(w, *NAMES[architecture]), folder / "sae_weights.safetensors")
+    return folder
+
+
+def sae_lens_4(folder: Path, w: dict[str, Tensor], **config: Any) -> Path:
+    """A folder as SAELens 4 wrote it: a flat config, the activation function by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "architecture": "standard",
+        "d_in": D_IN,
+        "d_sae": D_SAE,
+        "dtype": "torch.float32",
+        "device": "cpu",
+        "model_name": "gpt2-small",
+        "hook_name": "blocks.1.hook_resid_pre",
+        "hook_layer": 1,
+        "hook_head_index": None,
+        "activation_fn_str": "relu",
+        "activation_fn_kwargs": {},
+        "apply_b_dec_to_input": True,
+        "finetuning_scaling_factor": False,
+        "normalize_activations": "none",
+        "sae_lens_training_version": "4.3.0",
+        "prepend_bos": True,
+        "context_size": 128,
+    }
+    dump(folder / "cfg.json", settings | config)
+    names = NAMES["standard"] + tuple(n for n in ("scaling_factor",) if n in w)
+    save_file(pick(w, *names), folder / "sae_weights.safetensors")
+    return folder
+
+
+def dictionary_learning(
+    folder: Path, kind: str, w: dict[str, Tensor], k: int = 4, threshold: float = 0.3
+) -> Path:
+    """`ae.pt` and `config.json`; matrices of `nn.Linear` are stored transposed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    linear = {"encoder.weight": w["W_enc"].T, "decoder.weight": w["W_dec"].T}
+    batch = {"k": torch.tensor(k, dtype=torch.int), "threshold": torch.tensor(threshold)}
+    state = {
+        "AutoEncoder": linear | {"encoder.bias": w["b_enc"], "bias": w["b_dec"]},
+        "AutoEncoderNew": linear | {"encoder.bias": w["b_enc"], "decoder.bias": w["b_dec"]},
+        "GatedAutoEncoder": linear
+        | {"decoder_bias": w["b_dec"], "r_mag": w["r_mag"]}
+        | {"gate_bias": w["b_gate"], "mag_bias": w["b_mag"]},
+        "AutoEncoderTopK": linear | batch | {"encoder.bias": w["b_enc"], "b_dec": w["b_dec"]},
+        "BatchTopKSAE": linear | batch | {"encoder.bias": w["b_enc"], "b_dec": w["b_dec"]},
+        "MatryoshkaBatchTopKSAE": pick(w, *NAMES["standard"])
+        | batch
+        | {"group_sizes": torch.tensor([5, D_SAE - 5])},
+        "JumpReluAutoEncoder": pick(w, *NAMES["jumprelu"]),
+    }[kind]
+    torch.save(state, folder / "ae.pt")
+    trainer = {
+        "dict_class": kind,
+        "trainer_class": "Trainer",
+        "activation_dim": D_IN,
+        "dict_size": D_SAE,
+        "k": k,
+        "layer": 3,
+        "lm_name": "EleutherAI/pythia-70m-deduped",
+        "submodule_name": "resid_post_layer_3",
+    }
+    dump(folder / "config.json", {"trainer": trainer, "buffer": {"io": "out", "ctx_len": 128}})
+    return folder
+
+
+def gemma_scope(folder: Path, w: dict[str, Tensor], compressed: bool = False) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    save = np.savez_compressed if compressed else np.savez
+    save(folder / "params.npz", **{n: w[n].numpy() for n in NAMES["jumprelu"]})
+    return folder
+
+
+def gemma_scope_2(folder: Path, w: dict[str, Tensor]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name.replace("W_", "w_"): w[name].contiguous() for name in NAMES["jumprelu"]}
+    save_file(state, folder / "params.safetensors")
+    dump(
+        folder / "config.json", {"architecture": "jump_relu", "hf_hook_point_in": "model.layers.5"}
+    )
+    return folder
+
+
+def sparsify(folder: Path, w: dict[str, Tensor], k: int, **config: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "activation": "topk",
+        "expansion_factor": 32,
+        "normalize_decoder": True,
+        "num_latents": D_SAE,
+        "k": k,
+        "multi_topk": False,
+        "skip_connection": False,
+        "transcode": False,
+        "d_in": D_IN,
+    }
+    dump(folder / "cfg.json", settings | config)
+    state = {"encoder.weight": w["W_enc"].T.contiguous(), "encoder.bias": w["b_enc"]}
+    save_file(state | pick(w, "W_dec", "b_dec"), folder / "sae.safetensors")
+    return folder
+
+
+def openai(folder: Path, w: dict[str, Tensor], k: int | None = None, tied: bool = False) -> Path:
+    """A state dict with the activation's name and settings beside the tensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state: dict[str, Any] = {
+        "pre_bias": w["b_dec"],
+        "latent_bias": w["b_enc"],
+        "stats_last_nonzero": torch.zeros(D_SAE, dtype=torch.long),
+        "encoder.weight": w["W_enc"].T,
+        "activation": "ReLU" if k is None else "TopK",
+        "activation_state_dict": {} if k is None else {"k": k, "postact_fn": "ReLU"},
+    }
+    state["decoder.linear.weight" if tied else "decoder.weight"] = (
+        w["W_enc"].T if tied else w["W_dec"].T
+    )
+    torch.save(state, folder / "sae.pt")
+    return folder / "sae.pt"
+
+
+def goodfire(folder: Path, w: dict[str, Tensor]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        "encoder_linear.weight": w["W_enc"].T,
+        "encoder_linear.bias": w["b_enc"],
+        "decoder_linear.weight": w["W_dec"].T,
+        "decoder_linear.bias": w["b_dec"],
+    }
+    torch.save(state, folder / "sae.pth")
+    return folder / "sae.pth"
+
+
+def plain(folder: Path, w: dict[str, Tensor], *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(pick(w, *(names or NAMES["standard"])), folder / "weights.safetensors")
+    return folder / "weights.safetensors"
