@@ -323,5 +323,23 @@ def schema_text() -> str:
     return json.dumps({**schema, **Result.model_json_schema(by_alias=True)}, indent=1) + "\n"
 
 
+def ensure_writable(out: Path) -> None:
+    """Refuses a results directory that cannot be written, before anything is computed.
+
+    Raises:
+        StoreError: naming the directory and the reason.
+    """
+    probe = Path(out) / f".{secrets.token_hex(8)}.tmp"
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"Cannot write results under {str(out)!r}: {error.strerror or error}. Choose a directory"
+            " that can be written, with --out DIR."
+        ) from error
+
+
 if __name__ == "__main__":
     print(schema_text(), end="")

@@ -1,0 +1,363 @@
+"""The gate catches a planted loss, leaves noise alone, and refuses what cannot be compared."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import simulated
+from rich.console import Console
+from scipy.stats import norm
+
+import saebench.scoring
+from saebench import store
+from saebench.errors import OptionError, ResultError
+from saebench.outcomes import Key, Outcomes
+from saebench.regression import Comparison, Difference, Verdict, compare, differences, regress
+from saebench.result import Result
+from saebench.scoring.base import Entry, Headline, Scored
+from saebench.stats import Bootstrap, Undefined
+from saebench.tolerances import Tolerance, Tolerances
+from saebench.verdict import (
+    markdown_text,
+    render_json,
+    render_junit,
+    render_markdown,
+    render_terminal,
+)
+
+ROOT = Path(__file__).parents[1]
+SCORES = (*simulated.AXES, "approximation/sufficiency", "approximation/agreement")
+P = 0.7
+
+
+def clusters(rng: np.random.Generator, n: int = 500, n_clusters: int = 150) -> np.ndarray:
+    return rng.integers(0, n_clusters, n)
+
+
+class World:
+    """Prompts in clusters that share their luck; two dictionaries on them are scored in pairs."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.cluster = clusters(self.rng)
+        self.bootstrap = Bootstrap(self.cluster, seed=0)
+        # what a prompt is like for every dictionary, and its cluster's part of that
+        self.luck = self.rng.normal(0, 0.5, 150)[self.cluster] + self.rng.normal(0, 0.7, 500)
+
+    def latents(self) -> dict[str, np.ndarray]:
+        """How hard each prompt is for one dictionary, for each score; correlated in clusters."""
+        noise = self.rng.normal(0, 0.4, 150)[self.cluster]
+        return {name: self.luck + noise + self.rng.normal(0, 0.6, 500) for name in SCORES}
+
+    def columns(self, latents: dict[str, np.ndarray] | None = None, **loss: float) -> dict:
+        """0/1 outcomes of one dictionary, right with probability 0.7 − loss."""
+        latents = latents or self.latents()
+        scale = np.sqrt(0.5**2 + 0.7**2 + 0.4**2 + 0.6**2)
+        bars = {name: scale * norm.ppf(P - loss.get(name, 0.0)) for name in SCORES}
+        return {name: (latent < bars[name]).astype(float) for name, latent in latents.items()}
+
+    def scored(self, columns: dict[str, np.ndarray]) -> Scored:
+        made = {name: self.bootstrap.mean(column) for name, column in columns.items()}
+        zero, one = (self.bootstrap.mean(np.full(500, x)) for x in (0.0, 1.0))
+        axes = {axis: Headline(made[axis], zero, one, 500) for axis in simulated.AXES}
+        entries = [
+            Entry("approximation", name.split("/")[1], made[name], 500)
+            for name in SCORES
+            if "/" in name
+        ]
+        return Scored(axes, entries)
+
+    def judge(self, a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> list[Difference]:
+        return list(differences([self.scored(a)], [self.scored(b)], 150, Tolerances())[0])
+
+    def worsen(self, columns: dict[str, np.ndarray], name: str, loss: float) -> dict:
+        """Turns a share `loss` of all prompts from right to wrong, at random."""
+        column = columns[name].copy()
+        right = np.flatnonzero(column)
+        column[self.rng.choice(right, round(loss * len(column)), replace=False)] = 0
+        return {**columns, name: column}
+
+
+def failed(judged: list[Difference]) -> set[str]:
+    return {d.label for d in judged if d.status in ("worse", "lost")}
+
+
+def simulate(pairs: int, drop: float) -> tuple[int, int]:
+    """How many of `pairs` fail on the score that lost `drop` times the detectable; or on any."""
+    caught, alarms = 0, 0
+    for seed in range(pairs):
+        world = World(seed)
+        latents, b = world.latents(), world.columns()
+        a = world.columns(latents)
+        name = SCORES[seed % len(SCORES)]
+        if drop:
+            stated = {d.label: d.detectable for d in world.judge(a, b)}[name]
+            assert stated is not None
+            a = world.columns(latents, **{name: drop * stated})
+        found = failed(world.judge(a, b))
+        caught += name in found
+        alarms += bool(found)
+    return caught, alarms
+
+
+def test_noise_passes_and_a_planted_loss_is_caught_quick() -> None:
+    assert simulate(25, 0)[1] <= 3
+    assert simulate(25, 1)[0] >= 12
+    assert simulate(25, 2)[0] >= 23
+
+
+@pytest.mark.slow
+def test_noise_passes_and_a_planted_loss_is_caught() -> None:
+    none, stated, twice = simulate(200, 0)[1], simulate(200, 1)[0], simulate(200, 2)[0]
+    print(
+        f"of 200 pairs: {none} false alarms; {stated} caught at the stated loss, {twice} at twice"
+    )
+    assert none <= 16 and stated >= 150 and twice >= 190
+
+
+def test_the_detectable_difference_is_the_textbook_one() -> None:
+    """(z for α/2m + z for 80 %) standard errors; more where the tolerance is the higher bar."""
+    world = World(0)
+    judged = world.judge(world.columns(), world.columns())
+    m = len(judged)
+    assert m == len(SCORES)
+    for d in judged:
+        assert d.error and d.detectable == pytest.approx((2.69011 + 0.84162) * d.error, rel=1e-4)
+    wide = Tolerances({axis: Tolerance(0.5, "") for axis in simulated.AXES}, {})
+    a, b = (world.scored(world.columns()) for _ in "ab")
+    for d in differences([a], [b], 150, wide)[0]:
+        assert d.error and d.detectable == pytest.approx(0.5 + 0.84162 * d.error, rel=1e-4)
+
+
+def test_pairing_sees_what_independent_samples_could_not() -> None:
+    world = World(3)
+    b = world.columns()
+    a = world.worsen(b, "control", 0.05)
+    found = {d.label: d for d in world.judge(a, b)}
+    assert found["control"].status == "worse"
+    unpaired = np.hypot(*(world.bootstrap.mean(c["control"]).standard_error for c in (a, b)))
+    assert found["control"].error < unpaired / 2
+    assert {d.status for label, d in found.items() if label != "control"} == {"same"}
+    assert found["occlusion"].p == 1 and found["occlusion"].detectable is None
+
+
+def test_credible_but_small_is_tolerated_and_better_is_better() -> None:
+    world = World(4)
+    b = world.columns()
+    lost = world.worsen(b, "control", 0.03)
+    wide = Tolerances({"control": Tolerance(0.1, "")}, {})
+    (d,) = differences([world.scored(lost)], [world.scored(b)], 150, wide)[0]
+    assert d.status == "tolerated" and d.p_holm is not None and d.p_holm < 0.05
+    (d,) = differences([world.scored(b)], [world.scored(lost)], 150, wide)[0]
+    assert d.status == "better" and d.difference == pytest.approx(0.03)
+    assert d.effect and d.effect > 0
+
+
+def test_a_score_where_lower_is_better_regresses_upwards() -> None:
+    world = World(5)
+    b = world.columns()["control"]
+    a = np.maximum(b, np.arange(500) < 100)
+
+    def scored(x: np.ndarray) -> Scored:
+        entry = Entry("approximation", "kl", world.bootstrap.mean(x), 500, direction="lower")
+        return Scored({}, [entry])
+
+    gate = Tolerances({}, {"approximation/kl": Tolerance(0.0, "")})
+    assert differences([scored(a)], [scored(b)], 150, gate)[0][0].status == "worse"
+    assert differences([scored(b)], [scored(a)], 150, gate)[0][0].status == "better"
+
+
+def test_losing_a_headline_fails_only_if_it_was_credibly_there() -> None:
+    world = World(6)
+    b = world.scored(world.columns())
+    nothing = Undefined("nothing was recovered")
+    gone = Headline(nothing, nothing, nothing, 500)
+    a = Scored({**b.axes, "occlusion": gone}, b.entries)
+    lost = {d.label: d for d in differences([a], [b], 150, Tolerances())[0]}["occlusion"]
+    assert lost.status == "lost" and lost.reason == "candidate: nothing was recovered"
+    gained = {d.label: d for d in differences([b], [a], 150, Tolerances())[0]}["occlusion"]
+    assert gained.status == "gained"
+    none = {d.label: d for d in differences([a], [a], 150, Tolerances())[0]}["occlusion"]
+    assert none.status == "undefined" and none.difference is None
+    weak = replace(b.axes["occlusion"], value=world.bootstrap.mean((np.arange(500) < 2) * 1.0))
+    faint = Scored({**b.axes, "occlusion": weak}, b.entries)
+    was = {d.label: d for d in differences([a], [faint], 150, Tolerances())[0]}["occlusion"]
+    assert was.status == "undefined"
+
+
+def test_few_clusters_convict_nobody() -> None:
+    world = World(7)
+    b = world.columns()
+    a = world.scored(world.worsen(b, "control", 0.4))
+    judged = differences([a], [world.scored(b)], 9, Tolerances())[0]
+    assert {d.status for d in judged} == {"undefined"} and "9 clusters" in str(judged[0].reason)
+
+
+def test_seeds_are_a_second_level() -> None:
+    """The standard error over seeds holds both levels: checked against the two variances."""
+    world = World(8)
+    rng = np.random.default_rng(0)
+    base = world.columns()
+
+    def group(spread: float) -> list[Scored]:
+        return [
+            world.scored({k: c + spread * rng.normal() for k, c in base.items()}) for _ in range(5)
+        ]
+
+    still, varied = group(0.0), group(0.1)
+    (same,) = [d for d in differences(still, still, 150, Tolerances())[0] if d.label == "control"]
+    assert same.difference == 0 and same.error == 0
+    judged, _ = differences(varied, still, 150, Tolerances())
+    (d,) = [d for d in judged if d.label == "control"]
+    values = [float(s.axes["control"].value) for s in varied]  # type: ignore[arg-type]
+    assert d.error == pytest.approx(np.std(values, ddof=1) / np.sqrt(5), rel=0.1)
+    # eight degrees of freedom: a wider interval than the normal one
+    assert d.ci and (d.ci[1] - d.ci[0]) / 2 / d.error == pytest.approx(2.306, abs=0.01)
+
+
+# ---- stored results ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores the `control/success` column alone, as every headline."""
+
+    def score(outcomes: Outcomes, seed: int = 0) -> Scored:
+        boot = Bootstrap(outcomes.cluster["test"], seed=seed)
+        n = len(outcomes.cluster["test"])
+        zero, one = (boot.mean(np.full(n, x)) for x in (0.0, 1.0))
+        value = boot.mean(outcomes[Key("control", "success", "io", "agnostic", 2)])
+        hostile = Entry("control", "edit_success", value, n, "<b>|@x\x1b[31m", "agnostic", 2)
+        return Scored({"control": Headline(value, zero, one, n)}, [hostile])
+
+    monkeypatch.setattr(saebench.scoring, "score", score)
+
+
+def saved(out: Path, result: Result, right: float = 0.9, cluster_seed: int = 0) -> Path:
+    cluster = clusters(np.random.default_rng(cluster_seed))
+    outcomes = Outcomes({"test": cluster})
+    column = np.random.default_rng(1).permutation(500) < right * 500
+    outcomes.add(Key("control", "success", "io", "agnostic", 2), column)
+    return store.save(result, outcomes, out)
+
+
+@pytest.mark.usefixtures("scoring")
+def test_regress_reads_stored_results(tmp_path: Path) -> None:
+    good = saved(tmp_path, simulated.result(0))
+    bad = saved(tmp_path, simulated.result(1), right=0.7)
+    passed, caught = regress(good, good), regress(bad, good)
+    assert passed.passed and passed.exit_code == 0 and "No regression" in passed.sentence
+    assert caught.exit_code == 1 and caught.sentence.endswith("credibly worse: control.")
+    assert compare(store.load(bad), store.load(good)).failures == caught.comparison.failures
+    assert any("One training seed" in note for note in caught.comparison.notes)
+
+
+OTHER: dict[str, Callable[[Result], dict]] = {
+    "task": lambda r: {"task": r.task.model_copy(update={"name": "ravel"})},
+    "task version": lambda r: {"task": r.task.model_copy(update={"version": 2})},
+    "task digest": lambda r: {"task": r.task.model_copy(update={"sha256": "ff" * 32})},
+    "model digest": lambda r: {"model": r.model.model_copy(update={"sha256": "ff" * 32})},
+    "site": lambda r: {"site": "blocks.2.hook_resid_pre@end"},
+    "budget": lambda r: {"budget": "full"},
+    "seed": lambda r: {"seed": 1},
+    "axis versions": lambda r: {"axis_versions": {**r.axis_versions, "control": 2}},
+}
+
+
+@pytest.mark.usefixtures("scoring")
+@pytest.mark.parametrize("what", OTHER)
+def test_it_refuses_to_compare_different_things(what: str, tmp_path: Path) -> None:
+    result = simulated.result(0)
+    a = saved(tmp_path, result)
+    other = simulated.result(1).model_copy(update=OTHER[what](result))
+    b = saved(tmp_path, other)
+    with pytest.raises(ResultError, match=f"{what} ") as caught:
+        regress(b, a)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("scoring")
+def test_it_refuses_other_prompts_and_missing_outcomes(tmp_path: Path) -> None:
+    a = saved(tmp_path, simulated.result(0))
+    b = saved(tmp_path, simulated.result(1), cluster_seed=1)
+    with pytest.raises(ResultError, match="other prompts"):
+        regress(b, a)
+    b.with_suffix(".parquet").unlink()
+    with pytest.raises(ResultError, match="parquet"):
+        regress(b, a)
+    with pytest.raises(ResultError, match="without its outcomes"):
+        compare(simulated.result(0), simulated.result(1))
+    with pytest.raises(ResultError, match="Cannot read"):
+        regress(tmp_path / "none.json", a)
+
+
+@pytest.mark.usefixtures("scoring")
+def test_the_verdict_in_every_form(tmp_path: Path) -> None:
+    name = "<script>alert(1)</script> | [x](http://e.org) \x1b[31m @all"
+    a = saved(tmp_path, simulated.result(0))
+    b = saved(tmp_path, simulated.result(1, name=name), right=0.7)
+    verdict = regress(b, a)
+    text = render_markdown(verdict)
+    assert text.startswith("### SAE quality: regression\n") and "✗ worse" in text
+    for bad in ("<script", "](http", "\x1b", "@all", "http://"):
+        assert bad not in text
+    cells = {line.count(" | ") for line in text.splitlines() if line.startswith("| control")}
+    assert cells == {7}
+    suite = ElementTree.fromstring(render_junit(verdict).encode())
+    assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
+    assert [
+        case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None
+    ] == ["control"]
+    document = json.loads(render_json(verdict))
+    assert document["passed"] is False and document["judged"][0]["status"] == "worse"
+    assert document["candidate"][0]["dictionary"] == name
+    console = Console(record=True, width=160, file=open(tmp_path / "out", "w"))  # noqa: SIM115
+    console.print(render_terminal(verdict))
+    shown = console.export_text()
+    assert "✗ worse" in shown and "\x1b" not in shown and "could see" in shown
+
+
+def test_markdown_text_is_inert() -> None:
+    assert markdown_text("a_b*c|d") == "a\\_b\\*c\\|d"
+    assert markdown_text("x\ny") == "x\N{REPLACEMENT CHARACTER}y"
+
+
+def test_committed_tolerances_are_read_and_reasoned() -> None:
+    found = Tolerances.load(ROOT / "results" / "tolerances.toml")
+    assert set(found.headlines) == set(simulated.AXES)
+    assert all(0 < t.size <= 0.05 and len(t.reason) > 20 for t in found.headlines.values())
+    assert found.of_score("approximation/sufficiency") and not found.of_score("control/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[headlines.control]\ntolerance=1\nreason='x'", "Did you mean 'headline'"),
+        ("[headline.contrl]\ntolerance=1\nreason='x'", "Did you mean 'control'"),
+        ("[headline.control]\ntolerance=-1\nreason='x'", "a number ≥ 0"),
+        ("[headline.control]\ntolerance=0.1", "`reason`"),
+        ("[headline", "Cannot read"),
+    ],
+)
+def test_wrong_tolerances_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "t.toml").write_text(text)
+    with pytest.raises(OptionError, match=words):
+        Tolerances.load(tmp_path / "t.toml")
+
+
+def test_a_pattern_names_many_scores() -> None:
+    gate = Tolerances({}, {"control/edit_success/*": Tolerance(0.1, "all")})
+    assert gate.of_score("control/edit_success/io/agnostic/4")
+    assert gate.of_score("control/edit_effect/io") is None
+
+
+def test_an_empty_verdict_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saebench.scoring, "score", lambda outcomes, seed=0: Scored())
+    a = saved(tmp_path, simulated.result(0))
+    with pytest.raises(ResultError, match="No score"):
+        regress(a, a)
+    assert Verdict(Comparison((), (), (), (), 1)).passed
