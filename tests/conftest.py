@@ -1,8 +1,17 @@
 """What several test modules share."""
 
+import os
 from pathlib import Path
 
-import pytest
+# no test may reach a hub; set before any library reads it
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+# shapes in signatures are checked in the tests, and cost nothing elsewhere
+_HOOK = install_import_hook("saebench", "typechecker.check")
+
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ class ObjectDictionary(Dictionary):
     def __init__(self, obj: Any, name: str, W_dec: Tensor, offset: Tensor) -> None:
         self.object, self.name, self.W_dec, self._offset = obj, name, W_dec, offset
 
-    def encode(self, acts: Float[Tensor, "n d_in"]) -> Encoding:
+    def encode(self, acts: Float[Tensor, "n *d_in"]) -> Encoding:
         with torch.set_grad_enabled(acts.requires_grad and torch.is_grad_enabled()):
             return Encoding(_codes(self.object, flat(acts)), self._offset)
 
@@ -96,7 +96,7 @@ def _probes(rows: Float[Tensor, "d_sae d_in"], n: int = 64) -> Float[Tensor, "n 
     return noise.to(rows.device, rows.dtype)
 
 
-def _codes(obj: Any, acts: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_sae"]:
+def _codes(obj: Any, acts: Float[Tensor, "n d_in"]) -> Tensor:
     codes = obj.encode(acts)
     if not isinstance(codes, Tensor):
         raise CheckpointError(

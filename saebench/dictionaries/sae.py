@@ -53,11 +53,12 @@ class SaelensDictionary(Dictionary):
         """The same SAE with a given constant input scale."""
         return SaelensDictionary(self.sae, self.name, factor)
 
-    def encode(self, acts: Float[Tensor, "n d_in"]) -> Encoding:
+    def encode(self, acts: Float[Tensor, "n *d_in"]) -> Encoding:
         """`codes = scale · encoder(normalised acts)`, `offset = scale · b_dec + shift`.
 
         Negative codes are kept. A temporal SAE sees every activation as a sequence of one; what it
-        predicts from context belongs to no latent and goes into the offset.
+        predicts from context belongs to no latent and goes into the offset. `hook_z` activations
+        may come as `[n, heads, d_head]`.
         """
         acts = flat(acts)
         with torch.set_grad_enabled(acts.requires_grad and torch.is_grad_enabled()):

@@ -1,0 +1,45 @@
+# saebench: `make evaluate` and `make test` work on a fresh machine; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PY := .venv/bin/python
+SAEBENCH := .venv/bin/saebench
+MODEL ?= demo
+export HF_HUB_OFFLINE ?= $(if $(filter demo,$(MODEL)),1,0)
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: help setup evaluate test test-slow check format demo
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+# torch first and pinned: resolving it with the rest would fetch gigabytes of CUDA on a CPU machine
+.venv/.ready: pyproject.toml constraints.txt
+	@test -x $(PY) || { echo "Making .venv"; python3 -m venv .venv; }
+	@echo "Installing pinned dependencies (about a minute)"
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: .venv/.ready ## make .venv with pinned dependencies
+
+evaluate: setup ## score the bundled SAEs and controls; CHECKPOINT=path-or-name [TASK=ioi] [MODEL=gpt2] scores yours
+	@$(SAEBENCH) evaluate $(if $(CHECKPOINT),'$(CHECKPOINT)',demo:all) control:all \
+	  --task $(if $(TASK),$(TASK),$(if $(CHECKPOINT),ioi,all)) --model $(MODEL)
+
+test: setup ## run the tests
+	@$(PY) -m pytest -n 2
+
+test-slow: setup ## run the long tests too: simulations, fuzzing, training
+	@$(PY) -m pytest -n 2 -m ''
+
+check: setup ## format, lint, types
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/pyright
+
+format: setup ## apply the formatter and the safe fixes
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+demo: setup ## retrain the bundled model and SAEs
+	@$(PY) -m saebench.demo.build

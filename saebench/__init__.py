@@ -1,0 +1,35 @@
+"""saebench: sparse autoencoders scored against ground truth.
+
+    import saebench
+    result = saebench.evaluate(sae, task="ioi", model="demo", budget="quick")
+
+Names are resolved on first use (PEP 562), so that importing the package, `--help` and everything
+that only reads results answer at once, without torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saebench.evaluation import evaluate
+    from saebench.model import load_model
+    from saebench.regression import compare
+    from saebench.result import Result
+
+_HOME = {
+    "evaluate": "saebench.evaluation",
+    "load_model": "saebench.model",
+    "compare": "saebench.regression",
+    "Result": "saebench.result",
+}
+__all__ = ["Result", "compare", "evaluate", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'saebench' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

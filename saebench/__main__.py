@@ -1,0 +1,5 @@
+"""`python -m saebench`."""
+
+from saebench.cli import main
+
+main()

@@ -1,0 +1,79 @@
+"""Over-splitting: is one feature scattered over many latents? [PE §6]"""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from saebench.axes.base import Bench, Property, Subject, Tick
+from saebench.codes import SparseCodes
+from saebench.measures import F1Table, first_hit, grow_union
+from saebench.outcomes import Key, Outcomes
+
+VERSION = 1
+FRAGMENT_PRECISION, FRAGMENT_RECALL = 0.9, 0.3
+_MISSED = 0.5
+"""Stored for a positive prompt that the whole union misses; 0 is a negative one left alone."""
+
+
+def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
+    """Greedy unions of detectors for every value, and where in them each prompt is first found."""
+    for attribute in bench.section.attributes:
+        prop = bench.properties[attribute.name]
+        if prop.keep.any():
+            _measure_attribute(subject, prop, out)
+    tick("over-splitting")
+
+
+def _measure_attribute(subject: Subject, prop: Property, out: Outcomes) -> None:
+    table = subject.table(prop, "select")
+    select, test = subject.select.codes, subject.test.codes
+    fragments, overlaps, effective = [], [], []
+    for value in prop.kept:
+        order = grow_union(select, table, prop.select == value, value).detectors
+        for split, codes in (("select", select), ("test", test)):
+            positive = getattr(prop, split) == value
+            column = _encode_first(first_hit(codes, order), positive, len(order))
+            key = Key("oversplitting", "first", prop.name, label=prop.values[value], split=split)
+            out.add(key, column)
+        pieces = _fragments(table, value)
+        fragments.append(len(pieces))
+        if len(pieces) > 1:
+            overlaps.append(_overlap(select, pieces))
+        if len(order):
+            effective.append(_effective(test, order, prop.test == value))
+    mean = {"fragments": fragments, "fragment_overlap": overlaps, "effective_latents": effective}
+    for name, values in mean.items():
+        if values:
+            out.facts[Key("oversplitting", name, prop.name)] = sum(values) / len(values)
+
+
+def _encode_first(first: Int[Tensor, "n"], positive: Bool[Tensor, "n"], size: int) -> Tensor:
+    """±(1 + place of the first hit), + for positive prompts; ½ for a positive that is missed."""
+    sign = torch.where(positive, 1.0, -1.0)
+    return torch.where(first < size, sign * (first + 1), torch.where(positive, _MISSED, 0.0))
+
+
+def _fragments(table: F1Table, value: int) -> Int[Tensor, "m"]:
+    """Detectors with precision ≥ 0.9 and recall ≤ 0.3 for the value: right, but rarely."""
+    hits = table.true_positives[:, value]
+    precise = hits >= FRAGMENT_PRECISION * table.fires
+    rare = hits <= FRAGMENT_RECALL * table.positives[value]
+    return ((hits > 0) & precise & rare).nonzero()[:, 0]
+
+
+def _overlap(codes: SparseCodes, detectors: Int[Tensor, "m"]) -> float:
+    """Mean pairwise Jaccard overlap of the sets of prompts on which the detectors fire."""
+    fires = codes.fires(detectors).float()
+    both = fires.T @ fires
+    size = both.diagonal()
+    jaccard = both / (size[:, None] + size[None] - both)
+    upper = torch.triu_indices(len(detectors), len(detectors), 1)
+    return float(jaccard[upper[0], upper[1]].mean())
+
+
+def _effective(codes: SparseCodes, order: Int[Tensor, "m"], positive: Bool[Tensor, "n"]) -> float:
+    """exp(entropy) of how the union's code mass on positive prompts is shared; 1 is ideal."""
+    mass = codes.dense((order % codes.d_sae).unique())[positive].abs().sum(0).double()
+    share = mass / mass.sum() if mass.sum() > 0 else mass
+    share = share[share > 0]
+    return float((-(share * share.log()).sum()).exp())

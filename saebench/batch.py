@@ -1,0 +1,145 @@
+"""Scoring what a command line asks for: many names × tasks × sites, one bad one not stopping the rest."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from saebench.contestants import Contestant, every_control, resolve
+from saebench.errors import SaebenchError
+from saebench.evaluation import Arena, Options
+from saebench.report import Steps, progress
+from saebench.result import Result
+from saebench.site import Site
+from saebench.spec import find_tasks, load_task
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `saebench evaluate` was asked to do."""
+
+    saes: tuple[str, ...]
+    tasks: tuple[str, ...]
+    model: str
+    site: str | None
+    budget: str
+    seed: int
+    device: str
+    dtype: str
+    out: Path
+    force: bool
+    task_dirs: tuple[Path, ...] = ()
+    architecture: str | None = None
+    supervised: str | None = None
+    parametrization: str = "independent"
+    memory_bytes: int | None = None
+    allow_incompetent: bool = False
+
+    @property
+    def options(self) -> Options:
+        return Options(
+            self.budget, self.seed, self.supervised, self.parametrization,
+            self.allow_incompetent, self.memory_bytes,
+        )  # fmt: skip
+
+
+class Job(NamedTuple):
+    """One contestant at one site."""
+
+    contestant: Contestant
+    site: Site
+
+
+def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator[Result | None]:
+    """Yields every result as it is finished; None for each input that failed, after its complaint.
+
+    What cannot be scored at all (an unknown task or model, an incompetent model) raises.
+
+    Raises:
+        SaebenchError: one short paragraph.
+    """
+    from saebench.model import load_model
+    from saebench.store import ensure_writable
+
+    options = request.options
+    known = find_tasks(request.task_dirs)
+    names = tuple(known) if request.tasks == ("all",) else request.tasks
+    tasks = [load_task(name, request.task_dirs) for name in names]
+    ensure_writable(request.out)
+    model = load_model(request.model, device=request.device, dtype=request.dtype)
+    found, failures = _contestants(request, str(model.device), model.dtype, complain)
+    yield from [None] * failures
+    for task in tasks:
+        arena = Arena(task, model, options)
+        jobs = _jobs(arena, found, request.site, with_controls="control:all" in request.saes)
+        with progress(len(jobs), task.name) as steps:
+            arena.tick = steps.detail
+            yield from _score(arena, jobs, request, steps, complain)
+
+
+def _contestants(
+    request: Request, device: str, dtype, complain: Callable[[SaebenchError], None]
+) -> tuple[list[Contestant], int]:
+    found, failures = [], 0
+    for spec in dict.fromkeys(request.saes):
+        if spec == "control:all":
+            continue
+        try:
+            found += resolve(spec, request.architecture, device, dtype)
+        except SaebenchError as error:
+            complain(error)
+            failures += 1
+    return found, failures
+
+
+def _jobs(
+    arena: Arena, found: list[Contestant], asked: str | None, with_controls: bool
+) -> list[Job]:
+    """Every contestant at every site asked for; an SAE that names its hook only where that is."""
+    if not found and not with_controls:
+        return []
+    sites = arena.sites([c.hook for c in found], asked)
+    jobs = []
+    for site in sites:
+        here = [c for c in found if c.hook in (None, site.hook) or (asked and asked != "all")]
+        if with_controls:
+            here += _controls(arena, site, here)
+        jobs += [Job(contestant, site) for contestant in here]
+    return jobs
+
+
+def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[Contestant]:
+    """Controls for the table, their L0s measured from the SAEs at this very site."""
+    from saebench.codes import encode_split
+    from saebench.dictionaries.base import Dictionary
+
+    l0s, widths = [], []
+    for contestant in contestants:
+        if contestant.d_sae is None:
+            continue
+        fit = arena.bench(site)[0].section.fit
+        dictionary = arena.realise(contestant, site).scorable
+        assert isinstance(dictionary, Dictionary)
+        sample = slice(0, 512)
+        codes = encode_split(dictionary, fit.acts[sample], fit.labels[sample]).codes
+        l0s.append(float(codes.per_row.float().mean()))
+        widths.append(contestant.d_sae)
+    return every_control(l0s, widths)
+
+
+def _score(
+    arena: Arena, jobs: list[Job], request: Request, steps: Steps,
+    complain: Callable[[SaebenchError], None],
+) -> Iterator[Result | None]:  # fmt: skip
+    from saebench.errors import IncompetentModelError, StoreError, TaskError
+
+    for contestant, site in jobs:
+        steps.begin(contestant.name)
+        try:
+            yield arena.score_or_reuse(contestant, site, request.out, request.force)
+        except (IncompetentModelError, StoreError, TaskError):
+            # the same for every contestant of this task: one paragraph is enough
+            raise
+        except SaebenchError as error:
+            complain(error)
+            yield None

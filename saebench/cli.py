@@ -1,0 +1,147 @@
+"""The command line: one library call per verb. Nothing here imports torch before it is needed."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saebench.errors import SaebenchError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Score sparse autoencoders against ground truth, beside supervised dictionaries and controls.",
+    epilog="Example: saebench evaluate demo:topk control:identity --task ioi",
+)
+DEFAULT_OUT = Path("saebench-results")
+
+SAEs = Annotated[
+    list[str],
+    typer.Argument(
+        help="demo:NAME, demo:all, control:NAME[:ARG], control:all, a path, release/sae_id, hf://owner/repo/path"
+    ),
+]
+
+
+@app.callback()
+def _main() -> None:
+    """Keeps `saebench VERB` the form even while there is one verb."""
+
+
+@app.command(epilog="Example: saebench evaluate demo:all control:all --task ioi --format table")
+def evaluate(
+    saes: SAEs,
+    task: Annotated[str, typer.Option(help="Tasks, separated by commas, or 'all'.")] = "ioi",
+    model: Annotated[str, typer.Option(help="'demo', a hub name, or a Hugging Face directory.")] = "demo",
+    site: Annotated[str | None, typer.Option(help="HOOK@POSITION, or 'all'. Default: the SAE's own.")] = None,
+    budget: Annotated[str, typer.Option(help="quick, standard or full: how many prompts.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Seed of prompts, controls and resampling.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 (faster on a GPU, less exact).")] = "float32",
+    out: Annotated[Path, typer.Option(help="Directory for results.")] = DEFAULT_OUT,
+    force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
+    format: Annotated[str, typer.Option(help="table, or json (JSON Lines).")] = "table",
+    tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Architecture of a weights file that does not say.")] = None,
+    supervised: Annotated[str | None, typer.Option(help="Kind of supervised dictionary: mean or mse.")] = None,
+    parametrization: Annotated[str, typer.Option(help="independent, coupled or names.")] = "independent",
+    memory: Annotated[str | None, typer.Option(help="For patched passes, e.g. 2GB.")] = None,
+    allow_incompetent: Annotated[bool, typer.Option("--allow-incompetent", help="Score all the same.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:  # fmt: skip
+    """Score dictionaries: SAEs, controls, ceilings. Writes results and prints a table."""
+    from saebench.batch import Request, run
+    from saebench.options import choice, parse_bytes
+
+    choice("format", format, ("table", "json"))
+    request = Request(
+        saes=tuple(saes), tasks=tuple(task.split(",")), model=model, site=site, budget=budget,
+        seed=seed, device=device, dtype=dtype, out=out, force=force, task_dirs=tuple(tasks or ()),
+        architecture=architecture, supervised=supervised, parametrization=parametrization,
+        memory_bytes=parse_bytes(memory), allow_incompetent=allow_incompetent,
+    )  # fmt: skip
+    failures = 0
+    if format == "json":
+        for result in run(request, lambda e: _complain(e, debug)):
+            failures += result is None
+            if result is not None:
+                print(result.json_line(), flush=True)
+    else:
+        from saebench import report
+
+        found = list(run(request, lambda e: _complain(e, debug)))
+        failures = sum(r is None for r in found)
+        results = [r for r in found if r is not None]
+        if results:
+            report.print_results(results, report.console())
+            print(f"Results: {out}")
+    if failures:
+        raise typer.Exit(2)
+
+
+@app.command(
+    epilog="Example: saebench show saebench-results/demo/demo=topk@1a2b3c4d/ioi--5e6f7a8b.json --axis control"
+)
+def show(
+    result: Annotated[Path, typer.Argument(help="A result file.")],
+    axis: Annotated[str | None, typer.Option(help="Only the scores of this axis.")] = None,
+) -> None:
+    """Show one result: its axes and every score."""
+    from saebench import report, store
+
+    stored = store.load(result).result
+    out = report.console()
+    report.print_axes(stored, out)
+    out.print(report.scores_table(stored, axis))
+
+
+tasks_app = typer.Typer(
+    invoke_without_command=True, help="List tasks; describe one; check a folder."
+)
+
+
+@app.command(epilog="Example: saebench tasks ioi · saebench tasks check my-tasks/ioi-french")
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="A task to describe, or 'check'.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="With 'check': the task folder.")] = None,
+    extra: Annotated[list[Path] | None, typer.Option("--tasks", help="Further directories of task folders.")] = None,
+) -> None:  # fmt: skip
+    """List the tasks; describe one; `tasks check DIR` validates a task folder of your own."""
+    from saebench import catalogue
+
+    for line in catalogue.lines(name, folder, tuple(extra or ())):
+        print(line)
+
+
+def _complain(error: SaebenchError, debug: bool = False) -> None:
+    """One paragraph on stderr; with --debug the traceback before it."""
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"saebench: {error}", file=sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a verb. Exit codes: 0 fine, 1 the check it exists for failed, 2 wrong input or environment."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=words, prog_name="saebench")
+    except SaebenchError as error:
+        _complain(error, "--debug" in words)
+        sys.exit(2)
+    except BrokenPipeError:
+        # the reader of a pipe went away (`| head`); nothing is wrong here
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("saebench: interrupted; finished results are kept", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Latent codes kept sparse: what is active where, without an array of prompts × latents."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from saebench.dictionaries.base import Dictionary, LabelledDictionary, encode_any
+
+
+class SparseCodes(NamedTuple):
+    """Non-zero codes in row order (coordinate format). Active means non-zero: codes may be negative."""
+
+    row: Int[Tensor, "nnz"]
+    latent: Int[Tensor, "nnz"]
+    value: Float[Tensor, "nnz"]
+    n: int
+    d_sae: int
+
+    @property
+    def per_row(self) -> Int[Tensor, "n"]:
+        """Number of active latents of each row."""
+        return torch.bincount(self.row, minlength=self.n)
+
+    @property
+    def detector(self) -> Int[Tensor, "nnz"]:
+        """Index of the detector (latent and sign) that each code makes fire: j, or d_sae + j if < 0."""
+        return torch.where(self.value > 0, self.latent, self.latent + self.d_sae)
+
+    def dense(self, latents: Int[Tensor, "m"]) -> Float[Tensor, "n m"]:
+        """Codes of a few latents as a dense array."""
+        slot = torch.full((self.d_sae,), -1, device=self.row.device)
+        slot[latents] = torch.arange(len(latents), device=self.row.device)
+        keep = slot[self.latent] >= 0
+        out = torch.zeros(self.n, len(latents), device=self.value.device, dtype=self.value.dtype)
+        out[self.row[keep], slot[self.latent[keep]]] = self.value[keep]
+        return out
+
+    def fires(self, detectors: Int[Tensor, "m"]) -> Bool[Tensor, "n m"]:
+        """Which of a few detectors fire on which rows."""
+        slot = torch.full((2 * self.d_sae,), -1, device=self.row.device)
+        slot[detectors] = torch.arange(len(detectors), device=self.row.device)
+        hit = slot[self.detector]
+        keep = hit >= 0
+        out = torch.zeros(self.n, len(detectors), dtype=torch.bool, device=self.row.device)
+        out[self.row[keep], hit[keep]] = True
+        return out
+
+    def padded(self) -> tuple[Int[Tensor, "n m"], Float[Tensor, "n m"]]:
+        """Active latents and codes of each row, filled up with latent 0 at code 0."""
+        count = self.per_row
+        width = max(1, int(count.max())) if self.n else 1
+        start = count.cumsum(0) - count
+        column = torch.arange(len(self.row), device=self.row.device) - start[self.row]
+        latents = torch.zeros(self.n, width, dtype=torch.long, device=self.row.device)
+        values = torch.zeros(self.n, width, dtype=self.value.dtype, device=self.row.device)
+        latents[self.row, column] = self.latent
+        values[self.row, column] = self.value
+        return latents, values
+
+
+class Encoded(NamedTuple):
+    """Everything that axes need of one encoding of a split, made in one pass over its blocks."""
+
+    codes: SparseCodes
+    reconstruction: Float[Tensor, "n d_in"]
+    offset: Float[Tensor, "n d_in"]
+
+
+@torch.no_grad()
+def encode_split(
+    dictionary: Dictionary | LabelledDictionary,
+    acts: Float[Tensor, "n d_in"],
+    labels: Int[Tensor, "n n_attributes"],
+    block: int = 512,
+    tick: Callable[[int], None] = lambda _: None,
+) -> Encoded:
+    """Encodes in blocks and keeps the non-zero codes, the reconstruction and the offset.
+
+    Dense codes exist for `block` rows at a time: 65,536 latents take 128 MB, whatever n is.
+    """
+    rows, latents, values, recon, offsets = [], [], [], [], []
+    for at in torch.arange(len(acts), device=acts.device).split(block):
+        encoding = encode_any(dictionary, acts[at], labels[at])
+        r, j = encoding.codes.nonzero(as_tuple=True)
+        rows.append(at[r])
+        latents.append(j)
+        values.append(encoding.codes[r, j])
+        recon.append(dictionary.decode(encoding))
+        offsets.append(encoding.offset.expand(len(at), -1))
+        tick(len(at))
+    codes = SparseCodes(
+        torch.cat(rows), torch.cat(latents), torch.cat(values), len(acts), dictionary.d_sae
+    )
+    return Encoded(codes, torch.cat(recon), torch.cat(offsets))
+
+
+def difference(alpha: SparseCodes, beta: SparseCodes) -> SparseCodes:
+    """β − α over the latents active in either, in row order, latents ascending; zeros dropped.
+
+    Latents in which the two agree contribute nothing to any edit.
+    """
+    key = torch.cat([alpha.row * alpha.d_sae + alpha.latent, beta.row * beta.d_sae + beta.latent])
+    value = torch.cat([-alpha.value, beta.value])
+    unique, inverse = key.unique(return_inverse=True)
+    total = torch.zeros(len(unique), dtype=value.dtype, device=value.device)
+    total.index_add_(0, inverse, value)
+    keep = total != 0
+    unique, total = unique[keep], total[keep]
+    return SparseCodes(unique // alpha.d_sae, unique % alpha.d_sae, total, alpha.n, alpha.d_sae)

@@ -1,0 +1,213 @@
+"""What can be scored, by name: SAEs, controls, ceilings, and objects in memory.
+
+A control can only be made once a site's activations are there, so a contestant is a recipe:
+`realise(built)` gives the dictionary or intervention and what is to be said about it.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+from saebench import checkpoints
+from saebench.cross_section import CrossSection
+from saebench.dictionaries.base import Dictionary, Intervention, LabelledDictionary
+from saebench.dictionaries.controls import (
+    PCA,
+    Identity,
+    Mean,
+    NoEdit,
+    Permuted,
+    Random,
+    SourcePatch,
+)  # fmt: skip
+from saebench.dictionaries.supervised import fit_supervised
+from saebench.errors import CheckpointError, ControlError, SiteError, unknown
+from saebench.kinds.base import Built
+from saebench.result import DictionaryInfo
+
+Scorable = Dictionary | LabelledDictionary | Intervention
+WIDTH = 8
+"""Latents per input dimension of `control:random` where nothing else is said."""
+
+
+@dataclass(frozen=True)
+class Realised:
+    """A contestant at a site."""
+
+    scorable: Scorable
+    info: DictionaryInfo
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Something to be scored. `hook` is where an SAE was trained; None for controls."""
+
+    name: str
+    realise: Callable[[Built], Realised]
+    hook: str | None = None
+    model_name: str | None = None
+    l0: float | None = None
+    d_sae: int | None = None
+
+
+def _int(control: str, argument: str, what: str) -> int:
+    if not argument.isdigit() or int(argument) < 1:
+        raise ControlError(
+            f"control:{control} got {argument!r}. Expected control:{control}:{what} with a whole"
+            f" number of at least 1, for example control:{control}:8."
+        )
+    return int(argument)
+
+
+def _identity(section: CrossSection, argument: str) -> Scorable:
+    return Identity(section.mean)
+
+
+def _mean(section: CrossSection, argument: str) -> Scorable:
+    return Mean(section.mean)
+
+
+def _pca(section: CrossSection, argument: str) -> Scorable:
+    return PCA(section.fit.acts, min(_int("pca", argument, "K"), section.d_in))
+
+
+def _random(section: CrossSection, argument: str) -> Scorable:
+    l0, _, width = argument.partition(":")
+    d_sae = _int("random", width, "L0:D_SAE") if width else WIDTH * section.d_in
+    return Random(section.fit.acts, d_sae, _int("random", l0, "L0"))
+
+
+def _permuted(section: CrossSection, argument: str) -> Scorable:
+    if not argument:
+        raise ControlError("control:permuted needs an SAE, for example control:permuted:demo:topk.")
+    device = str(section.fit.acts.device)
+    loaded = checkpoints.load(argument, device=device, dtype=section.fit.acts.dtype)
+    return Permuted(loaded.fitted(section.fit.acts).dictionary)
+
+
+def _supervised(section: CrossSection, argument: str) -> Scorable:
+    methods = {"": "mean", "mean": "mean", "mse": "mse"}
+    if argument not in methods:
+        raise ControlError(unknown("kind of supervised dictionary", argument, ("mean", "mse")))
+    return fit_supervised(section, methods[argument])  # type: ignore[arg-type]
+
+
+def _no_edit(section: CrossSection, argument: str) -> Scorable:
+    return NoEdit()
+
+
+def _source_patch(section: CrossSection, argument: str) -> Scorable:
+    return SourcePatch()
+
+
+def _oracle(section: CrossSection, argument: str) -> Scorable:
+    if not isinstance(section.truth, LabelledDictionary):
+        raise ControlError(
+            "control:oracle exists on synthetic tasks only, where the generating features are"
+            " known. Use control:supervised here."
+        )
+    return section.truth
+
+
+CONTROLS: dict[str, Callable[[CrossSection, str], Scorable]] = {
+    "identity": _identity,
+    "mean": _mean,
+    "pca": _pca,
+    "random": _random,
+    "permuted": _permuted,
+    "supervised": _supervised,
+    "oracle": _oracle,
+    "no-edit": _no_edit,
+    "source-patch": _source_patch,
+}
+
+
+def control(spec: str) -> Contestant:
+    """The control `NAME[:ARGUMENT]`.
+
+    Raises:
+        ControlError: for an unknown name; for a wrong argument once it is realised.
+    """
+    name, _, argument = spec.partition(":")
+    if name not in CONTROLS:
+        raise ControlError(unknown("control", name, CONTROLS))
+
+    def realise(built: Built) -> Realised:
+        scorable = CONTROLS[name](built.section, argument)
+        return Realised(scorable, _control_info(spec, scorable, built.section))
+
+    return Contestant(f"control:{spec}", realise)
+
+
+def _control_info(spec: str, scorable: Scorable, section: CrossSection) -> DictionaryInfo:
+    kind = {LabelledDictionary: "labelled", Intervention: "intervention", Dictionary: "control"}
+    return DictionaryInfo(
+        name=f"control:{spec}",
+        source=f"control:{spec}",
+        format="control",
+        architecture=spec.partition(":")[0],
+        d_in=section.d_in,
+        d_sae=getattr(scorable, "d_sae", 0),
+        # a control is a function of its name and of the activations, which the result's id covers
+        sha256=hashlib.sha256(f"control:{spec}/1".encode()).hexdigest(),
+        kind=next(k for t, k in kind.items() if isinstance(scorable, t)),  # type: ignore[arg-type]
+    )
+
+
+def _sae(loaded: checkpoints.Loaded) -> Contestant:
+    def realise(built: Built) -> Realised:
+        section = built.section
+        if loaded.info.d_in != section.d_in:
+            raise SiteError(
+                f"{loaded.info.name} takes activations of width {loaded.info.d_in}, the site has"
+                f" {section.d_in}. Expected an SAE of this model and hook point; --site and --model"
+                " say where it is scored."
+            )
+        ready = loaded.fitted(section.fit.acts)
+        return Realised(ready.dictionary, ready.info, ready.warnings)
+
+    return Contestant(
+        loaded.info.name, realise, loaded.hook, loaded.model_name, loaded.info.l0, loaded.info.d_sae
+    )
+
+
+def from_object(obj: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Contestant:
+    """A contestant from an object in memory (see `checkpoints.load_object`)."""
+    loaded = checkpoints.load_object(obj)
+    return _sae(loaded)
+
+
+def resolve(
+    spec: str, architecture: str | None, device: str, dtype: torch.dtype
+) -> list[Contestant]:
+    """Contestants of one command-line name; `demo:all` gives several.
+
+    Raises:
+        CheckpointError, ControlError: if it cannot be found or read.
+    """
+    if not spec:
+        raise CheckpointError("An SAE's name is empty. Expected a path, demo:NAME or control:NAME.")
+    if spec.startswith("control:"):
+        return [control(spec.removeprefix("control:"))]
+    names = [f"demo:{n}" for n in checkpoints.demo_names()] if spec == "demo:all" else [spec]
+    loaded = (
+        checkpoints.load(n, architecture=architecture, device=device, dtype=dtype) for n in names
+    )
+    return [_sae(one) for one in loaded]
+
+
+def every_control(l0s: Sequence[float], widths: Sequence[int]) -> list[Contestant]:
+    """All controls that a table of SAEs with these L0s and widths is to be read against.
+
+    `pca:K` with K the median L0; one `random` per width and rounded L0 (METHODS §10).
+    """
+    rounded = sorted({(max(1, round(l0)), d) for l0, d in zip(l0s, widths, strict=True)})
+    k = max(1, round(median(l0s))) if l0s else 8
+    randoms = [f"random:{l0}:{d}" for l0, d in rounded] or ["random:8"]
+    names = ["supervised", "identity", f"pca:{k}", *randoms, "mean", "source-patch", "no-edit"]
+    return [control(name) for name in names]

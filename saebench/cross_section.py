@@ -1,0 +1,203 @@
+"""All that an axis ever sees: activations at a site with labels, sources, and the rest of the model.
+
+METHODS §0. A task kind builds a `CrossSection` from a language model or from a generator; the axes
+know nothing of prompts, hooks or models.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Outcome(NamedTuple):
+    """What the rest of the model answers when an activation is replaced, reduced over the vocabulary."""
+
+    ld: Float[Tensor, "n"]
+    """LD = logit(answer) − logit(distractor) of the base prompt's two tokens, in logits."""
+    top: Int[Tensor, "n"]
+    """Arg-max token over the whole vocabulary."""
+    kl: Float[Tensor, "n"] | None
+    """KL(reference ‖ edited) over the whole vocabulary, in nats; None if no reference was given."""
+
+
+class Readout(ABC):
+    """The rest of the model: from an activation at the site to logits at the answer position."""
+
+    answer: Int[Tensor, "n"]
+    distractor: Int[Tensor, "n"]
+
+    @abstractmethod
+    def logits(
+        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b vocab"]:
+        """Logits of base prompts `rows` with `edited` in place at the site. Differentiable."""
+
+    @abstractmethod
+    def run(
+        self,
+        edits: Mapping[K, Float[Tensor, "n d_in"]],
+        reference: Float[Tensor, "n d_in"] | None = None,
+        rows: Int[Tensor, "n"] | None = None,
+    ) -> dict[K, Outcome]:
+        """Runs every edit of the same prompts over one clean run, in blocks of prompts.
+
+        `reference` is the activation whose answer distribution `kl` is measured from. `rows`
+        selects base prompts; without it the edits cover all of them in order. Logits over the
+        vocabulary never exist for more than one block.
+        """
+
+
+class LinearReadout(Readout):
+    """A fixed linear head, `logits = x Wᵀ + b`; the readout of synthetic tasks and of tests.
+
+    `weight [n_heads, vocab, d_in]` and `bias [n_heads, vocab]`; row i of the base data reads head
+    `head[i]`, so that every row can ask for another attribute.
+    """
+
+    def __init__(
+        self,
+        weight: Float[Tensor, "h vocab d_in"],
+        bias: Float[Tensor, "h vocab"],
+        head: Int[Tensor, "n"],
+        answer: Int[Tensor, "n"],
+        distractor: Int[Tensor, "n"],
+        block: int = 4096,
+    ) -> None:
+        self.weight, self.bias, self.head = weight, bias, head
+        self.answer, self.distractor, self.block = answer, distractor, block
+
+    def logits(
+        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b vocab"]:
+        heads = self.head[rows]
+        if self.weight.shape[0] == 1:
+            return edited @ self.weight[0].T + self.bias[0]
+        # one product per head: gathering the weights would take b × vocab × d_in
+        out = edited.new_empty(len(rows), self.weight.shape[1])
+        for h in heads.unique().tolist():
+            at = heads == h
+            out[at] = edited[at] @ self.weight[h].T + self.bias[h]
+        return out
+
+    @torch.no_grad()
+    def run(
+        self,
+        edits: Mapping[K, Float[Tensor, "n d_in"]],
+        reference: Float[Tensor, "n d_in"] | None = None,
+        rows: Int[Tensor, "n"] | None = None,
+    ) -> dict[K, Outcome]:
+        rows = torch.arange(len(self.answer), device=self.answer.device) if rows is None else rows
+        parts: dict[K, list[Outcome]] = {key: [] for key in edits}
+        for chunk in torch.arange(len(rows), device=rows.device).split(self.block):
+            at = rows[chunk]
+            wanted = None if reference is None else self.logits(reference[chunk], at)
+            for key, edited in edits.items():
+                logits = self.logits(edited[chunk], at)
+                parts[key].append(
+                    reduce_logits(logits, self.answer[at], self.distractor[at], wanted)
+                )
+        return {key: concatenate(outcomes) for key, outcomes in parts.items()}
+
+
+def reduce_logits(
+    logits: Float[Tensor, "b vocab"],
+    answer: Int[Tensor, "b"],
+    distractor: Int[Tensor, "b"],
+    reference: Float[Tensor, "b vocab"] | None = None,
+) -> Outcome:
+    """LD, arg-max and KL(reference ‖ logits) of a block of logits."""
+    ld = logits.gather(1, answer[:, None]) - logits.gather(1, distractor[:, None])
+    kl = None
+    if reference is not None:
+        wanted = reference.float().log_softmax(-1)
+        seen = logits.float().log_softmax(-1)
+        # a token of probability 0 adds 0, also where its log is −inf
+        terms = torch.where(wanted.isneginf(), 0.0, wanted.exp() * (wanted - seen))
+        kl = terms.sum(-1).clamp(min=0)
+    return Outcome(ld[:, 0].float(), logits.argmax(-1), kl)
+
+
+def concatenate(outcomes: list[Outcome]) -> Outcome:
+    """Joins the outcomes of consecutive blocks."""
+    kls = [o.kl for o in outcomes if o.kl is not None]
+    return Outcome(
+        torch.cat([o.ld for o in outcomes]),
+        torch.cat([o.top for o in outcomes]),
+        torch.cat(kls) if len(kls) == len(outcomes) else None,
+    )
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A variable of the prompt and the names of its values; `labels` hold indices into them."""
+
+    name: str
+    values: tuple[str, ...]
+    parent: str | None = None
+    """The attribute that follows from this one (a country's continent), if any."""
+    on_off: bool = False
+    """A feature that is on (value 1) or off (value 0): only "on" is looked for."""
+
+    @property
+    def detectable(self) -> tuple[int, ...]:
+        """Indices of the values that a latent may stand for."""
+        return (1,) if self.on_off else tuple(range(len(self.values)))
+
+
+@dataclass(frozen=True)
+class Split:
+    """One of the three disjoint sets of base prompts (`fit`, `select`, `test`)."""
+
+    acts: Float[Tensor, "n d_in"]
+    labels: Int[Tensor, "n n_attributes"]
+    cluster: Int[Tensor, "n"]
+    """The unit of resampling (name pair, city, draw)."""
+    readout: Readout
+    source_acts: Mapping[str, Float[Tensor, "n d_in"]] = field(default_factory=dict)
+    source_labels: Mapping[str, Int[Tensor, "n n_attributes"]] = field(default_factory=dict)
+    expected: Mapping[str, Int[Tensor, "n"]] = field(default_factory=dict)
+    """The token that a perfect edit of the attribute makes the model answer."""
+    query: Int[Tensor, "n"] | None = None
+    """Index of the attribute that the prompt asks for; None where every prompt asks the same."""
+
+    def __len__(self) -> int:
+        return len(self.acts)
+
+    def asks(self, attribute: int) -> Bool[Tensor, "n"]:
+        """Which prompts ask for the attribute; all of them where the task asks one thing only."""
+        if self.query is None:
+            return torch.ones(len(self), dtype=torch.bool, device=self.acts.device)
+        return self.query == attribute
+
+
+@dataclass(frozen=True)
+class CrossSection:
+    """Activations of one model at one site on one task, split three ways."""
+
+    attributes: tuple[Attribute, ...]
+    fit: Split
+    select: Split
+    test: Split
+    conjunctions: tuple[tuple[str, str], ...] = ()
+    """Pairs of attributes whose joint values latents are looked for too, e.g. IO∧Pos."""
+    truth: object | None = None
+    """The generator's own dictionary, for synthetic tasks."""
+
+    @property
+    def d_in(self) -> int:
+        return self.fit.acts.shape[1]
+
+    @property
+    def mean(self) -> Float[Tensor, "d_in"]:
+        """ā, the mean activation over `fit`: what mean ablation puts in place."""
+        return self.fit.acts.mean(0)
+
+    def index(self, attribute: str) -> int:
+        return [a.name for a in self.attributes].index(attribute)

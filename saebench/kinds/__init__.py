@@ -1,0 +1,10 @@
+"""Kinds: how a task's data becomes cross-sections. To add one: a module, a line here, a test."""
+
+from collections.abc import Callable
+
+from saebench.kinds import names
+from saebench.kinds.base import Built
+
+KINDS: dict[str, Callable[..., Built]] = {
+    "names": names.build,
+}

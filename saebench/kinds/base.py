@@ -1,0 +1,56 @@
+"""What a task kind hands over: cross-sections, and how well the model does the task at all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from saebench.cross_section import CrossSection
+from saebench.dictionaries.supervised import Variable
+from saebench.stats import Interval, wilson
+
+Tick = Callable[[str], None]
+"""Called with a short description whenever a piece of work is done."""
+
+
+class Settings(NamedTuple):
+    """How much of a task to build, and with what."""
+
+    budget: str = "quick"
+    seed: int = 0
+    memory_bytes: int | None = None
+    """Memory for patched passes; without it a share of what is free."""
+    tick: Tick = lambda _: None
+
+
+@dataclass(frozen=True)
+class Competence:
+    """Share of prompts with LD > 0 in the clean run; chance is ½. Answers are also counted by arg-max."""
+
+    accuracy: float
+    interval: Interval
+    argmax: float
+    n: int
+
+    @classmethod
+    def of(cls, ld: np.ndarray, right: np.ndarray) -> "Competence":
+        hits = int((ld > 0).sum())
+        return cls(hits / len(ld), wilson(hits, len(ld)), float(right.mean()), len(ld))
+
+    @property
+    def able(self) -> bool:
+        """At least 0.7, and credibly above chance."""
+        return self.accuracy >= 0.7 and self.interval[0] > 0.5
+
+
+@dataclass(frozen=True)
+class Built:
+    """A task on a model at a site, ready for the axes."""
+
+    section: CrossSection
+    competence: Competence
+    notes: tuple[str, ...] = ()
+    """What was left out and why (names, templates, values), for the user."""
+    parametrizations: Mapping[str, tuple[Variable, ...]] = field(default_factory=dict)
+    """Ways to cut the labels into atoms; the first is the default."""

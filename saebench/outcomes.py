@@ -1,0 +1,79 @@
+"""Per-prompt outcomes: what the model did, before any averaging.
+
+Axes measure outcomes with torch; `scoring` turns them into scores with numpy alone. A stored table
+of outcomes is therefore enough to score again, to compare two results prompt by prompt, and to rank
+a leaderboard, without a model.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+class Key(NamedTuple):
+    """Names one column of outcomes."""
+
+    axis: str
+    score: str
+    attribute: str = ""
+    edit: str = ""
+    k: int = -1
+    label: str = ""
+    """The attribute's value that the column is about, where it is about one."""
+    split: str = "test"
+
+
+class AttributeFacts(NamedTuple):
+    """What scoring needs to know of an attribute."""
+
+    values: tuple[str, ...]
+    parent: str | None = None
+    on_off: bool = False
+
+
+@dataclass
+class Outcomes:
+    """Columns `[n]` over the prompts of `test` (and of `select`, where choices were made).
+
+    `facts` are numbers without a per-prompt form (an atom's norm, a count of latents).
+    """
+
+    cluster: Mapping[str, Int[np.ndarray, "n"]]
+    attributes: Mapping[str, AttributeFacts] = field(default_factory=dict)
+    columns: dict[Key, Float[np.ndarray, "n"]] = field(default_factory=dict)
+    facts: dict[Key, float] = field(default_factory=dict)
+
+    def add(self, key: Key, values: object) -> None:
+        """Stores a column as float32; a torch tensor is taken as it is."""
+        array = np.asarray(values.cpu() if hasattr(values, "cpu") else values)  # type: ignore[attr-defined]
+        array = np.ascontiguousarray(array, dtype=np.float32)
+        if array.shape != self.cluster[key.split].shape:
+            raise ValueError(
+                f"{key} has shape {array.shape}, its split {self.cluster[key.split].shape}"
+            )
+        self.columns[key] = array
+
+    def __getitem__(self, key: Key) -> Float[np.ndarray, "n"]:
+        return self.columns[key]
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self.columns
+
+    def find(self, axis: str, score: str, **fields: object) -> Iterator[Key]:
+        """Keys of an axis and score whose other fields equal those given, in insertion order."""
+        for key in self.columns:
+            wanted = {"axis": axis, "score": score, **fields}
+            if all(getattr(key, name) == value for name, value in wanted.items()):
+                yield key
+
+    def matrix(self, keys: Iterable[Key]) -> Float[np.ndarray, "n m"]:
+        """Columns side by side."""
+        return np.stack([self.columns[key] for key in keys], axis=1)
+
+    def merge(self, other: "Outcomes") -> None:
+        """Takes over the other's columns and facts."""
+        self.columns.update(other.columns)
+        self.facts.update(other.facts)

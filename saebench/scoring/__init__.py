@@ -1,0 +1,61 @@
+"""From per-prompt outcomes to scores, with numpy alone: no model and no torch is needed."""
+
+from collections.abc import Callable
+
+from saebench.outcomes import Outcomes
+from saebench.scoring import (
+    approximation,
+    causal,
+    control,
+    interpretability,
+    occlusion,
+    oversplitting,
+)
+from saebench.scoring.base import (
+    Context,
+    Entry,
+    Headline,
+    Scored,
+    write_entry,
+    write_headline,
+)  # fmt: skip
+from saebench.stats import Undefined
+
+SCORERS: dict[str, Callable[[Context], tuple[Headline, list[Entry]]]] = {
+    "approximation": approximation.score,
+    "control": control.score,
+    "interpretability": interpretability.score,
+    "occlusion": occlusion.score,
+    "oversplitting": oversplitting.score,
+}
+NOT_A_DICTIONARY = "not a dictionary: it only edits"
+
+
+def score(outcomes: Outcomes, seed: int = 0) -> Scored:
+    """All scores of one dictionary on one task, every estimate over the same resamples.
+
+    An axis without outcomes (an intervention's) is undefined, with that reason.
+    """
+    ctx = Context.of(outcomes, seed)
+    axes, entries = {}, causal.entries(ctx)
+    measured = {key.axis for key in (*outcomes.columns, *outcomes.facts)}
+    for name, scorer in SCORERS.items():
+        if name in measured:
+            axes[name], found = scorer(ctx)
+            entries += found
+        else:
+            nothing = Undefined(NOT_A_DICTIONARY)
+            axes[name] = Headline(nothing, nothing, nothing, 0)
+    return Scored(axes, entries)
+
+
+__all__ = [
+    "SCORERS",
+    "Context",
+    "Entry",
+    "Headline",
+    "Scored",
+    "score",
+    "write_entry",
+    "write_headline",
+]

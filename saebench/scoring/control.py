@@ -1,0 +1,116 @@
+"""Control scores from outcomes (METHODS §3) [PE §4.2, A.16]."""
+
+from dataclasses import replace
+from functools import reduce
+
+from saebench.outcomes import Key
+from saebench.scoring.base import Context, Entry, Headline
+from saebench.scoring.causal import NONE_CAUSAL, effects
+from saebench.stats import Estimate, Maybe, Undefined, ratio
+
+AXIS = "control"
+UNMOVED = "the source patch does not credibly change LD"
+
+
+def success(ctx: Context, key: Key) -> Estimate:
+    """Share of the prompts that ask for the attribute whose arg-max is what a perfect edit gives."""
+    asks = ctx.outcomes[Key("task", "asks", key.attribute)]
+    mean = ctx.test.mean(ctx.outcomes[key], asks)
+    assert isinstance(mean, Estimate), "an attribute nobody asks for is refused when it is built"
+    return mean
+
+
+def _effect(ctx: Context, key: Key) -> Maybe:
+    """`(LD(edit) − LD(base)) / (LD(source patch) − LD(base))`; 1 is best."""
+    asks = ctx.outcomes[Key("task", "asks", key.attribute)]
+    clean = ctx.outcomes[Key("task", "ld", edit="clean")]
+    source = ctx.outcomes[Key("task", "ld", key.attribute, "source")]
+    moved = ctx.test.mean(ctx.outcomes[key] - clean, asks)
+    whole = ctx.test.mean(source - clean, asks)
+    assert isinstance(moved, Estimate) and isinstance(whole, Estimate)
+    return ratio(moved, whole, UNMOVED)
+
+
+def average(parts: list[Estimate]) -> Estimate:
+    """Mean of estimates over the same resamples.
+
+    Shares that are all exactly 0, or all exactly 1, average to a share: it keeps Wilson's interval.
+    """
+    mean = reduce(lambda a, b: a + b, parts) / len(parts)
+    shares = [part.share_of for part in parts if part.share_of is not None]
+    extreme = len({float(part) for part in parts}) == 1 and float(parts[0]) in (0.0, 1.0)
+    if extreme and len(shares) == len(parts):
+        return replace(mean, share_of=min(shares))
+    return mean
+
+
+def score(ctx: Context) -> tuple[Headline, list[Entry]]:
+    n, entries = ctx.test.n, []
+    for name in ctx.outcomes.attributes:
+        floor = success(ctx, Key("task", "success", name, "none"))
+        ceiling = success(ctx, Key("task", "success", name, "ceiling"))
+        for edit, value in (("none", floor), ("supervised", ceiling)):
+            entries.append(Entry(AXIS, "edit_success", value, n, name, edit))
+        source = success(ctx, Key("task", "success", name, "source"))
+        entries.append(Entry(AXIS, "edit_success", source, n, name, "source"))
+        entries.append(Entry(AXIS, "edit_effect", _effect(ctx, Key("task", "ld", name, "ceiling")),
+                             n, name, "supervised"))  # fmt: skip
+        for key in ctx.outcomes.find(AXIS, "success", attribute=name):
+            entries += _edit_entries(ctx, key, floor, ceiling)
+    return _headline(ctx), entries
+
+
+def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate) -> list[Entry]:
+    name, edit, k = key.attribute, key.edit, key.k if key.k >= 0 else None
+    n = ctx.test.n
+    changed = key._replace(score="n_changed")
+    n_changed = float(ctx.outcomes[changed].mean()) if changed in ctx.outcomes else None
+    ld, kl = key._replace(score="ld"), key._replace(score="kl")
+    best, none = Key("task", "ld", name, "ceiling"), Key("task", "ld", name, "none")
+    found = [
+        Entry(AXIS, "edit_success", success(ctx, key), n, name, edit, k, n_changed, floor, ceiling),
+        Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed,
+              _effect(ctx, none), _effect(ctx, best)),
+        Entry(AXIS, "edit_kl", success(ctx, kl), n, name, edit, k, n_changed,
+              success(ctx, Key("task", "kl", name, "none")),
+              success(ctx, Key("task", "kl", name, "ceiling")), "lower"),
+    ]  # fmt: skip
+    weight = key._replace(score="removed_weight")
+    if weight in ctx.outcomes:
+        cost = success(ctx, weight)
+        found.append(
+            Entry(AXIS, "edit_magnitude", cost, n, name, edit, k, n_changed, direction="none")
+        )
+    return found
+
+
+def editable(ctx: Context) -> tuple[list[str], str]:
+    """Attributes the headline averages over; if none, why."""
+    causal = [name for name, effect in effects(ctx).items() if effect.causal]
+    if not causal:
+        return [], NONE_CAUSAL
+    chosen = []
+    for name in causal:
+        ceiling = success(ctx, Key("task", "success", name, "ceiling"))
+        floor = success(ctx, Key("task", "success", name, "none"))
+        if (ceiling - floor).excludes_zero:
+            chosen.append(name)
+    return chosen, "the supervised edit changes no attribute's answer: see the edit effect"
+
+
+def _headline(ctx: Context) -> Headline:
+    """Agnostic edit success (or an intervention's), mean over sizes, then over attributes."""
+    chosen, reason = editable(ctx)
+    if not chosen:
+        undefined = Undefined(reason)
+        return Headline(undefined, undefined, undefined, ctx.test.n)
+    values = []
+    for name in chosen:
+        keys = list(ctx.outcomes.find(AXIS, "success", attribute=name, edit="agnostic"))
+        keys = keys or list(ctx.outcomes.find(AXIS, "success", attribute=name, edit="intervention"))
+        values.append(average([success(ctx, key) for key in keys]))
+    floor, ceiling = (
+        average([success(ctx, Key("task", "success", name, edit)) for name in chosen])
+        for edit in ("none", "ceiling")
+    )
+    return Headline(average(values), floor, ceiling, ctx.test.n, f"over {', '.join(chosen)}")

@@ -1,0 +1,111 @@
+"""F1* of chosen detectors, as estimates, from what they did on each prompt."""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+
+from saebench.outcomes import Key
+from saebench.scoring.base import Context
+from saebench.stats import Estimate
+
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = 1, 2, 3
+MIN_CLUSTERS = 10
+"""Values with fewer test clusters than this make an interval unreliable: they are counted."""
+
+
+class Detection(NamedTuple):
+    """One property's values: F1* (and F1) of the detector chosen for each, ties averaged."""
+
+    f1_star: Estimate
+    f1: Estimate
+    labels: tuple[str, ...]
+    thin: int
+    """Values whose positives stand in fewer than 10 test clusters."""
+
+    @property
+    def note(self) -> str | None:
+        if not self.thin:
+            return None
+        return (
+            f"{self.thin} of {len(self.labels)} values have fewer than {MIN_CLUSTERS} test clusters"
+        )
+
+    def coverage(self, threshold: float) -> Estimate:
+        """Share of values with F1* at or above the threshold."""
+        return self.f1_star.map(lambda x: (x >= threshold).astype(float)).mean().chosen()
+
+
+def f1_and_star(tp: Estimate, fp: Estimate, fn: Estimate, n: Estimate) -> tuple[Estimate, Estimate]:
+    """`F1 = 2TP/(2TP+FP+FN)`, and `(F1 − F1₀)/(1 − F1₀)` with `F1₀ = 2p/(1+p)`."""
+    f1 = (2 * tp / (2 * tp + fp + fn)).map(_zero_if_empty)
+    share = (tp + fn) / n
+    chance = 2 * share / (1 + share)
+    return f1, ((f1 - chance) / (1 - chance)).map(_zero_if_empty)
+
+
+def _zero_if_empty(x: np.ndarray) -> np.ndarray:
+    # 0/0 in a resample without a positive or a hit: F1 is 0 where TP is 0
+    return np.where(np.isfinite(x), x, 0.0)
+
+
+def detect(ctx: Context, axis: str, name: str, edit: str = "", k: int = 0) -> Detection | None:
+    """The stored hits of one property, or None if none of its values was looked for."""
+    keys = list(ctx.outcomes.find(axis, "hit", attribute=name, edit=edit, k=k))
+    if not keys:
+        return None
+    hits = ctx.outcomes.matrix(keys)
+    tp, fp, fn = (
+        ctx.test.total(hits == what) for what in (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE)
+    )
+    n = ctx.test.total(np.ones((ctx.test.n, 1)))
+    f1, star = f1_and_star(tp, fp, fn, n)
+    columns: dict[str, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        columns[key.label.rsplit("|", 1)[0]].append(i)
+    groups = list(columns.values())
+    thin = sum(_clusters_of(ctx, hits[:, group[0]]) < MIN_CLUSTERS for group in groups)
+    return Detection(_grouped(star, groups), _grouped(f1, groups), tuple(columns), thin)
+
+
+def _clusters_of(ctx: Context, hits: np.ndarray) -> int:
+    positive = np.isin(hits, (TRUE_POSITIVE, FALSE_NEGATIVE))
+    return len(np.unique(ctx.test.index[positive]))
+
+
+def _grouped(estimate: Estimate, groups: list[list[int]]) -> Estimate:
+    """Averages the columns of each group: detectors that tied on `select`."""
+    value = np.stack([estimate.value[g].mean() for g in groups])
+    draws = np.stack([estimate.draws[:, g].mean(1) for g in groups], axis=1)
+    return Estimate(value, draws, normal=True)
+
+
+def null(ctx: Context, name: str) -> float:
+    """Mean F1* of the label-permuted choice; a number of the dictionary, without sampling error."""
+    facts = ctx.outcomes.facts
+    found = [v for key, v in facts.items() if key[:3] == ("interpretability", "null", name)]
+    return float(np.mean(found))
+
+
+def null_spread(ctx: Context, name: str) -> float:
+    """Standard deviation of the permuted choices."""
+    facts = ctx.outcomes.facts
+    found = [v for key, v in facts.items() if key[:3] == ("interpretability", "null", name)]
+    return float(np.std(found, ddof=1)) if len(found) > 1 else 0.0
+
+
+def properties(ctx: Context, axis: str = "interpretability") -> list[str]:
+    """Attributes and conjunctions with stored hits, in order."""
+    found = dict.fromkeys(
+        key.attribute for key in ctx.outcomes.columns if key.axis == axis and key.score == "hit"
+    )
+    return list(found)
+
+
+def scalar(value: float, like: Estimate) -> Estimate:
+    """A fact as an estimate without sampling error."""
+    return Estimate(np.array(float(value)), np.full(len(like.draws), float(value)))
+
+
+def key_fact(ctx: Context, axis: str, score: str, attribute: str = "") -> float | None:
+    return ctx.outcomes.facts.get(Key(axis, score, attribute))

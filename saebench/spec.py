@@ -1,0 +1,177 @@
+"""Task folders: what a task is, as data.
+
+A task is a folder with a `task.toml` of plain values, word lists and tables beside it, and a card.
+Its digest is its identity. What to do with the values is a *kind*, in Python, with tests.
+"""
+
+import csv
+import hashlib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from saebench.errors import TaskError, unknown
+
+_HERE = Path(__file__).parent
+# the wheel carries the tasks inside the package; a checkout has them beside it
+BUNDLED = _HERE / "_tasks" if (_HERE / "_tasks").is_dir() else _HERE.parent / "tasks"
+BUDGETS = ("quick", "standard", "full")
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: int = Field(ge=1)
+    title: str
+    summary: str
+    citation: str
+    sites: dict[str, tuple[str, ...]] = {}
+
+
+class NamesSpec(_Spec):
+    """Sentences about two people, one named twice (IOI)."""
+
+    kind: Literal["names"]
+    templates: tuple[str, ...] = Field(min_length=1)
+    lists: dict[str, str]
+
+
+class EntityTemplates(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fit: tuple[str, ...] = Field(min_length=1)
+    test: tuple[str, ...] = Field(min_length=1)
+
+
+class EntitiesSpec(_Spec):
+    """Facts about entities in a table (RAVEL)."""
+
+    kind: Literal["entities"]
+    table: str
+    entity: str
+    attributes: tuple[str, ...] = Field(min_length=1)
+    nested: dict[str, str] = {}
+    templates: dict[str, EntityTemplates]
+    aliases: dict[str, dict[str, tuple[str, ...]]] = {}
+
+
+class SyntheticSpec(_Spec):
+    """Data drawn from known features."""
+
+    kind: Literal["synthetic"]
+    family: str
+    seed: int = 0
+    parameters: dict[str, Any] = {}
+
+
+AnySpec = Annotated[NamesSpec | EntitiesSpec | SyntheticSpec, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(AnySpec)
+
+
+class Task:
+    """A task folder that has been read: its spec, its files, its digest."""
+
+    def __init__(self, folder: Path, spec: NamesSpec | EntitiesSpec | SyntheticSpec) -> None:
+        self.folder, self.spec = folder, spec
+        self.sha256 = digest(folder)
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def words(self, file: str) -> tuple[str, ...]:
+        """Lines of a word list, in order, without blanks, comments and repeats.
+
+        Raises:
+            TaskError: if the file is missing or empty.
+        """
+        lines = [line.strip() for line in self._read(file).splitlines()]
+        found = tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+        if not found:
+            raise TaskError(f"{self.folder / file} holds no words. Expected one a line.")
+        return found
+
+    def rows(self, file: str) -> list[dict[str, str]]:
+        """Rows of a CSV table."""
+        return list(csv.DictReader(self._read(file).splitlines()))
+
+    def _read(self, file: str) -> str:
+        path = self.folder / file
+        # a spec may name files of its own folder and nothing else
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise TaskError(f"{self.folder / 'task.toml'} names {file!r}, outside its own folder.")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TaskError(
+                f"Task {self.name!r} names the file {file!r}, which cannot be read as text"
+                f" ({type(error).__name__}). Expected it in {self.folder}."
+            ) from error
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 of a task folder's files, names and bytes, in order of name."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        # cards may be corrected without making every stored result another task's
+        if path.is_file() and path.suffix != ".md" and not relative.name.startswith("."):
+            content = path.read_bytes()
+            total.update(f"{relative.as_posix()}\0{len(content)}\0".encode())
+            total.update(content)
+    return total.hexdigest()
+
+
+def read_task(folder: Path) -> Task:
+    """Reads and validates one task folder.
+
+    Raises:
+        TaskError: if `task.toml` is missing, is not TOML, or has a wrong or unknown entry.
+    """
+    path = folder / "task.toml"
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TaskError(
+            f"No task at {folder}: it has no readable task.toml. `saebench tasks` lists the"
+            " bundled tasks; `--tasks DIR` adds a folder of your own."
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TaskError(f"{path} is not valid TOML: {error}.") from error
+    try:
+        return Task(folder, _ADAPTER.validate_python(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        raise TaskError(f"{path}: {where}: {first['msg']}. See docs/adding-things.md.") from error
+
+
+def find_tasks(extra: Sequence[Path] = ()) -> dict[str, Path]:
+    """Every task's folder by name: the bundled ones, then those of the given directories.
+
+    Names are paths below the directory, so `synthetic/occlusion` is a folder in a folder. A later
+    directory's task replaces a bundled one of the same name.
+    """
+    found = {}
+    for root in (BUNDLED, *extra):
+        if not root.is_dir():
+            raise TaskError(f"{root} is not a directory. Expected a directory of task folders.")
+        for path in sorted(root.rglob("task.toml")):
+            found[path.parent.relative_to(root).as_posix()] = path.parent
+    return found
+
+
+def load_task(name: str, extra: Sequence[Path] = ()) -> Task:
+    """The task of that name.
+
+    Raises:
+        TaskError: if there is none; the message gives near matches and the full choice.
+    """
+    known = find_tasks(extra)
+    if name not in known:
+        raise TaskError(unknown("task", name, known, "`--tasks DIR` adds a folder of your own."))
+    return read_task(known[name])
