@@ -1,0 +1,156 @@
+"""encode(A), encode(B), decode(A) is right for every architecture and input scale."""
+
+import warnings
+
+import pytest
+import sae_files as f
+import torch
+
+from saebench.checkpoints import load, load_object
+from saebench.dictionaries.normalization import average_factor, normalize
+from saebench.errors import CheckpointError
+
+CONFIGS = {
+    "standard": {},
+    "topk": {"k": 4},
+    "abstopk": {"k": 4},
+    "jumprelu": {},
+    "gated": {},
+    "matching_pursuit": {"max_iterations": 6},
+}
+SCALES = ["none", "layer_norm", "constant_norm_rescale"]
+
+
+def sae_lens_object(folder):
+    from sae_lens import SAE
+
+    return SAE.load_from_disk(folder)
+
+
+@pytest.mark.parametrize("hook_z", [False, True])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_agrees_with_sae_lens_and_keeps_no_state(architecture, scale, hook_z, tmp_path):
+    config = {"normalize_activations": scale, **CONFIGS[architecture]}
+    if hook_z:
+        config["reshape_activations"] = "hook_z"
+        config["metadata"] = {"hook_name": "blocks.1.attn.hook_z"}
+    folder = f.sae_lens(tmp_path, architecture, f.weights(), **config)
+    a, b = f.acts(), f.acts(9, seed=7) * 20
+    sae = sae_lens_object(folder)
+    shaped = a.view(len(a), 3, 4) if hook_z else a
+    wanted = sae.decode(sae.encode(shaped)).flatten(1)
+    for loaded in (load(folder), load_object(sae)):
+        first = loaded.dictionary.encode(a)
+        loaded.dictionary.encode(b)
+        torch.testing.assert_close(loaded.dictionary.decode(first), wanted, atol=1e-5, rtol=1e-5)
+        heads = loaded.dictionary.encode(shaped)
+        torch.testing.assert_close(heads.codes, first.codes)
+        # a latent's share is its code times its row, whatever the scale
+        j = int(first.codes.abs().sum(0).argmax())
+        without = first._replace(codes=first.codes * (torch.arange(f.D_SAE) != j))
+        share = loaded.dictionary.decode(first) - loaded.dictionary.decode(without)
+        expected = first.codes[:, j, None] * loaded.dictionary.W_dec[j]
+        torch.testing.assert_close(share, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_users_object_is_left_alone(tmp_path):
+    """SAELens keeps scales and shapes on the module between encode and decode; ours must not mix in."""
+    folder = f.sae_lens(
+        tmp_path, "standard", f.weights(), normalize_activations="layer_norm",
+        reshape_activations="hook_z", metadata={"hook_name": "blocks.1.attn.hook_z"},
+    )  # fmt: skip
+    sae = sae_lens_object(folder)
+    heads = f.acts().view(-1, 3, 4)
+    codes = sae.encode(heads)
+    loaded = load_object(sae)
+    loaded.dictionary.encode(f.acts(5, seed=3))
+    assert sae.decode(codes).shape == heads.shape
+    assert sae.cfg.normalize_activations == "layer_norm" and sae.hook_z_reshaping_mode
+    assert all(p.requires_grad for p in sae.parameters())
+
+
+def test_temporal_is_the_whole_reconstruction_of_a_sequence_of_one():
+    from sae_lens import TemporalSAE, TemporalSAEConfig
+
+    torch.manual_seed(0)
+    config = TemporalSAEConfig(d_in=12, d_sae=32, n_heads=2, bottleneck_factor=4, kval_topk=5)
+    sae = TemporalSAE(config)
+    sae.b_dec.data.normal_()
+    x = f.acts()
+    wanted = sae(x[:, None])[:, 0]
+    dictionary = load_object(sae).dictionary
+    encoding = dictionary.encode(x)
+    torch.testing.assert_close(dictionary.decode(encoding), wanted, atol=1e-4, rtol=1e-4)
+    assert ((encoding.codes != 0).sum(1) <= 5).all()
+
+
+def test_zero_activation_stays_zero_under_a_constant_norm(tmp_path):
+    config = {"normalize_activations": "constant_norm_rescale"}
+    dictionary = load(f.sae_lens(tmp_path, "standard", f.weights(), **config)).dictionary
+    decoded = dictionary.decode(dictionary.encode(torch.zeros(2, f.D_IN)))
+    assert torch.equal(decoded, torch.zeros(2, f.D_IN))
+
+
+class TestAverageScale:
+    def folded(self, w, s):
+        """SAELens' `fold_activation_norm_scaling_factor`, written out."""
+        return w | {"W_enc": w["W_enc"] * s, "W_dec": w["W_dec"] / s, "b_dec": w["b_dec"] / s}
+
+    @pytest.mark.parametrize("architecture", ["standard", "topk", "jumprelu", "gated"])
+    def test_measured_factor_equals_folding(self, architecture, tmp_path):
+        x = f.acts(500) * 7
+        s = f.D_IN**0.5 / float(x.norm(dim=1).mean())
+        w, config = f.weights(), CONFIGS[architecture]
+        unfolded = {"normalize_activations": "expected_average_only_in"}
+        loaded = load(f.sae_lens(tmp_path / "a", architecture, w, **config, **unfolded))
+        assert loaded.needs_factor
+        assert any(warning.startswith("scale not folded") for warning in loaded.warnings)
+        fitted = loaded.fitted(x)
+        assert not fitted.needs_factor and fitted.fitted(x * 2) is fitted
+        assert any("measured on 500" in said for said in fitted.folded)
+        assert not any(w.startswith("scale not folded") for w in fitted.warnings)
+        other = load(f.sae_lens(tmp_path / "b", architecture, self.folded(w, s), **config))
+        a, b = (d.dictionary.encode(x) for d in (fitted, other))
+        ours, theirs = fitted.dictionary.decode(a), other.dictionary.decode(b)
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
+        assert torch.equal(a.codes != 0, b.codes != 0)
+        assert fitted.info.sha256 != loaded.info.sha256
+        torch.testing.assert_close(fitted.dictionary.factor, s, rtol=1e-5, atol=0)
+
+    def test_encoding_without_the_factor_is_an_error(self, tmp_path):
+        unfolded = {"normalize_activations": "expected_average_only_in"}
+        loaded = load(f.sae_lens(tmp_path, "standard", f.weights(), **unfolded))
+        with pytest.raises(CheckpointError, match="fitted"):
+            loaded.dictionary.encode(f.acts())
+        with pytest.raises(CheckpointError, match="mean norm"):
+            loaded.fitted(torch.zeros(3, f.D_IN))
+
+    def test_factor_beside_a_training_checkpoint_is_used(self, tmp_path):
+        unfolded = {"normalize_activations": "expected_average_only_in"}
+        folder = f.sae_lens(tmp_path, "standard", f.weights(), **unfolded)
+        f.dump(folder / "activation_scaler.json", {"scaling_factor": 0.25, "has_whitening": False})
+        loaded = load(folder)
+        assert not loaded.needs_factor and loaded.dictionary.factor == 0.25
+        assert load(folder).scaled(1.0).dictionary.factor == 1.0
+
+    def test_factor_of_given_activations(self):
+        x = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+        assert average_factor(x) == pytest.approx(2**0.5 / 3)
+
+    def test_unknown_scale(self):
+        with pytest.raises(CheckpointError, match="layer_norm"):
+            normalize(f.acts(), "layernorm")
+
+
+def test_a_sae_saved_from_memory_is_the_same_from_disk(tmp_path):
+    from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=f.D_IN, d_sae=f.D_SAE, k=3))
+        sae.save_inference_model(tmp_path)
+    memory, disk = load_object(sae), load(tmp_path)
+    assert memory.info.sha256 == disk.info.sha256
+    x = f.acts()
+    assert torch.equal(memory.dictionary.encode(x).codes, disk.dictionary.encode(x).codes)
