@@ -1,7 +1,5 @@
 """Cross-sections whose truth is known, made of a few matrix products: what the theorems run on."""
 
-from typing import final
-
 import torch
 from torch import Tensor
 
@@ -14,7 +12,6 @@ from saebench.outcomes import Outcomes
 from saebench.scoring import Scored, score
 
 
-@final
 class Planted(Dictionary):
     """A dictionary given by decoder rows; its codes are found by the rows' pseudo-inverse."""
 
@@ -35,6 +32,7 @@ def two_groups(
     d_in: int = 40,
     n: int = 800,
     noise: float = 0.0,
+    jitter: float = 0.0,
     seed: int = 0,
 ) -> tuple[CrossSection, Tensor, Tensor]:
     """Two independent one-hot attributes, `x = r₁ d_{1,i} + r₂ d_{2,j} + b`, orthonormal rows.
@@ -47,6 +45,8 @@ def two_groups(
     total = sum(n_values)
     rows = torch.linalg.qr(torch.randn(d_in, d_in, generator=g)).Q[:total]
     scale = torch.tensor([norms[0]] * n_values[0] + [norms[1]] * n_values[1])
+    # rows of equal norm make exact ties between latents; jitter breaks them
+    scale = scale * (1 + jitter * torch.rand(total, generator=g))
     rows = rows * scale[:, None]
     bias = torch.randn(d_in, generator=g) * 0.1
     weight = (rows / scale[:, None] ** 2)[None] * torch.tensor(
@@ -110,10 +110,7 @@ def scores(dictionary, bench: Bench, axes: tuple[str, ...] = tuple(AXES)) -> Sco
 
 def entry(scored: Scored, name: str, attribute: str | None = None, edit: str | None = None, k=None):
     """The one entry of that name."""
-    found = [
-        e for e in scored.entries
-        if e.name == name and e.attribute == attribute
-        and (edit is None or e.edit == edit) and (k is None or e.k == k)
-    ]  # fmt: skip
-    assert len(found) == 1, f"{len(found)} entries for {name} {attribute} {edit} {k}"
+    wanted = (name, attribute, edit, k)
+    found = [e for e in scored.entries if e.identity[1:] == wanted]
+    assert len(found) == 1, f"{len(found)} entries for {wanted}"
     return found[0]
