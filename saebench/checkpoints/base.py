@@ -1,5 +1,9 @@
 """What a checkpoint is before and after it is loaded."""
 
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -8,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
 from torch import Tensor
 
 from saebench.dictionaries.base import Dictionary
@@ -18,6 +23,7 @@ from saebench.result import DictionaryInfo
 FOREIGN = (
     KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError,
     RuntimeError, AssertionError, EOFError, OSError, MemoryError,
+    zipfile.BadZipFile, zlib.error, struct.error, SyntaxError, tokenize.TokenError, SafetensorError,
 )  # fmt: skip
 """What code that we call raises when a file is not what it claims to be."""
 
@@ -145,6 +151,10 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise
     except FOREIGN as error:
         lines = str(error).strip().splitlines()
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise CheckpointError(
+                f"{path}: {what} ran out of memory. Use a machine with more, or a smaller SAE."
+            ) from error
         reason = lines[0][:300] if lines else "no reason given"
         raise CheckpointError(
             f"{path}: {what} failed ({type(error).__name__}: {reason}). The file is damaged or not"
