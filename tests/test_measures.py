@@ -45,7 +45,9 @@ def test_f1_table_equals_counting_by_hand(seed, values):
     table = f1_table(sparse(codes), label, values, signed=True)
     for j, v in itertools.product(range(9), range(values)):
         positive = (label == v).tolist()
-        assert float(table.f1[j, v]) == pytest.approx(naive_f1((codes[:, j] > 0).tolist(), positive))
+        assert float(table.f1[j, v]) == pytest.approx(
+            naive_f1((codes[:, j] > 0).tolist(), positive)
+        )
         assert float(table.f1[9 + j, v]) == pytest.approx(
             naive_f1((codes[:, j] < 0).tolist(), positive)
         )
@@ -178,4 +180,6 @@ def test_padding_and_dense_views_hold_the_same_codes():
 
 def test_squared_norm_is_summed_in_double_precision():
     x = torch.full((1, 100_000), 1.1)
-    assert float(squared_norm(x)) == pytest.approx(100_000 * float(torch.tensor(1.1)) ** 2, rel=1e-12)
+    assert float(squared_norm(x)) == pytest.approx(
+        100_000 * float(torch.tensor(1.1)) ** 2, rel=1e-12
+    )

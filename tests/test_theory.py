@@ -231,7 +231,9 @@ def test_an_always_on_latent_gets_no_credit(world):
     always.encode = lambda acts: type(Planted(rows, bias).encode(acts))(  # type: ignore[method-assign]
         torch.ones(len(acts), 1), bias
     )
-    found = scores(always, bench, ("approximation", "interpretability", "occlusion", "oversplitting"))
+    found = scores(
+        always, bench, ("approximation", "interpretability", "occlusion", "oversplitting")
+    )
     star = entry(found, "f1_star", "one").value
     assert value(star) == pytest.approx(0, abs=1e-9)
     assert value(entry(found, "f1", "one").value) > 0.15

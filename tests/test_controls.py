@@ -1,0 +1,87 @@
+"""Controls do what their names say."""
+
+import pytest
+import torch
+from worlds import Planted, two_groups
+
+from saebench.contestants import CONTROLS, control, every_control
+from saebench.dictionaries.controls import PCA, Identity, Mean, Permuted, Random
+from saebench.errors import ControlError
+from saebench.kinds.base import Built, Competence
+
+
+@pytest.fixture(scope="module")
+def section():
+    return two_groups(noise=0.5)[0]
+
+
+def test_identity_and_mean(section):
+    acts = section.test.acts
+    identity, mean = Identity(section.mean), Mean(section.mean)
+    assert torch.equal(identity.decode(identity.encode(acts)), acts)
+    assert torch.allclose(mean.decode(mean.encode(acts)), section.fit.acts.mean(0).expand_as(acts))
+    assert int(mean.encode(acts).codes.count_nonzero()) == 0
+
+
+def test_pca_is_the_best_linear_reconstruction_of_its_rank(section):
+    acts = section.fit.acts
+    pca = PCA(acts, 3)
+    error = float((acts - pca.decode(pca.encode(acts))).square().sum())
+    covariance = torch.linalg.eigvalsh(((acts - acts.mean(0)).T @ (acts - acts.mean(0))).double())
+    assert error == pytest.approx(float(covariance[:-3].sum()), rel=1e-4)
+    assert torch.allclose(pca.W_dec @ pca.W_dec.T, torch.eye(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("l0", [1, 8, 30])
+def test_random_dictionaries_have_the_l0_they_are_asked_for(section, l0):
+    random = Random(section.fit.acts, 200, l0, seed=1)
+    codes = random.encode(section.fit.acts).codes
+    assert float((codes != 0).sum(1).float().mean()) == pytest.approx(l0, rel=0.02)
+    assert torch.allclose(random.W_dec.norm(dim=1), torch.ones(200), atol=1e-5)
+
+
+def test_random_scale_is_the_best_of_all_scales(section):
+    random = Random(section.fit.acts, 200, 8)
+    centred = section.fit.acts - section.mean
+    hat = random.encode(section.fit.acts).codes @ random.W_dec
+    errors = [float((centred - s * hat).square().sum()) for s in (0.8, 1.0, 1.2)]
+    assert errors[1] < min(errors[0], errors[2])
+
+
+def test_permuting_keeps_codes_and_moves_directions():
+    _, rows, bias = two_groups()
+    plain = Planted(rows, bias)
+    shuffled = Permuted(plain, seed=0)
+    acts = rows[:5] + rows[12:17] + bias
+    assert torch.equal(plain.encode(acts).codes, shuffled.encode(acts).codes)
+    assert not torch.allclose(plain.W_dec, shuffled.W_dec)
+    assert torch.equal(plain.W_dec.sort(0).values, shuffled.W_dec.sort(0).values)
+
+
+def built(section) -> Built:
+    return Built(section, Competence(1.0, (0.9, 1.0), 1.0, 10))
+
+
+@pytest.mark.parametrize("spec", ["identity", "mean", "pca:2", "random:4", "random:4:64", "supervised",
+                                  "supervised:mse", "no-edit", "source-patch"])  # fmt: skip
+def test_every_control_is_found_by_name(section, spec):
+    realised = control(spec).realise(built(section))
+    assert realised.info.name == f"control:{spec}"
+    assert realised.info.kind in ("control", "labelled", "intervention")
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [("idnetity", "identity"), ("pca:x", "whole number"), ("pca:0", "at least 1"), ("random:", "whole number"),
+     ("permuted", "needs an SAE"), ("supervised:median", "mse"), ("oracle", "synthetic tasks only")],
+)  # fmt: skip
+def test_wrong_controls_say_what_is_expected(section, spec, said):
+    with pytest.raises(ControlError, match=said):
+        control(spec).realise(built(section))
+
+
+def test_the_controls_of_a_table_follow_from_its_saes():
+    names = [c.name for c in every_control([7.6, 8.2, 31.0], [768, 768, 768])]
+    assert "control:pca:8" in names
+    assert [n for n in names if "random" in n] == ["control:random:8:768", "control:random:31:768"]
+    assert {n.split(":")[1] for n in names} <= set(CONTROLS)

@@ -1,0 +1,180 @@
+"""Scores against averages taken by hand from the stored outcomes."""
+
+import numpy as np
+import pytest
+from worlds import Planted, bench_of, entry, measure, two_groups
+
+from saebench.outcomes import Key
+from saebench.scoring import score, write_entry, write_headline
+from saebench.scoring.approximation import folded
+from saebench.scoring.base import Context
+from saebench.scoring.detection import detect
+from saebench.scoring.occlusion import pairs
+from saebench.scoring.oversplitting import measure_attribute
+from saebench.stats import Bootstrap, Estimate, Undefined
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    section, rows, bias = two_groups(noise=0.4, jitter=0.2)
+    partly = rows.clone()
+    partly[12:14] = 0.0  # two values of the weak group have no latent
+    return measure(Planted(partly, bias), bench_of(section))
+
+
+def column(outcomes, *key, **fields):
+    return outcomes[Key(*key, **fields)].astype(float)
+
+
+def test_sufficiency_and_necessity_are_ratios_of_means(outcomes):
+    clean, mean = (column(outcomes, "task", "ld", edit=e).mean() for e in ("clean", "mean"))
+    hat, rest = (column(outcomes, "approximation", "ld", edit=e).mean() for e in ("hat", "rest"))
+    found = score(outcomes)
+    sufficiency, necessity = (hat - mean) / (clean - mean), 1 - abs(rest - mean) / abs(clean - mean)
+    assert float(entry(found, "sufficiency").value) == pytest.approx(sufficiency)
+    assert float(entry(found, "necessity").value) == pytest.approx(necessity)
+    headline = ((1 - abs(1 - sufficiency)) + necessity) / 2
+    assert float(found.axes["approximation"].value) == pytest.approx(headline)
+
+
+def test_a_sign_flip_is_not_recovery():
+    ctx = {"cluster": np.arange(50)}
+    boot = Bootstrap(**ctx)
+    flipped = boot.mean(np.linspace(-1.2, -0.8, 50))
+    zero = boot.mean(np.zeros(50))
+    assert isinstance(flipped, Estimate) and isinstance(zero, Estimate)
+    value = folded(flipped, zero)
+    assert float(value) == pytest.approx(0.5 * ((1 - 2) + 1))
+
+
+def test_fvu_and_l0_are_sums_and_means(outcomes):
+    err, dev = column(outcomes, "approximation", "err2"), column(outcomes, "task", "dev2")
+    found = score(outcomes)
+    assert float(entry(found, "fvu").value) == pytest.approx(err.sum() / dev.sum())
+    assert float(entry(found, "l0").value) == pytest.approx(
+        column(outcomes, "approximation", "l0").mean()
+    )
+
+
+def test_edit_scores_are_shares_and_ratios(outcomes):
+    found = score(outcomes)
+    clean = column(outcomes, "task", "ld", edit="clean")
+    source = column(outcomes, "task", "ld", "one", "source")
+    for k in (1, 8):
+        success = column(outcomes, "control", "success", "one", "agnostic", k)
+        moved = column(outcomes, "control", "ld", "one", "agnostic", k)
+        effect = (moved - clean).mean() / (source - clean).mean()
+        assert float(entry(found, "edit_success", "one", "agnostic", k).value) == pytest.approx(
+            success.mean()
+        )
+        assert float(entry(found, "edit_effect", "one", "agnostic", k).value) == pytest.approx(
+            effect
+        )
+
+
+def test_the_control_headline_averages_sizes_then_attributes(outcomes):
+    found = score(outcomes)
+    sizes = [
+        column(outcomes, "control", "success", "one", "agnostic", k).mean()
+        for k in (1, 2, 4, 8, 16, 32)
+    ]
+    assert found.axes["control"].note == "over one"
+    assert float(found.axes["control"].value) == pytest.approx(np.mean(sizes))
+
+
+def naive_detection(outcomes, name):
+    """F1* per value from the stored hits, by counting."""
+    by_value: dict[str, list[float]] = {}
+    for key in outcomes.find("interpretability", "hit", attribute=name):
+        hits = outcomes[key]
+        tp, fp, fn = ((hits == code).sum() for code in (1, 2, 3))
+        f1 = 0.0 if tp == 0 else 2 * tp / (2 * tp + fp + fn)
+        p = (tp + fn) / len(hits)
+        by_value.setdefault(key.label.rsplit("|", 1)[0], []).append(
+            (f1 - 2 * p / (1 + p)) / (1 - 2 * p / (1 + p))
+        )
+    return {label: float(np.mean(stars)) for label, stars in by_value.items()}
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_f1_star_and_coverage(outcomes, name):
+    wanted = naive_detection(outcomes, name)
+    found = score(outcomes)
+    assert float(entry(found, "f1_star", name).value) == pytest.approx(
+        np.mean(list(wanted.values()))
+    )
+    for t in (0.5, 0.8):
+        share = np.mean([star >= t for star in wanted.values()])
+        assert float(entry(found, f"coverage@{t}", name).value) == pytest.approx(share)
+    # a tie is averaged before it is compared with the threshold
+    detection = detect(Context.of(outcomes), "interpretability", name)
+    assert detection is not None and detection.labels == tuple(wanted)
+
+
+def test_retention_is_the_weak_coverage_over_the_strong_one(outcomes):
+    found = score(outcomes)
+    (pair,) = pairs(Context.of(outcomes))
+    assert (pair.weak, pair.strong) == ("two", "one")
+    weak, strong = (float(entry(found, "coverage@0.5", n).value) for n in ("two", "one"))
+    assert float(entry(found, "retention", "two<one").value) == pytest.approx(weak / strong)
+    assert weak < strong
+    assert float(found.axes["occlusion"].value) == pytest.approx(min(1, weak / strong))
+
+
+def naive_n90(first: np.ndarray) -> tuple[int, bool]:
+    """From ±(1 + place of the first hit), ½ for a missed positive: prefixes one by one."""
+    positive = first > 0
+    p = positive.mean()
+    stars = []
+    for size in range(1, max(1, int(np.abs(first).max())) + 1):
+        covered = (np.abs(first) >= 1) & (np.abs(first) <= size)
+        tp, fp, fn = (
+            (covered & positive).sum(),
+            (covered & ~positive).sum(),
+            (~covered & positive).sum(),
+        )
+        f1 = 0.0 if tp == 0 else 2 * tp / (2 * tp + fp + fn)
+        stars.append((f1 - 2 * p / (1 + p)) / (1 - 2 * p / (1 + p)))
+    if max(stars) < 0.5:
+        return 1, False
+    return next(i + 1 for i, s in enumerate(stars) if s >= 0.9 * max(stars)), True
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_n90_is_the_smallest_prefix_that_reaches_ninety_percent(outcomes, name):
+    wanted = []
+    for key in outcomes.find("oversplitting", "first", attribute=name, split="select"):
+        n90, seen = naive_n90(outcomes[key])
+        wanted.append(1 / n90 if seen else 0.0)
+    found = measure_attribute(Context.of(outcomes), name)
+    assert found is not None
+    assert float(found.inverse) == pytest.approx(np.mean(wanted))
+
+
+def test_what_is_undefined_has_a_reason_and_no_number(outcomes):
+    section, _, _ = two_groups(norms=(1e-9, 1e-9), noise=1.0)
+    from saebench.dictionaries.controls import Identity
+
+    found = score(measure(Identity(section.mean), bench_of(section)))
+    axis = write_headline(found.axes["approximation"])
+    assert isinstance(found.axes["approximation"].value, Undefined)
+    assert (axis.value, axis.normalized, axis.ci) == (None, None, None)
+    assert axis.reason and "does not matter" in axis.reason
+
+
+def test_every_written_number_has_an_interval_or_a_reason(outcomes):
+    found = score(outcomes)
+    for one in found.entries:
+        written = write_entry(one)
+        assert written.value is None or written.ci is not None or written.reason, one.identity
+        assert written.value is not None or written.reason, one.identity
+        if written.ci is not None and not (
+            one.value.normal if isinstance(one.value, Estimate) else False
+        ):
+            low, high = written.ci
+            assert low <= written.value + 1e-9 and written.value - 1e-9 <= high, one.identity
+
+
+def test_scoring_twice_gives_the_same_numbers(outcomes):
+    one, two = (score(outcomes) for _ in range(2))
+    assert [write_entry(e) for e in one.entries] == [write_entry(e) for e in two.entries]
