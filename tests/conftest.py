@@ -5,6 +5,8 @@ from pathlib import Path
 
 # no test may reach a hub; set before any library reads it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# tests run side by side: one thread each, set before numpy and torch start theirs
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
