@@ -24,6 +24,7 @@ _IRRELEVANT = {"metadata", "device", "dtype", "reshape_activations"}
 
 
 @final
+@final
 class SaelensDictionary(Dictionary):
     """A SAELens inference SAE. `factor` is the constant input scale, where the SAE has one."""
 

@@ -1,0 +1,265 @@
+"""`inspect`: figures against naive computations, warnings where they belong and only there."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent / "checkpoints"))
+import sae_files as f
+
+from saebench.checkpoints import demo_names, load, load_object
+from saebench.diagnostics import activity, nearest_neighbours, predictable
+from saebench.errors import CheckpointError
+from saebench.inspection import inspect
+
+
+def said(inspection, start):
+    return [w for w in inspection.warnings if w.startswith(start)]
+
+
+class TestFigures:
+    def test_l0_dead_and_fvu(self, tmp_path):
+        loaded = load(f.sae_lens(tmp_path, "topk", f.weights(), k=3))
+        x = f.acts(300)
+        seen = activity(loaded.dictionary, x, block=7)
+        codes = torch.stack([f.topk(row, f.weights(), 3) for row in x])
+        decoded = torch.stack([f.decoded(c, f.weights()) for c in codes])
+        l0 = sum(int((row != 0).sum()) for row in codes) / len(x)
+        dead = sum(bool((codes[:, j] == 0).all()) for j in range(f.D_SAE)) / f.D_SAE
+        fvu = float(((x - decoded) ** 2).sum() / ((x - x.mean(0)) ** 2).sum())
+        assert seen.l0 == pytest.approx(l0) and seen.dead == pytest.approx(dead)
+        assert seen.fvu.value == pytest.approx(fvu, rel=1e-4)
+
+    def test_norm_ratio(self, tmp_path):
+        loaded = load(f.sae_lens(tmp_path, "standard", f.weights()))
+        x = f.acts(51)
+        codes = [f.standard(row, f.weights()) for row in x]
+        ratios = sorted(
+            float(c.norm() / (row - f.weights()["b_dec"]).norm())
+            for c, row in zip(codes, x, strict=True)
+        )
+        measured = activity(loaded.dictionary, x).norm_ratio.value
+        assert measured == pytest.approx(ratios[25], rel=1e-5)
+
+    def test_norm_ratio_is_1_for_orthogonal_rows_that_reconstruct(self):
+        """Its twin: rows that repeat each other are over-activated."""
+
+        class Both:
+            def __init__(self, rows, share):
+                self.W_dec, self.share = rows, share
+
+            def encode(self, x):
+                return self.share * x @ self.W_dec.T
+
+            def decode(self, codes):
+                return codes @ self.W_dec
+
+        rows = torch.linalg.qr(torch.randn(8, 8, generator=torch.Generator().manual_seed(0)))[0]
+        x = torch.randn(40, 8)
+        one = load_object(Both(rows, 1.0)).dictionary
+        assert activity(one, x).norm_ratio.value == pytest.approx(1, rel=1e-5)
+        twice = load_object(Both(torch.cat([rows, rows]), 0.5)).dictionary
+        assert activity(twice, x).norm_ratio.value == pytest.approx(0.5**0.5, rel=1e-5)
+
+    def test_near_duplicates(self):
+        g = torch.Generator().manual_seed(0)
+        rows = torch.randn(30, 10, generator=g)
+        rows = torch.cat([rows, -2 * rows[:3], torch.zeros(2, 10)])
+        wanted = []
+        for i in range(33):
+            cosines = [
+                abs(float(rows[i] @ rows[j] / rows[i].norm() / rows[j].norm()))
+                for j in range(33)
+                if j != i
+            ]
+            wanted.append(max(cosines))
+        found = nearest_neighbours(rows, block=4)
+        torch.testing.assert_close(found, torch.tensor(wanted), atol=1e-6, rtol=0)
+        assert int((found > 0.999).sum()) == 6
+
+    def test_near_duplicates_of_a_wide_dictionary_are_sampled(self, monkeypatch):
+        import saebench.diagnostics as diagnostics
+
+        monkeypatch.setattr(diagnostics, "MAX_ROWS", 10)
+        rows = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+        assert len(nearest_neighbours(rows)) == 10
+        assert torch.equal(nearest_neighbours(rows), nearest_neighbours(rows))
+        assert len(nearest_neighbours(rows[:1])) == 0
+
+    def test_linear_share(self):
+        """A linear error is predicted, noise is not, and a mixture by the share planted."""
+        g = torch.Generator().manual_seed(0)
+        x = torch.randn(20_000, 5, generator=g).double()
+        linear = x @ torch.randn(5, 5, generator=g).double() + 3
+        noise = torch.randn(20_000, 5, generator=g).double()
+        assert predictable(x, linear).value == pytest.approx(1)
+        assert abs(predictable(x, noise).value) < 0.01
+        noise = noise * (linear.var(0).sum() / noise.var(0).sum()).sqrt()
+        assert predictable(x, linear + noise).value == pytest.approx(0.5, abs=0.02)
+
+    def test_linear_share_is_undefined_with_a_reason(self):
+        x = torch.randn(60, 5).double()
+        assert predictable(x[:59], x[:59]).reason.startswith("59 activations")
+        assert predictable(x, x * 0).reason == "there is no error to predict"
+        # a coordinate that never varies is no obstacle
+        x[:, 0] = 1
+        assert predictable(x, x).value == pytest.approx(1)
+
+
+class TestWarnings:
+    def test_a_sound_sae_has_none(self, tmp_path):
+        loaded = f.sae_lens(tmp_path, "topk", f.weights(), k=4)
+        assert inspect(loaded, acts=f.acts(300)).warnings == ()
+
+    def test_threshold_zero(self, tmp_path):
+        w = f.weights()
+        w["threshold"][:7] = 0
+        inspection = inspect(f.sae_lens(tmp_path, "jumprelu", w))
+        assert "7 of 20" in said(inspection, "JumpReLU threshold zero")[0]
+
+    def test_decoder_not_unit_norm(self, tmp_path):
+        w = f.weights()
+        w["W_dec"][2] *= 3
+        inspection = inspect(f.sae_lens(tmp_path, "standard", w))
+        assert "1 of 20" in said(inspection, "decoder not unit norm")[0]
+        assert inspection.decoder_norms.greatest == pytest.approx(3, rel=1e-5)
+
+    def test_l0_far_from_training(self, tmp_path):
+        details = {"training_architecture_details": {"k": 1}}
+        far = inspect(f.sae_lens(tmp_path / "a", "standard", f.weights(), metadata=details),
+                      acts=f.acts(100))  # fmt: skip
+        assert far.trained_l0 == 1 and said(far, "L0 far from training")
+        near = {"training_architecture_details": {"k": far.activity.l0}}
+        folder = f.sae_lens(tmp_path / "b", "standard", f.weights(), metadata=near)
+        assert not said(inspect(folder, acts=f.acts(100)), "L0 far")
+
+    def test_hook_name_missing(self, tmp_path):
+        assert said(inspect(f.goodfire(tmp_path, f.weights())), "hook_name missing")
+
+    def test_dtype(self, tmp_path):
+        w = {k: v.half() for k, v in f.weights().items()}
+        inspection = inspect(f.sae_lens(tmp_path, "standard", w))
+        assert said(inspection, "stored as float16") and inspection.dtypes == ("float16",)
+
+    def test_not_finite_is_refused_with_a_count(self, tmp_path):
+        w = f.weights()
+        w["W_enc"][0, :3] = float("nan")
+        with pytest.raises(CheckpointError, match=r"W_enc \(3 NaN"):
+            inspect(f.sae_lens(tmp_path, "standard", w))
+
+    def test_activations_of_another_width(self, tmp_path):
+        with pytest.raises(CheckpointError, match="width 12"):
+            inspect(f.sae_lens(tmp_path, "standard", f.weights()), acts=torch.zeros(4, 5))
+
+
+class TestUnfolded:
+    """A checkpoint whose input scale was never folded: said, with what it costs."""
+
+    @pytest.fixture
+    def world(self):
+        """Activations a fiftieth of what the SAE was trained on, and its unfolded weights."""
+        g = torch.Generator().manual_seed(3)
+        rows = torch.linalg.qr(torch.randn(f.D_IN, f.D_IN, generator=g))[0]
+        rows = torch.cat([rows, -rows])[: f.D_SAE]
+        on = torch.rand(4000, f.D_SAE, generator=g) < 0.15
+        acts = on * (1 + torch.rand(4000, f.D_SAE, generator=g)) @ rows
+        acts = acts * f.D_IN**0.5 / acts.norm(dim=1).mean() / 50
+        bias = torch.full((f.D_SAE,), -0.3)
+        return acts, {"W_enc": rows.T, "W_dec": rows, "b_enc": bias, "b_dec": torch.zeros(f.D_IN)}
+
+    def test_declared(self, world, tmp_path):
+        acts, w = world
+        config = {"normalize_activations": "expected_average_only_in"}
+        folder = f.sae_lens(tmp_path, "standard", w, **config)
+        inspection = inspect(folder, acts=acts)
+        before = activity(load(folder).scaled(1.0).dictionary, acts).fvu.value
+        after = activity(load(folder).fitted(acts).dictionary, acts).fvu.value
+        assert after < 0.1 < 0.9 < before
+        (warning,) = said(inspection, "scale not folded")
+        assert f"{before:.4g}" in warning and f"{after:.4g}" in warning
+        assert inspection.fvu_unfolded.value == pytest.approx(before)
+        assert inspection.activity.fvu.value == pytest.approx(after)
+        assert any("measured" in folded for folded in inspection.folded)
+        assert "FVU without the scale" in inspection.text()
+
+    def test_not_declared(self, world, tmp_path):
+        """The config says nothing, but the SAE only makes sense on scaled activations."""
+        acts, w = world
+        inspection = inspect(f.sae_lens(tmp_path, "standard", w), acts=acts)
+        after = activity(load(tmp_path).dictionary, acts * 50).fvu.value
+        (warning,) = said(inspection, "scale not folded")
+        assert f"{inspection.activity.fvu.value:.4g} to {after:.4g}" in warning
+
+    def test_the_folded_twin_is_silent(self, world, tmp_path):
+        acts, w = world
+        folded = w | {"W_enc": w["W_enc"] * 50, "W_dec": w["W_dec"] / 50}
+        inspection = inspect(f.sae_lens(tmp_path, "standard", folded), acts=acts)
+        assert inspection.activity.fvu.value < 0.1
+        assert not said(inspection, "scale not folded")
+
+
+def test_text_and_json(tmp_path):
+    folder = f.sae_lens(tmp_path, "topk", f.weights(), k=4)
+    inspection = inspect(folder, acts=f.acts(300))
+    text = inspection.text()
+    for part in ("sae_lens", "topk", "12 × 20", "blocks.1.hook_resid_pre", "gpt2", "L0", "FVU"):
+        assert part in text
+    without = inspect(folder)
+    assert "none given" in without.text() and without.activity is None
+    for one in (inspection, without):
+        parsed = json.loads(json.dumps(one.as_dict(), allow_nan=False))
+        assert parsed["info"]["d_sae"] == f.D_SAE
+    assert parsed["activity"] is None
+    assert inspection.as_dict()["activity"]["fvu"]["value"] == inspection.activity.fvu.value
+
+
+@pytest.fixture(scope="module")
+def demo_model():
+    from saebench.model import load_model
+
+    return load_model("demo", device="cpu")
+
+
+@pytest.mark.parametrize("name", demo_names() or ["none"])
+def test_every_demo_sae(name, request):
+    if name == "none":
+        pytest.skip("no demo SAEs are built; `make demo` makes them")
+    model = request.getfixturevalue("demo_model")
+    inspection = inspect(f"demo:{name}", model=model)
+    assert inspection.hook is not None and inspection.activity is not None
+    assert inspection.info.l0 == inspection.activity.l0 > 0
+    assert inspection.activity.fvu.value < (1.0 if "undertrained" in name else 0.5)
+    assert inspection.activity.linear_error.value is not None
+    assert not said(inspection, "scale not folded")
+
+
+def test_a_demo_sae_unfolded_on_purpose(demo_model, tmp_path):
+    if "topk" not in demo_names():
+        pytest.skip("no demo SAEs are built; `make demo` makes them")
+    from safetensors.torch import load_file, save_file
+
+    from saebench.checkpoints import DEMO
+    from saebench.inspection import activations
+
+    sound = load("demo:topk")
+    acts, _ = activations(demo_model, sound)
+    s = f_factor(acts)
+    state = load_file(DEMO / "topk" / "sae_weights.safetensors")
+    # undo the folding: what training on scaled activations would have saved
+    state |= {"W_enc": state["W_enc"] / s, "W_dec": state["W_dec"] * s, "b_dec": state["b_dec"] * s}
+    save_file(state, tmp_path / "sae_weights.safetensors")
+    config = json.loads((DEMO / "topk" / "cfg.json").read_text())
+    config["normalize_activations"] = "expected_average_only_in"
+    f.dump(tmp_path / "cfg.json", config)
+    inspection = inspect(tmp_path, acts=acts)
+    assert said(inspection, "scale not folded")
+    whole = inspect("demo:topk", acts=acts)
+    assert inspection.activity.fvu.value == pytest.approx(whole.activity.fvu.value, rel=1e-4)
+    assert inspection.fvu_unfolded.value > 1.2 * whole.activity.fvu.value
+
+
+def f_factor(acts):
+    return acts.shape[1] ** 0.5 / float(acts.norm(dim=1).mean())
