@@ -48,11 +48,11 @@ def _reconstructed(
 ) -> float | None:
     """`1 − mean_v ‖E[â|v] − E[a|v]‖² / mean_v ‖E[a|v] − ā‖²`; 1 is best, None without variation."""
     values, index, counts = label.unique(return_inverse=True, return_counts=True)
+    if len(values) < 2:
+        return None
     zeros = acts.new_zeros(len(values), acts.shape[1], dtype=torch.float64)
     sums = [zeros.index_add(0, index, x.double()) / counts[:, None] for x in (acts, hat)]
     spread = (sums[0] - mean).square().sum(1).mean()
-    if float(spread) == 0:
-        return None
     return float(1 - (sums[1] - sums[0]).square().sum(1).mean() / spread)
 
 

@@ -1,0 +1,134 @@
+"""Single-line mutations of axes, dictionaries, scoring and readout; each must make a test fail.
+
+    python tests/mutations.py            # all of them, about five minutes on two cores
+    python tests/mutations.py greedy     # those whose name contains a word
+
+Each is applied to a copy of the tree, and the tests named beside it are run there. Exit code 1 if a
+mutant survives.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+
+
+class Mutation(NamedTuple):
+    """A line to break, and the tests that must notice."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTATIONS = (
+    Mutation("greedy: sign of the gain", "edits.py",
+             "gain = 2 * d * torch.einsum", "gain = -2 * d * torch.einsum", "test_edits.py"),
+    Mutation("greedy: a latent may be taken twice", "edits.py",
+             "open_ = open_.scatter(1, pick, False)", "open_ = open_", "test_edits.py"),
+    Mutation("greedy: never stops", "edits.py", "go = top[:, 0] > 0", "go = top[:, 0] > -1e9", "test_edits.py"),
+    Mutation("greedy: ties to the smaller contribution", "edits.py",
+             "pick = norm.masked_fill(~tied, -1.0).argmax", "pick = (-norm).masked_fill(~tied, -1e9).argmax",
+             "test_edits.py"),
+    Mutation("aware: ranks by the worst F1", "edits.py",
+             "order = score.argsort(descending=True, stable=True)", "order = score.argsort(stable=True)",
+             "test_edits.py"),
+    Mutation("difference: source minus base turned round", "codes.py",
+             "value = torch.cat([-alpha.value, beta.value])", "value = torch.cat([alpha.value, -beta.value])",
+             "test_measures.py"),
+    Mutation("detector: sign ignored", "codes.py",
+             "torch.where(self.value > 0, self.latent, self.latent + self.d_sae)", "self.latent",
+             "test_measures.py"),
+    Mutation("F1: factor two lost", "measures.py",
+             "return 2 * self.true_positives / both", "return self.true_positives / both", "test_measures.py"),
+    Mutation("F1*: chance level off", "measures.py",
+             "chance = 2 * prevalence / (1 + prevalence)", "chance = prevalence", "test_measures.py"),
+    Mutation("union: grows past its best", "measures.py",
+             "if float(f1[pick]) <= best:", "if float(f1[pick]) <= -1:", "test_measures.py test_theory.py"),
+    Mutation("explained latents: only one value", "measures.py",
+             "tp = table.true_positives.gather(1, order).cumsum(1)",
+             "tp = table.true_positives.gather(1, order)", "test_measures.py"),
+    Mutation("supervised: atoms not centred", "dictionaries/supervised.py",
+             "centred = (section.fit.acts - mean).double()", "centred = section.fit.acts.double()",
+             "test_supervised.py"),
+    Mutation("supervised: edit adds what it should remove", "dictionaries/supervised.py",
+             "return base + (new - old) @ self.W_dec", "return base + (old - new) @ self.W_dec",
+             "test_supervised.py"),
+    Mutation("supervised: nesting ignored", "dictionaries/supervised.py",
+             "if child is not None and child.parent is not None:",
+             "if child is not None and child.parent is not None and False:", "test_supervised.py"),
+    Mutation("approximation: necessity replaces by the reconstruction", "axes/approximation.py",
+             '"rest": bench.mean + (test.acts - hat)', '"rest": bench.mean + hat', "test_theory.py"),
+    Mutation("axes: choices made on test", "axes/interpretability.py",
+             'select = subject.table(prop, "select")', 'select = subject.table(prop, "test")', "test_splits.py"),
+    Mutation("control: success against the clean answer", "axes/control.py",
+             "run.top == test.expected[name]", "run.top == test.readout.answer", "test_theory.py"),
+    Mutation("oversplitting: fragments of low precision", "axes/oversplitting.py",
+             "precise = hits >= FRAGMENT_PRECISION * table.fires", "precise = hits >= 0", "test_axes.py"),
+    Mutation("readout: LD of the wrong sign", "cross_section.py",
+             "ld = logits.gather(1, answer[:, None]) - logits.gather(1, distractor[:, None])",
+             "ld = logits.gather(1, distractor[:, None]) - logits.gather(1, answer[:, None])",
+             "test_cross_section.py"),
+    Mutation("readout: KL in the other direction", "cross_section.py",
+             "wanted.exp() * (wanted - seen)", "seen.exp() * (seen - wanted)", "test_cross_section.py"),
+    Mutation("scoring: sufficiency of absolute values", "scoring/approximation.py",
+             "return ratio(ctx.mean(key) - mean, spread(ctx), IRRELEVANT)",
+             "return ratio((ctx.mean(key) - mean).map(abs), spread(ctx), IRRELEVANT)", "test_axes.py"),
+    Mutation("scoring: retention upside down", "scoring/occlusion.py",
+             "retention = ratio(weak, strong,", "retention = ratio(strong, weak,", "test_scoring.py"),
+    Mutation("scoring: undetected values count as unsplit", "scoring/oversplitting.py",
+             "np.array(seen / n90), seen_draws / n90_draws", "np.array(1 / n90), 1 / n90_draws",
+             "test_scoring.py"),
+    Mutation("scoring: normalised is clamped", "stats.py",
+             'return ratio(value - floor, span, "the ceiling is not credibly different from the floor")',
+             "return (ratio(value - floor, span, '')).map(lambda x: x.clip(0, 1))", "test_axes.py"),
+    Mutation("bootstrap: prompts instead of clusters", "stats.py",
+             "np.unique(np.asarray(cluster), return_inverse=True)",
+             "np.unique(np.arange(len(cluster)), return_inverse=True)", "test_stats.py"),
+)  # fmt: skip
+
+
+def survives(mutation: Mutation) -> bool:
+    """Whether the tests named beside a mutation pass although it is applied."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "project"
+        for name in ("saebench", "tests", "tasks"):
+            ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+            shutil.copytree(ROOT / name, copy / name, ignore=ignore)
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        path = copy / "saebench" / mutation.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(mutation.old) != 1:
+            raise SystemExit(
+                f"{mutation.name}: {mutation.file} has {text.count(mutation.old)} such lines"
+            )
+        path.write_text(text.replace(mutation.old, mutation.new), encoding="utf-8")
+        tests = [f"tests/{name}" for name in mutation.tests.split()]
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        environment = {**os.environ, "PYTHONPATH": str(copy)}
+        return (
+            subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode == 0
+        )
+
+
+def main() -> int:
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    alive = 0
+    for mutation in MUTATIONS:
+        if word in mutation.name:
+            survived = survives(mutation)
+            alive += survived
+            print(f"{'SURVIVED' if survived else 'caught  '}  {mutation.name}", flush=True)
+    print(f"{alive} survived")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
