@@ -27,17 +27,17 @@ class SaeRecipe(NamedTuple):
     name: str
     architecture: str
     sparsity: float
-    steps: int = 3000
-    lr: float = 2e-3
+    steps: int = 2000
+    lr: float = 3e-3
     seed: int = 0
 
 
 SAES = (
-    SaeRecipe("standard", "standard", 3.0),
-    SaeRecipe("gated", "gated", 3.0),
+    SaeRecipe("standard", "standard", 5.0, lr=2e-3),
+    SaeRecipe("gated", "gated", 6.0, lr=2e-3),
     SaeRecipe("topk", "topk", 8),
     SaeRecipe("batchtopk", "batchtopk", 8),
-    SaeRecipe("jumprelu", "jumprelu", 1.0),
+    SaeRecipe("jumprelu", "jumprelu", 0.5, lr=2e-3),
     SaeRecipe("matryoshka", "matryoshka", 8),
     SaeRecipe("topk-k32", "topk", 32),
     SaeRecipe("topk-undertrained", "topk", 8, steps=100),
