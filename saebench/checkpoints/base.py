@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from saebench.dictionaries.base import Dictionary
+from saebench.dictionaries.objects import ObjectDictionary
 from saebench.dictionaries.sae import SaelensDictionary, digest
 from saebench.errors import CheckpointError
 from saebench.result import DictionaryInfo
@@ -116,8 +117,14 @@ class Loaded:
     def fitted(self, acts: Float[Tensor, "n d_in"]) -> "Loaded":
         """The same with the constant input scale measured on `acts` (the fit split), and said so.
 
-        Returns itself where no scale is missing, so it can always be called.
+        Returns itself where no scale is missing, so it can always be called. The decoder of an
+        object in memory is tried on these activations too.
+
+        Raises:
+            CheckpointError: if that decoder is not linear in its codes, or the scale undefined.
         """
+        if isinstance(self.dictionary, ObjectDictionary):
+            self.dictionary.require_linear(acts)
         if not self.needs_factor:
             return self
         assert isinstance(self.dictionary, SaelensDictionary)

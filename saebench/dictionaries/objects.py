@@ -37,6 +37,16 @@ class ObjectDictionary(Dictionary):
         with torch.set_grad_enabled(acts.requires_grad and torch.is_grad_enabled()):
             return Encoding(_codes(self.object, flat(acts)), self._offset)
 
+    def require_linear(self, acts: Float[Tensor, "n d_in"]) -> None:
+        """Tries the decoder again on activations of the site it is scored at.
+
+        Raises:
+            CheckpointError: if it is not linear there.
+        """
+        with torch.no_grad():
+            probes = flat(acts)[:256].to(self.W_dec.device, self.W_dec.dtype)
+            _check(self.object, self.name, self.W_dec, probes)
+
 
 def from_object(
     obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str | None = None

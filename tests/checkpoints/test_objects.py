@@ -96,6 +96,20 @@ def test_decoders_that_are_not_linear_are_refused(kind):
         from_object(kind(f.weights()), f.acts())
 
 
+class SquashedFarOut(Module):
+    """Linear near the origin, where the random probes lie; not on the activations it is for."""
+
+    def decode(self, codes):
+        return (codes @ self.W_dec).clamp(-100, 100) + self.bias
+
+
+def test_linearity_is_tried_again_on_the_sites_own_activations():
+    loaded = load_object(SquashedFarOut(f.weights()))
+    assert loaded.fitted(f.acts()) is loaded
+    with pytest.raises(CheckpointError, match="not linear"):
+        loaded.fitted(f.acts() * 1000)
+
+
 def test_transcoders_are_refused():
     from sae_lens import Transcoder, TranscoderConfig
 
