@@ -1,0 +1,96 @@
+"""Names on the hub: clear errors without a network; the real thing where there is one."""
+
+import pytest
+
+from saebench.checkpoints import hub, load
+from saebench.errors import CheckpointError
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """No hub and an empty cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(hub, "reachable", lambda: False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    "spec", ["hf://owner/repo/layer_3", "gpt2-small-res-jb/blocks.8.hook_resid_pre"]
+)
+def test_without_network(spec, no_network):
+    with pytest.raises(CheckpointError) as caught:
+        load(spec)
+    message = str(caught.value)
+    assert spec in message and "cannot be reached" in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("gpt2-small-res-jc/blocks.8.hook_resid_pre", "'gpt2-small-res-jb'"),
+        ("gpt2-small-res-jb/blocks.8.hook_resid_pr", "'blocks.8.hook_resid_pre'"),
+        ("some/where/else", "hf://owner/repo/path"),
+        ("nothing", "does not exist"),
+        ("hf://owner", "expected hf://owner/repo"),
+        ("hf://owner/../etc", "expected hf://owner/repo"),
+        ("hf://owner/repo/../../etc/passwd", "may not leave"),
+        ("hf://owner/repo/.ssh", "expected hf://owner/repo"),
+    ],
+)
+def test_names_that_are_wrong(spec, said):
+    with pytest.raises(CheckpointError) as caught:
+        load(spec)
+    assert said in str(caught.value) and len(str(caught.value)) < 1200
+
+
+def test_a_path_comes_before_a_name(tmp_path, monkeypatch):
+    import sae_files as f
+
+    f.sae_lens(tmp_path / "gpt2-small-res-jb" / "blocks.8.hook_resid_pre", "standard", f.weights())
+    monkeypatch.chdir(tmp_path)
+    assert load("gpt2-small-res-jb/blocks.8.hook_resid_pre").info.d_in == f.D_IN
+
+
+def test_a_sae_lens_object_of_the_registry_becomes_the_same_dictionary(monkeypatch):
+    """The road of `release/sae_id`, with SAELens' download replaced by an object in memory."""
+    import sae_files as f
+    import sae_lens
+    import torch
+
+    from saebench.checkpoints import load_object
+
+    sae = sae_lens.StandardSAE(sae_lens.StandardSAEConfig(d_in=f.D_IN, d_sae=f.D_SAE))
+    sae.cfg.metadata.hook_name = "blocks.8.hook_resid_pre"
+    config = {"normalize_activations": "none"}
+    monkeypatch.setattr(
+        sae_lens.SAE, "from_pretrained_with_cfg_and_sparsity", lambda *_: (sae, config, None)
+    )
+    loaded = load("gpt2-small-res-jb/blocks.8.hook_resid_pre")
+    assert loaded.hook == "blocks.8.hook_resid_pre"
+    assert loaded.info.sha256 == load_object(sae).info.sha256
+    x = f.acts()
+    assert torch.equal(
+        loaded.dictionary.encode(x).codes, load_object(sae).dictionary.encode(x).codes
+    )
+
+
+REAL = {
+    "gpt2-small-res-jb/blocks.8.hook_resid_pre": ("standard", 768, "blocks.8.hook_resid_pre"),
+    "gpt2-small-hook-z-kk/blocks.9.hook_z": ("standard", 768, "blocks.9.attn.hook_z"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", REAL)
+def test_published_saes(spec, monkeypatch):
+    """Downloads about 150 MB; runs where the hub can be reached and says so where it cannot."""
+    from huggingface_hub import constants
+
+    if not hub.reachable():
+        pytest.skip("the Hugging Face hub cannot be reached from here")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    architecture, d_in, hook = REAL[spec]
+    loaded = load(spec)
+    assert (loaded.info.architecture, loaded.info.d_in, loaded.hook) == (architecture, d_in, hook)
+    assert loaded.info.d_sae > 20_000

@@ -1,0 +1,65 @@
+"""One SAE in every format gets the same scores on all five axes."""
+
+import math
+import sys
+from pathlib import Path
+
+import sae_files as f
+import torch
+from test_formats import every_format
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from worlds import bench_of, scores, two_groups
+
+from saebench.checkpoints import FORMATS, load
+from saebench.scoring import write_entry
+
+
+def planted(rows, bias):
+    """An SAE that finds most of the world's features, and ten latents that mean nothing."""
+    g = torch.Generator().manual_seed(5)
+    norms = rows.norm(dim=1, keepdim=True)
+    extra = torch.randn(f.D_SAE - len(rows), f.D_IN, generator=g)
+    unit = torch.cat([rows / norms, extra / extra.norm(dim=1, keepdim=True)])
+    w = f.weights()
+    return w | {
+        "W_enc": unit.T,
+        "W_dec": unit,
+        "b_dec": bias,
+        "b_enc": torch.full((f.D_SAE,), -0.9),
+    }
+
+
+def test_one_sae_in_every_format_gets_the_same_scores(tmp_path):
+    section, rows, bias = two_groups((5, 5), d_in=f.D_IN, n=300, noise=0.1, jitter=0.2)
+    bench = bench_of(section)
+    first = None
+    checked = 0
+    # one of each format: that all variants have the same codes is shown beside the formats
+    loadeds = dict(every_format(tmp_path, planted(rows, bias)))
+    assert len(loadeds) == len(FORMATS)
+    for name, loaded in loadeds.items():
+        seen = [write_entry(e) for e in scores(loaded.dictionary, bench).entries]
+        first = first or seen
+        assert len(seen) == len(first) > 50
+        for one, other in zip(first, seen, strict=True):
+            assert (one.axis, one.name, one.attribute) == (other.axis, other.name, other.attribute)
+            assert one.reason == other.reason
+            if one.value is not None:
+                checked += 1
+                assert math.isclose(one.value, other.value, rel_tol=1e-4, abs_tol=1e-5), (name, one)
+    assert checked > 400
+
+
+def test_another_sae_gets_other_scores(tmp_path):
+    """The twin: the comparison can say no."""
+    section, rows, bias = two_groups((5, 5), d_in=f.D_IN, n=400, noise=0.1, jitter=0.2)
+    bench = bench_of(section)
+    w = planted(rows, bias)
+    moved = w | {"b_enc": w["b_enc"] + 0.3}
+    one, other = (
+        {e.identity: e for e in scores(load(path).dictionary, bench, ("approximation",)).entries}
+        for path in (f.goodfire(tmp_path / "a", w), f.goodfire(tmp_path / "b", moved))
+    )
+    values = [(write_entry(one[k]).value, write_entry(other[k]).value) for k in one]
+    assert any(a is not None and b is not None and abs(a - b) > 1e-3 for a, b in values)
