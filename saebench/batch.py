@@ -3,15 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from saebench.contestants import Contestant, every_control, resolve
 from saebench.errors import SaebenchError
-from saebench.evaluation import Arena, Options
+from saebench.evaluation import Arena, Options, load_subject
 from saebench.report import Steps, progress
 from saebench.result import Result
 from saebench.site import Site
-from saebench.spec import find_tasks, load_task
+from saebench.spec import SyntheticSpec, find_tasks, load_task
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,24 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
     Raises:
         SaebenchError: one short paragraph.
     """
-    from saebench.model import load_model
     from saebench.store import ensure_writable
 
     options = request.options
     known = find_tasks(request.task_dirs)
     names = tuple(known) if request.tasks == ("all",) else request.tasks
     tasks = [load_task(name, request.task_dirs) for name in names]
+    if request.tasks == ("all",):
+        # an SAE belongs to a language model or to one synthetic task, never to both
+        tasks = [task for task in tasks if not isinstance(task.spec, SyntheticSpec)]
     ensure_writable(request.out)
-    model = load_model(request.model, device=request.device, dtype=request.dtype)
+    model = load_subject(tasks[0], request.model, request.device, request.dtype)
     found, failures = _contestants(request, str(model.device), model.dtype, complain)
     yield from [None] * failures
+    language: Any = request.model
     for task in tasks:
+        model = load_subject(task, language, request.device, request.dtype)
+        # a language model is loaded once, and only if a task needs it
+        language = language if isinstance(task.spec, SyntheticSpec) else model
         arena = Arena(task, model, options)
         jobs = _jobs(arena, found, request.site, with_controls="control:all" in request.saes)
         with progress(len(jobs), task.name) as steps:

@@ -28,6 +28,7 @@ from saebench.dictionaries.supervised import fit_supervised
 from saebench.errors import CheckpointError, ControlError, SiteError, unknown
 from saebench.kinds.base import Built
 from saebench.result import DictionaryInfo
+from saebench.synthetic.oracle import Oracle, Pursuit
 
 Scorable = Dictionary | LabelledDictionary | Intervention
 WIDTH = 8
@@ -105,13 +106,24 @@ def _source_patch(section: CrossSection, argument: str) -> Scorable:
     return SourcePatch()
 
 
-def _oracle(section: CrossSection, argument: str) -> Scorable:
-    if not isinstance(section.truth, LabelledDictionary):
+def _truth(section: CrossSection, control: str) -> Oracle:
+    if not isinstance(section.truth, Oracle):
         raise ControlError(
-            "control:oracle exists on synthetic tasks only, where the generating features are"
+            f"control:{control} exists on synthetic tasks only, where the generating features are"
             " known. Use control:supervised here."
         )
     return section.truth
+
+
+def _oracle(section: CrossSection, argument: str) -> Scorable:
+    return _truth(section, "oracle")
+
+
+def _pursuit(section: CrossSection, argument: str) -> Scorable:
+    truth = _truth(section, "matching-pursuit")
+    true_l0 = max(1, round(truth.generator.true_l0()))
+    steps = _int("matching-pursuit", argument, "L0") if argument else true_l0
+    return Pursuit(truth.generator, steps)
 
 
 CONTROLS: dict[str, Callable[[CrossSection, str], Scorable]] = {
@@ -122,6 +134,7 @@ CONTROLS: dict[str, Callable[[CrossSection, str], Scorable]] = {
     "permuted": _permuted,
     "supervised": _supervised,
     "oracle": _oracle,
+    "matching-pursuit": _pursuit,
     "no-edit": _no_edit,
     "source-patch": _source_patch,
 }

@@ -22,10 +22,11 @@ from saebench.outcomes import Outcomes
 from saebench.result import ModelInfo, Result, SplitSizes, TaskInfo
 from saebench.scoring import score, write_entry, write_headline
 from saebench.site import Site
-from saebench.spec import BUDGETS, Task, load_task
+from saebench.spec import BUDGETS, SyntheticSpec, Task, load_task
 
 if TYPE_CHECKING:
     from saebench.model import LanguageModel
+    from saebench.synthetic.generator import Generator
 
 Tick = Callable[[str], None]
 
@@ -61,7 +62,7 @@ class Arena:
     """A task and a model, with the benches of the sites that were asked for so far."""
 
     task: Task
-    model: "LanguageModel"
+    model: "LanguageModel | Generator"
     options: Options = field(default_factory=Options)
     tick: Tick = lambda _: None
     _benches: dict[Site, tuple[Built, Bench]] = field(default_factory=dict)
@@ -239,14 +240,29 @@ def make_arena(
     tick: Tick = lambda _: None,
 ) -> Arena:
     """A task and a model, by name or already loaded."""
-    from saebench.model import LanguageModel, load_model
-
     found = load_task(task, tasks)
-    loaded = (
-        model if isinstance(model, LanguageModel) else load_model(model, device=device, dtype=dtype)
-    )
+    loaded = load_subject(found, model, device, dtype)
     tick(f"model {loaded.name}")
     return Arena(found, loaded, options or Options(), tick)
+
+
+def load_subject(
+    task: Task, model: Any = "demo", device: str = "auto", dtype: str = "float32"
+) -> "LanguageModel | Generator":
+    """What a task's activations come from: its own generator, or the language model asked for.
+
+    Raises:
+        ModelError, TaskError: if it cannot be made.
+    """
+    from saebench.model import LanguageModel, load_model
+
+    if isinstance(task.spec, SyntheticSpec):
+        from saebench.synthetic.families import generator_on
+
+        return generator_on(task, device)
+    if isinstance(model, LanguageModel):
+        return model
+    return load_model(model, device=device, dtype=dtype)
 
 
 def evaluate(

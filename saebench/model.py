@@ -152,7 +152,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> La
     """
     if dtype not in DTYPES:
         raise OptionError(unknown("dtype", dtype, DTYPES))
-    where, kind = _device(device), DTYPES[dtype]
+    where, kind = find_device(device), DTYPES[dtype]
     path = _source(name)
     with _quiet():
         hf_model, tokenizer = _load_pretrained(name, path, kind)
@@ -161,7 +161,12 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> La
     return LanguageModel(name, bridge, tokenizer, digest, where, kind)
 
 
-def _device(device: str) -> torch.device:
+def find_device(device: str) -> torch.device:
+    """The device of that name; `auto` is a GPU if there is one.
+
+    Raises:
+        OptionError: if it is unknown or absent.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

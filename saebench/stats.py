@@ -168,8 +168,15 @@ class Bootstrap:
         sums = np.zeros((self.n_clusters, flat.shape[1]))
         np.add.at(sums, self.index, flat)
         shape = values.shape[1:]
-        draws = (self.counts @ sums).reshape(len(self.counts), *shape)
-        return Estimate(flat.sum(0).reshape(shape), draws)
+        used = np.flatnonzero(sums.any(1))
+        few = len(used) < len(sums) // 2
+        # few prompts ask for any one attribute: the others' clusters add nothing
+        draws = self._by_cluster[used].T @ sums[used] if few else self.counts @ sums
+        return Estimate(flat.sum(0).reshape(shape), draws.reshape(len(draws), *shape))
+
+    @cached_property
+    def _by_cluster(self) -> Float[np.ndarray, "n_clusters n_resamples"]:
+        return np.ascontiguousarray(self.counts.T)
 
     def mean(self, values: Shaped[np.ndarray, "n"], where: np.ndarray | None = None) -> Maybe:
         """Mean over prompts, or over those that `where` marks; a share if the values are 0 or 1."""

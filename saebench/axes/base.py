@@ -12,6 +12,7 @@ from saebench.codes import Encoded, encode_split
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.base import Dictionary, LabelledDictionary
 from saebench.dictionaries.supervised import SupervisedDictionary, product
+from saebench.edits import EDIT_SIZES, greedy
 from saebench.measures import MIN_POSITIVES, F1Table, f1_table, squared_norm
 from saebench.outcomes import AttributeFacts, Key, Outcomes
 
@@ -196,3 +197,22 @@ def _edit_references(
         out.add(Key("task", "ld", name, edit), run.ld)
         out.add(Key("task", "kl", name, edit), run.kl)
         out.add(Key("task", "success", name, edit), run.top == test.expected[name])
+    if not isinstance(ceiling, SupervisedDictionary):
+        _oracle_edits(section, ceiling, name, out)
+
+
+def _oracle_edits(
+    section: CrossSection, oracle: LabelledDictionary, name: str, out: Outcomes
+) -> None:
+    """Agnostic edits by a true dictionary: what k latents can do at most.
+
+    One latent cannot exchange a one-hot value for another; where the truth is known, an edit of
+    size k is held against the truth's own edit of that size.
+    """
+    test = section.test
+    source, moved = test.source_acts[name], test.source_labels[name]
+    alpha = encode_split(oracle, test.acts, test.labels).codes
+    beta = encode_split(oracle, source, moved).codes
+    edits = greedy(test.acts, source, alpha, beta, oracle.W_dec, EDIT_SIZES)
+    for k, run in test.readout.run({k: edit.acts for k, edit in edits.items()}).items():
+        out.add(Key("task", "success", name, "ceiling", k), run.top == test.expected[name])

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from saebench.kinds import names
+from saebench.kinds import names, synthetic
 from saebench.kinds.base import Built
 
 KINDS: dict[str, Callable[..., Built]] = {
     "names": names.build,
+    "synthetic": synthetic.build,
 }

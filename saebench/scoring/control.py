@@ -20,6 +20,12 @@ def success(ctx: Context, key: Key) -> Estimate:
     return mean
 
 
+def best_success(ctx: Context, name: str, k: int = -1) -> Estimate:
+    """The ceiling of an edit of size k: the oracle's own edit of that size, else the supervised one."""
+    sized = Key("task", "success", name, "ceiling", k)
+    return success(ctx, sized if sized in ctx.outcomes else sized._replace(k=-1))
+
+
 def _effect(ctx: Context, key: Key) -> Maybe:
     """`(LD(edit) − LD(base)) / (LD(source patch) − LD(base))`; 1 is best."""
     asks = ctx.outcomes[Key("task", "asks", key.attribute)]
@@ -67,8 +73,9 @@ def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate) ->
     n_changed = float(ctx.outcomes[changed].mean()) if changed in ctx.outcomes else None
     ld, kl = key._replace(score="ld"), key._replace(score="kl")
     best, none = Key("task", "ld", name, "ceiling"), Key("task", "ld", name, "none")
+    top = best_success(ctx, name, key.k) if edit == "agnostic" else ceiling
     found = [
-        Entry(AXIS, "edit_success", success(ctx, key), n, name, edit, k, n_changed, floor, ceiling),
+        Entry(AXIS, "edit_success", success(ctx, key), n, name, edit, k, n_changed, floor, top),
         Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed,
               _effect(ctx, none), _effect(ctx, best)),
         Entry(AXIS, "edit_kl", success(ctx, kl), n, name, edit, k, n_changed,
@@ -104,13 +111,12 @@ def _headline(ctx: Context) -> Headline:
     if not chosen:
         undefined = Undefined(reason)
         return Headline(undefined, undefined, undefined, ctx.test.n)
-    values = []
+    values, ceilings = [], []
     for name in chosen:
         keys = list(ctx.outcomes.find(AXIS, "success", attribute=name, edit="agnostic"))
         keys = keys or list(ctx.outcomes.find(AXIS, "success", attribute=name, edit="intervention"))
         values.append(average([success(ctx, key) for key in keys]))
-    floor, ceiling = (
-        average([success(ctx, Key("task", "success", name, edit)) for name in chosen])
-        for edit in ("none", "ceiling")
-    )
-    return Headline(average(values), floor, ceiling, ctx.test.n, f"over {', '.join(chosen)}")
+        ceilings.append(average([best_success(ctx, name, key.k) for key in keys]))
+    floor = average([success(ctx, Key("task", "success", name, "none")) for name in chosen])
+    note = f"over {', '.join(chosen)}"
+    return Headline(average(values), floor, average(ceilings), ctx.test.n, note)
