@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saebench.model import LanguageModel
-from saebench.patching.memory import Budget
+from saebench.patching.memory import Budget, Cost
 from saebench.patching.placement import Placement, check, hooked, reader
 
 K = TypeVar("K", bound=Hashable)
@@ -59,7 +59,7 @@ def capture(
             if progress:
                 progress(len(part))
 
-        budget.in_blocks(len(rows), _row_bytes(model, length), read)
+        budget.in_blocks(len(rows), full_pass(model, length), read)
     return out
 
 
@@ -71,7 +71,8 @@ def by_length(tokens: Sequence[Sequence[int]]) -> dict[int, Tensor]:
     return {length: torch.tensor(groups[length]) for length in sorted(groups)}
 
 
-def _row_bytes(model: LanguageModel, length: int) -> int:
+def full_pass(model: LanguageModel, length: int, unembedded: int = 1) -> Cost:
+    """What a full forward pass of one prompt takes, with that many of its tokens unembedded."""
     cfg = model.bridge.cfg
     token = 2 * (cfg.d_mlp or 4 * cfg.d_model) + 8 * cfg.d_model + 3 * cfg.n_heads * length
-    return 4 * (length * token + model.d_vocab)
+    return Cost(4 * (length * token + 2 * unembedded * model.d_vocab), length)

@@ -1,13 +1,18 @@
 """How much runs at once: a memory budget, block sizes, and halving when memory runs out."""
 
 import gc
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-# On a CPU larger blocks gain nothing once the matrix products fill the cores.
-MAX_ROWS = {"cpu": 1024, "cuda": 16384}
+# Tokens in one batch. On a CPU the intermediate values of more do not fit into its caches, and
+# fewer do not fill the cores; on a GPU more gain nothing once the matrix products fill it.
+MAX_TOKENS = {"cpu": 1536, "cuda": 65536}
+MAX_ROWS = {"cpu": 512, "cuda": 16384}
 FREE_SHARE = 0.5
 
 
@@ -20,6 +25,13 @@ def free_bytes(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
+class Cost(NamedTuple):
+    """What one row of a batch takes: working memory, roughly, and tokens that are run."""
+
+    bytes: int
+    tokens: int
+
+
 @dataclass
 class Budget:
     """Bytes for batches and for clean runs kept between calls.
@@ -30,25 +42,28 @@ class Budget:
 
     bytes: int
     limit: int
+    tokens: int
 
     @classmethod
     def of(cls, device: torch.device, memory_bytes: int | None = None) -> "Budget":
         if memory_bytes is None:
             memory_bytes = int(FREE_SHARE * free_bytes(device))
-        return cls(memory_bytes, MAX_ROWS.get(device.type, MAX_ROWS["cuda"]))
+        kind = "cpu" if device.type == "cpu" else "cuda"
+        return cls(memory_bytes, MAX_ROWS[kind], MAX_TOKENS[kind])
 
-    def rows(self, row_bytes: int) -> int:
-        """Rows of the given working memory that fit into half of the budget, at least one."""
-        return max(1, min(self.limit, self.bytes // 2 // row_bytes))
+    def rows(self, cost: Cost) -> int:
+        """Rows that fit into half of the budget, at least one."""
+        fits = self.bytes // 2 // max(1, cost.bytes)
+        return max(1, min(self.limit, fits, self.tokens // max(1, cost.tokens)))
 
-    def in_blocks(self, n: int, row_bytes: int, work: Callable[[slice, int], None]) -> None:
+    def in_blocks(self, n: int, cost: Cost, work: Callable[[slice, int], None]) -> None:
         """Calls `work(block, rows)` on consecutive blocks of `n`, each of at most `rows`.
 
         Out of memory halves the block and repeats it; finished blocks are kept.
         """
         start = 0
         while start < n:
-            rows = self.rows(row_bytes)
+            rows = self.rows(cost)
             block = slice(start, min(n, start + rows))
             try:
                 work(block, rows)
@@ -63,6 +78,23 @@ class Budget:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+class Scratch:
+    """Memory for large values that are used up before the next of their name is made.
+
+    Fresh memory costs the operating system's zeroing and a miss in every cache, each time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """An uninitialised tensor of `like`'s dtype and device."""
+        size, kept = math.prod(shape), self._kept.get(name)
+        if kept is None or len(kept) < size or kept.dtype != like.dtype:
+            kept = self._kept[name] = like.new_empty(size)
+        return kept[:size].view(shape)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

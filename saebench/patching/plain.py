@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.model import LanguageModel
-from saebench.patching.capture import by_length
+from saebench.patching.capture import by_length, full_pass
+from saebench.patching.memory import Cost, Scratch
 from saebench.patching.placement import Placement, writers
 
 
@@ -25,25 +26,30 @@ class PlainPass:
         self.groups = list(by_length(tokens).values())
 
     def logits(
-        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b vocab"]:
-        """Logits at the last token of prompts `rows`, all of one of `groups`."""
+        self,
+        edited: Float[Tensor, "em d_in"],
+        rows: Int[Tensor, "m"],
+        scratch: Scratch | None = None,
+    ) -> Float[Tensor, "em vocab"]:
+        """Logits at the last token of prompts `rows`, all of one of `groups`.
+
+        `edited` holds any number of edits of all of them, one edit after the other.
+        """
+        rows = rows.repeat(len(edited) // len(rows))
         batch = torch.tensor([self.tokens[i] for i in rows.tolist()], device=self.model.device)
         hooks = writers(self.places, rows, edited, self.widths)
         return self.model.bridge.run_with_hooks(batch, fwd_hooks=list(hooks))[:, -1]
 
     def token_logits(
         self,
-        edited: Float[Tensor, "b d_in"],
-        rows: Int[Tensor, "b"],
-        wanted: Int[Tensor, "b k"],
-    ) -> Float[Tensor, "b k"]:
+        edited: Float[Tensor, "em d_in"],
+        rows: Int[Tensor, "m"],
+        wanted: Int[Tensor, "em k"],
+    ) -> Float[Tensor, "em k"]:
         """The logits of a few tokens per row."""
         return self.logits(edited, rows).gather(1, wanted)
 
-    def row_bytes(self, row: int, vocabulary: bool = True) -> int:
-        """Roughly the working memory of one edit of prompt `row`."""
-        cfg, length = self.model.bridge.cfg, len(self.tokens[row])
-        token = 2 * (cfg.d_mlp or 4 * cfg.d_model) + 8 * cfg.d_model + 3 * cfg.n_heads * length
-        # every position is unembedded, and the last one is then reduced to log-probabilities
-        return 4 * (length * (token + 2 * self.model.d_vocab) + 3 * self.model.d_vocab)
+    def cost(self, row: int) -> Cost:
+        """What one edit of prompt `row` takes; every token is unembedded."""
+        length = len(self.tokens[row])
+        return full_pass(self.model, length, unembedded=length + 1)

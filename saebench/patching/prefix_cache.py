@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
+
+from saebench.patching.memory import Scratch
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -19,9 +22,9 @@ class PrefixLayer(DynamicLayer):
     block that is skipped and has no prefix.
     """
 
-    def __init__(self, length: int, prefix: KeysValues | None, rows: Tensor) -> None:
+    def __init__(self, length: int, prefix: KeysValues | None, scratch: Scratch) -> None:
         super().__init__()
-        self.length, self.prefix, self.rows = length, prefix, rows
+        self.length, self.prefix, self.scratch = length, prefix, scratch
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -30,9 +33,21 @@ class PrefixLayer(DynamicLayer):
             return key_states, value_states
         keys, values = self.prefix
         return (
-            torch.cat([keys[self.rows], key_states], dim=-2),
-            torch.cat([values[self.rows], value_states], dim=-2),
+            self._behind("keys", keys, key_states),
+            self._behind("values", values, value_states),
         )
+
+    def _behind(
+        self, name: str, prefix: Float[Tensor, "m heads p d"], new: Float[Tensor, "em heads t d"]
+    ) -> Float[Tensor, "em heads p+t d"]:
+        """The prefix of every prompt in front of each of its edits, copied once."""
+        edits = new.unflatten(0, (-1, len(prefix)))
+        parts = [prefix.expand(len(edits), *prefix.shape), edits]
+        if torch.is_grad_enabled():
+            return torch.cat(parts, dim=-2).flatten(0, 1)
+        # the next layer may write over them: its block runs when this one is done
+        shape = (*edits.shape[:-2], prefix.shape[-2] + edits.shape[-2], edits.shape[-1])
+        return torch.cat(parts, dim=-2, out=self.scratch.take(name, shape, new)).flatten(0, 1)
 
     def get_seq_length(self) -> int:
         return self.length
@@ -41,6 +56,6 @@ class PrefixLayer(DynamicLayer):
         return self.length + query_length, 0
 
 
-def prefix_cache(length: int, prefixes: Sequence[KeysValues | None], rows: Tensor) -> Cache:
-    """A cache with one layer per block; row i of a pass continues prefix `rows[i]`."""
-    return Cache(layers=[PrefixLayer(length, prefix, rows) for prefix in prefixes])
+def prefix_cache(length: int, prefixes: Sequence[KeysValues | None], scratch: Scratch) -> Cache:
+    """A cache with one layer per block. Row i of a pass continues prompt i modulo their number."""
+    return Cache(layers=[PrefixLayer(length, prefix, scratch) for prefix in prefixes])

@@ -1,34 +1,35 @@
 """The rest of a language model as a `Readout`: edits at given sites in, answers out."""
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.cross_section import Outcome, Readout, reduce_logits
+from saebench.cross_section import K, Outcome, Readout, reduce_logits
 from saebench.model import LanguageModel
 from saebench.patching.agreement import disagreement
 from saebench.patching.capture import capture
-from saebench.patching.memory import Budget
+from saebench.patching.memory import Budget, Cost, Scratch
 from saebench.patching.placement import Placement, check
 from saebench.patching.plain import PlainPass
 from saebench.patching.suffix import SuffixPass
 
 
+@runtime_checkable
 class Pass(Protocol):
     """A patched pass: what the plain way and the suffix have in common."""
 
     groups: list[Int[Tensor, "m"]]
     """Prompts that can share a pass."""
 
-    def logits(self, edited: Tensor, rows: Tensor) -> Tensor: ...
+    def logits(self, edited: Tensor, rows: Tensor, scratch: Scratch | None = None) -> Tensor: ...
 
     def token_logits(self, edited: Tensor, rows: Tensor, wanted: Tensor) -> Tensor: ...
 
-    def row_bytes(self, row: int, vocabulary: bool = True) -> int: ...
+    def cost(self, row: int) -> Cost: ...
 
 
 class PatchedReadout(Readout):
@@ -103,7 +104,7 @@ class PatchedReadout(Readout):
 
         def of(at: Tensor, part: Tensor) -> Tensor:
             wanted = self._pair[part.to(self._pair.device)]
-            return self._pass.token_logits(edited[at], part, wanted)
+            return self._pass.token_logits(edited[at], part, wanted.repeat(len(at) // len(part), 1))
 
         both = self._gather(rows, of)
         return both[:, 0] - both[:, 1]
@@ -111,10 +112,10 @@ class PatchedReadout(Readout):
     @torch.no_grad()
     def run(
         self,
-        edits: Mapping[Hashable, Float[Tensor, "n d_in"]],
+        edits: Mapping[K, Float[Tensor, "n d_in"]],
         reference: Float[Tensor, "n d_in"] | None = None,
         rows: Int[Tensor, "n"] | None = None,
-    ) -> dict[Hashable, Outcome]:
+    ) -> dict[K, Outcome]:
         rows = self._all() if rows is None else rows.cpu()
         queue = ([] if reference is None else [reference]) + list(edits.values())
         device, n = self.model.device, len(rows)
@@ -122,6 +123,7 @@ class PatchedReadout(Readout):
         top = torch.empty(len(queue), n, dtype=torch.long, device=device)
         kl = torch.empty(len(queue), n, device=device)
 
+        scratch = Scratch()
         for at, part in self._parts(rows):
 
             def work(block: slice, limit: int, at: Tensor = at, part: Tensor = part) -> None:
@@ -132,7 +134,8 @@ class PatchedReadout(Readout):
                     batch = queue[first : first + side]
                     logits = self._pass.logits(
                         torch.cat([edit[where.to(edit.device)] for edit in batch]).to(device),
-                        prompts.repeat(len(batch)),
+                        prompts,
+                        scratch,
                     ).unflatten(0, (len(batch), len(prompts)))
                     if reference is not None and first == 0:
                         wanted = logits[0].clone()
@@ -143,7 +146,7 @@ class PatchedReadout(Readout):
                         if divergence is not None:
                             kl[i, where] = divergence
 
-            self.budget.in_blocks(len(part), self._pass.row_bytes(int(part[0])), work)
+            self.budget.in_blocks(len(part), self._pass.cost(int(part[0])), work)
 
         skip = 0 if reference is None else 1
         return {
@@ -166,9 +169,20 @@ class PatchedReadout(Readout):
         rows = rows.cpu()
         order, found = [], []
         for at, part in self._parts(rows):
-            for block in torch.arange(len(at)).split(
-                self.budget.rows(self._pass.row_bytes(int(part[0])))
-            ):
+            fits, period = self.budget.rows(self._pass.cost(int(part[0]))), _period(part)
+            # several edits of the same prompts together, or some of the rows as they come
+            size, prompts = (fits // period * period, period) if period <= fits else (fits, fits)
+            for block in torch.arange(len(at)).split(size):
                 order.append(at[block])
-                found.append(of(at[block].to(self.model.device), part[block]))
+                found.append(of(at[block].to(self.model.device), part[block][:prompts]))
+        if len(found) == 1:
+            return found[0]
         return torch.cat(found)[torch.cat(order).argsort().to(self.model.device)]
+
+
+def _period(rows: Int[Tensor, "b"]) -> int:
+    """After how many rows they repeat, as several edits of the same prompts do."""
+    again = (rows == rows[0]).nonzero()[:, 0].tolist()
+    period = again[1] if len(again) > 1 else len(rows)
+    whole = len(rows) % period == 0 and bool((rows.view(-1, period) == rows[:period]).all())
+    return period if whole else len(rows)

@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from saebench.model import LanguageModel
-from saebench.patching.memory import Budget
+from saebench.patching.capture import full_pass
+from saebench.patching.memory import Budget, Cost, Scratch
 from saebench.patching.placement import Hook, Placement, hooked, writers
 
 # Places of a block that come before its attention output; behind it the last block is pruned.
@@ -34,6 +35,14 @@ class CleanRun(NamedTuple):
     """Keys and values `[m heads p d_head]` of the tokens before, for each block from there on."""
     tuples: bool
     """Whether the model's blocks return tuples."""
+
+    def of(self, index: Int[Tensor, "k"]) -> "CleanRun":
+        """The run of some of the prompts; of all of them in order without a copy."""
+        if torch.equal(index, torch.arange(len(self.tokens))):
+            return self
+        index = index.to(self.tokens.device)
+        pairs = [(keys[index], values[index]) for keys, values in self.prefix]
+        return CleanRun(self.tokens[index], self.residual[index], pairs, self.tuples)
 
     @property
     def nbytes(self) -> int:
@@ -60,58 +69,85 @@ class SuffixPass:
         for number, group in enumerate(self.groups):
             self._where[group, 0] = number
             self._where[group, 1] = torch.arange(len(group))
+        unembed = model.bridge.unembed.original_component
+        self._weight, bias = unembed.weight, unembed.bias
+        # TransformerLens adds a bias of zeros, which costs a pass over all logits
+        self._bias = bias if bias is not None and bool(bias.any()) else None
+        self._scratch = Scratch()
         self._kept: dict[int, CleanRun] = {}
         self._latest: tuple[int, CleanRun] | None = None
 
     def logits(
-        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b vocab"]:
-        """Logits at the last token of prompts `rows`, all of one of `groups`."""
+        self,
+        edited: Float[Tensor, "em d_in"],
+        rows: Int[Tensor, "m"],
+        scratch: Scratch | None = None,
+    ) -> Float[Tensor, "em vocab"]:
+        """Logits at the last token of prompts `rows`, all of one of `groups`.
+
+        `edited` holds any number of edits of all of them, one edit after the other. With
+        `scratch` the logits last until the next call.
+        """
+
+        def unembed(hidden: Float[Tensor, "em t d_model"]) -> Float[Tensor, "em 1 vocab"]:
+            last = hidden[:, -1]  # two dimensions: torch multiplies a slice of three row by row
+            if scratch is None or torch.is_grad_enabled():
+                return nn.functional.linear(last, self._weight, self._bias)[:, None]
+            out = scratch.take("logits", (len(last), len(self._weight)), last)
+            torch.mm(last, self._weight.T, out=out)
+            return (out if self._bias is None else out.add_(self._bias))[:, None]
+
+        return self._run(edited, rows, unembed)
+
+    def token_logits(
+        self,
+        edited: Float[Tensor, "em d_in"],
+        rows: Int[Tensor, "m"],
+        wanted: Int[Tensor, "em k"],
+    ) -> Float[Tensor, "em k"]:
+        """The logits of a few tokens per row; only their rows of the unembedding are multiplied."""
+
+        def unembed(hidden: Float[Tensor, "em t d_model"]) -> Float[Tensor, "em 1 k"]:
+            logits = torch.einsum("bd,bkd->bk", hidden[:, -1], self._weight[wanted])
+            return (logits if self._bias is None else logits + self._bias[wanted])[:, None]
+
+        return self._run(edited, rows, unembed)
+
+    def _run(self, edited: Tensor, rows: Tensor, unembed: Callable[..., Tensor]) -> Tensor:
         from saebench.patching.prefix_cache import prefix_cache
 
-        run = self._clean(int(self._where[rows[0], 0]))
-        index = self._where[rows, 1].to(self.model.device)
-        start, skipped = int(self.start[rows[0]]), list(self.model.bridge.blocks)[: self.layer]
+        bridge, times = self.model.bridge, len(edited) // len(rows)
+        run = self._clean(int(self._where[rows[0], 0])).of(self._where[rows, 1])
+        start, skipped = int(self.start[rows[0]]), list(bridge.blocks)[: self.layer]
 
         def inject(tensor: Tensor, hook: Any) -> Tensor:
-            return run.residual[index]
+            return run.residual.repeat(times, 1, 1)
 
         hooks: list[Hook] = [(f"blocks.{self.layer}.hook_in", inject)]
-        hooks += writers(self.places, rows, edited, self.widths, start)
+        hooks += writers(self.places, rows.repeat(times), edited, self.widths, start)
         if run.tokens.shape[1] > 1:
             hooks += self._pruning()
-        with hooked(self.model, hooks), _skipping(skipped, run.tuples):
-            return self.model.bridge(
-                run.tokens[index],
-                past_key_values=prefix_cache(start, [None] * len(skipped) + run.prefix, index),
+        with (
+            hooked(self.model, hooks),
+            _skipping(skipped, run.tuples),
+            _replaced([bridge.unembed], unembed),
+        ):
+            return bridge(
+                run.tokens.repeat(times, 1),
+                past_key_values=prefix_cache(
+                    start, [None] * self.layer + run.prefix, self._scratch
+                ),
                 use_cache=True,
                 logits_to_keep=1,
             )[:, -1]
 
-    def token_logits(
-        self,
-        edited: Float[Tensor, "b d_in"],
-        rows: Int[Tensor, "b"],
-        wanted: Int[Tensor, "b k"],
-    ) -> Float[Tensor, "b k"]:
-        """The logits of a few tokens per row; only their rows of the unembedding are multiplied."""
-        unembed = self.model.bridge.unembed
-        weight, bias = unembed.original_component.weight, unembed.original_component.bias
-
-        def few(hidden: Float[Tensor, "b 1 d_model"], **_: Any) -> Float[Tensor, "b 1 k"]:
-            logits = torch.einsum("btd,bkd->btk", hidden, weight[wanted])
-            return logits if bias is None else logits + bias[wanted][:, None]
-
-        with _replaced([unembed], few):
-            return self.logits(edited, rows)
-
-    def row_bytes(self, row: int, vocabulary: bool = True) -> int:
-        """Roughly the working memory of one edit of prompt `row`."""
+    def cost(self, row: int) -> Cost:
+        """What one edit of prompt `row` takes."""
         cfg, length = self.model.bridge.cfg, len(self.tokens[row])
         run = length - int(self.start[row])
         token = 2 * (cfg.d_mlp or 4 * cfg.d_model) + 8 * cfg.d_model + 3 * cfg.n_heads * length
-        keys_values = 4 * cfg.d_model * length
-        return 4 * (run * token + keys_values + (3 * self.model.d_vocab if vocabulary else 0))
+        keys_values = 2 * cfg.d_model * length
+        return Cost(4 * (run * token + keys_values + 3 * self.model.d_vocab), run)
 
     def _make_groups(self) -> list[Int[Tensor, "m"]]:
         """Prompts of the same length whose first edited token has the same index.
@@ -172,9 +208,9 @@ class SuffixPass:
         def work(block: slice, _: int) -> None:
             parts.append(self._run_clean_block(tokens[block], start))
 
-        cfg = self.model.bridge.cfg
-        each = self.row_bytes(int(group[0])) + 8 * cfg.n_layers * cfg.d_model * tokens.shape[1]
-        self.budget.in_blocks(len(group), each, work)
+        cost = full_pass(self.model, tokens.shape[1])
+        cache = 8 * self.model.n_layers * self.model.d_model * tokens.shape[1]
+        self.budget.in_blocks(len(group), cost._replace(bytes=cost.bytes + cache), work)
         if len(parts) == 1:
             return parts[0]
         return CleanRun(
@@ -197,7 +233,7 @@ class SuffixPass:
         )
         read = (f"blocks.{self.layer}.hook_in", lambda t, hook: found.append(t[:, start:].clone()))
         try:
-            with hooked(self.model, [read]):
+            with hooked(self.model, [read]), _replaced([bridge.unembed], lambda hidden: hidden):
                 bridge(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
         finally:
             handle.remove()
