@@ -18,7 +18,7 @@ from saebench.checkpoints import (
     sparsify,
 )
 from saebench.checkpoints.base import Contents, Format, Loaded, Parts
-from saebench.checkpoints.building import assemble, cast
+from saebench.checkpoints.building import CENTRED, assemble, cast
 from saebench.checkpoints.files import survey
 from saebench.errors import CheckpointError, unknown
 
@@ -176,7 +176,10 @@ def load_object(
         else ()
     )
     model = getattr(meta, "model_name", None) if own else None
-    return Loaded(dictionary, info, hook_of(obj), model, {}, notes, (), normalization)
+    known = {key: getattr(meta, key, None) for key in ("saebench_task", "saebench_task_sha256")}
+    metadata = {key: value for key, value in known.items() if value is not None}
+    folded = (CENTRED,) if own and dictionary.centred else ()
+    return Loaded(dictionary, info, hook_of(obj), model, metadata, notes, folded, normalization)
 
 
 __all__ = ["FORMATS", "Contents", "Format", "Loaded", "Parts", "formats", "load", "load_object"]

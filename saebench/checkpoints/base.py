@@ -139,7 +139,7 @@ class Loaded:
     def _with(self, dictionary: SaelensDictionary, how: str) -> "Loaded":
         said = f"input scale {dictionary.factor:.6g}, {how}"
         kept = tuple(w for w in self.warnings if not w.startswith("scale not folded"))
-        sha = digest(dictionary.sae, dictionary.factor)
+        sha = digest(dictionary)
         return replace(
             self,
             dictionary=dictionary,

@@ -11,7 +11,7 @@ from torch import Tensor
 from saebench.checkpoints.base import Loaded, Parts, as_dtype, reading
 from saebench.checkpoints.files import require_finite
 from saebench.dictionaries.normalization import NORMALIZATIONS
-from saebench.dictionaries.sae import SaelensDictionary, build, digest
+from saebench.dictionaries.sae import SaelensDictionary, build, digest, trained_centred
 from saebench.errors import CheckpointError, unknown
 from saebench.result import DictionaryInfo
 
@@ -26,6 +26,8 @@ VECTORS = {
     "temporal": (),
 }
 """The inference architectures that can be scored, each with its vectors of length d_sae."""
+CENTRED = "each activation's mean: trained on a model with centred weights"
+"""What is said of SAEs that see activations without their mean."""
 _TIED = {"matching_pursuit", "temporal"}
 _LIMIT = 2**31
 _RANGES = {"n_heads": 1024, "n_attn_layers": 16, "bottleneck_factor": 65536}
@@ -46,9 +48,12 @@ def assemble(parts: Parts, path: Path, name: str, source: str, kind: str) -> Loa
     with reading(path, "building the SAE"), python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")
         sae = build(config, as_dtype(state, common, "cpu"))
-        dictionary = SaelensDictionary(sae, name, parts.factor)
-        sha = digest(sae, parts.factor)
-    notes = list(parts.warnings)
+        centred = trained_centred(parts.metadata, parts.hook)
+        dictionary = SaelensDictionary(sae, name, parts.factor, centred)
+        sha = digest(dictionary)
+    notes, folded = list(parts.warnings), list(parts.folded)
+    if centred:
+        folded.append(CENTRED)
     if dictionary.needs_factor:
         notes.append(
             "scale not folded: the SAE expects activations times a constant that the checkpoint"
@@ -77,7 +82,7 @@ def assemble(parts: Parts, path: Path, name: str, source: str, kind: str) -> Loa
         parts.model_name,
         {**parts.metadata, "dtype": dtypes, "config": config},
         tuple(notes),
-        parts.folded,
+        tuple(folded),
         dictionary.normalization,
     )
 
@@ -88,7 +93,7 @@ def cast(loaded: Loaded, device: str, dtype: torch.dtype) -> SaelensDictionary:
     old = loaded.dictionary
     state = as_dtype(old.sae.state_dict(), dtype, device)
     config = {**old.sae.cfg.to_dict(), "metadata": {}}
-    return SaelensDictionary(build(config, state), old.name, old.factor)
+    return SaelensDictionary(build(config, state), old.name, old.factor, old.centred)
 
 
 def check_settings(config: Mapping[str, Any], path: Path) -> None:

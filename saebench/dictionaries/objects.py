@@ -84,11 +84,11 @@ def from_object(
 def object_digest(obj: Any) -> str:
     """sha256 of an object's state dict, else of its outputs on fixed inputs."""
     if isinstance(obj, SaelensDictionary):
-        return digest(obj.sae, obj.factor)
+        return digest(obj)
     if isinstance(obj, ObjectDictionary):
         return object_digest(obj.object)
     if is_saelens(obj):
-        return digest(obj)
+        return digest(SaelensDictionary(obj, type(obj).__name__))
     state = obj.state_dict() if hasattr(obj, "state_dict") else {}
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
     if tensors:

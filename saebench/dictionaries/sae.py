@@ -26,11 +26,21 @@ _IRRELEVANT = {"metadata", "device", "dtype", "reshape_activations"}
 @final
 @final
 class SaelensDictionary(Dictionary):
-    """A SAELens inference SAE. `factor` is the constant input scale, where the SAE has one."""
+    """A SAELens inference SAE. `factor` is the constant input scale, where the SAE has one.
 
-    def __init__(self, sae: Any, name: str, factor: float | None = None) -> None:
+    `centred` SAEs were trained on a model whose weights were centred, so on activations without
+    their mean over `d_in`. The models here are not, so the mean is taken out before encoding and
+    belongs to the offset. Without a word the SAE's own metadata decides.
+    """
+
+    def __init__(
+        self, sae: Any, name: str, factor: float | None = None, centred: bool | None = None
+    ) -> None:
         sae = inference(sae)
         self.name = name
+        self.centred = (
+            trained_centred(sae.cfg.metadata, hook_of(sae)) if centred is None else centred
+        )
         self.normalization: str = sae.cfg.normalize_activations
         self.factor = factor
         if factor is None and self.normalization == "constant_scalar_rescale":
@@ -52,7 +62,7 @@ class SaelensDictionary(Dictionary):
 
     def scaled(self, factor: float) -> "SaelensDictionary":
         """The same SAE with a given constant input scale."""
-        return SaelensDictionary(self.sae, self.name, factor)
+        return SaelensDictionary(self.sae, self.name, factor, self.centred)
 
     def encode(self, acts: Float[Tensor, "n *d_in"]) -> Encoding:
         """`codes = scale · encoder(normalised acts)`, `offset = scale · b_dec + shift`.
@@ -62,9 +72,10 @@ class SaelensDictionary(Dictionary):
         may come as `[n, heads, d_head]`.
         """
         acts = flat(acts)
+        mean = acts.mean(-1, keepdim=True) if self.centred else 0.0
         with torch.set_grad_enabled(acts.requires_grad and torch.is_grad_enabled()):
             inner, scale, shift = normalize(
-                acts.to(self.W_dec.dtype), self.normalization, self.factor
+                (acts - mean).to(self.W_dec.dtype), self.normalization, self.factor
             )
             if self.architecture == "temporal":
                 novel, predicted = self._inner.encode_with_predictions(inner[:, None])
@@ -72,7 +83,7 @@ class SaelensDictionary(Dictionary):
             else:
                 codes, bias = self._inner.encode(inner), self._bias
             codes = codes.to_dense() if codes.is_sparse else codes
-            return Encoding(codes * scale, bias * scale + shift)
+            return Encoding(codes * scale, bias * scale + shift + mean)
 
 
 def flat(acts: Tensor) -> Float[Tensor, "n d_in"]:
@@ -156,6 +167,26 @@ def hook_of(sae: Any) -> str | None:
     return f"{hook}[{head}]" if isinstance(head, int) else hook
 
 
+_WRITES = {
+    "hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out",
+}  # fmt: skip
+
+
+def trained_centred(metadata: Any, hook: str | None) -> bool:
+    """Whether an SAE was trained where centred weights take the mean out of activations.
+
+    TransformerLens' `center_writing_weights` subtracts the mean over `d_model` from all that is
+    written to the residual stream; it leaves what heads and neurons compute inside alone.
+    """
+    kwargs = metadata.get("model_from_pretrained_kwargs") if metadata else None
+    point = (hook or "").rsplit(".", 1)[-1]
+    return (
+        isinstance(kwargs, dict)
+        and kwargs.get("center_writing_weights") is True
+        and point in _WRITES
+    )
+
+
 def digest_state(state: dict[str, Tensor], facts: dict[str, Any] | None = None) -> str:
     """sha256 over names (sorted), dtypes, shapes and bytes of the weights, and over `facts`."""
     sha = hashlib.sha256(json.dumps(facts or {}, sort_keys=True, default=str).encode())
@@ -166,11 +197,12 @@ def digest_state(state: dict[str, Tensor], facts: dict[str, Any] | None = None) 
     return sha.hexdigest()
 
 
-def digest(sae: Any, factor: float | None = None) -> str:
+def digest(dictionary: SaelensDictionary) -> str:
     """sha256 of a SAELens SAE: its inference weights, and the settings that change a code."""
-    sae = inference(sae)
+    sae, factor = dictionary.sae, dictionary.factor
     facts = {f.name: getattr(sae.cfg, f.name) for f in fields(sae.cfg) if f.name not in _IRRELEVANT}
     facts |= {"architecture": sae.cfg.architecture()} | ({"factor": factor} if factor else {})
+    facts |= {"centred": True} if dictionary.centred else {}
     return digest_state(sae.state_dict(), facts)
 
 

@@ -154,3 +154,58 @@ def test_a_sae_saved_from_memory_is_the_same_from_disk(tmp_path):
     assert memory.info.sha256 == disk.info.sha256
     x = f.acts()
     assert torch.equal(memory.dictionary.encode(x).codes, disk.dictionary.encode(x).codes)
+
+
+CENTRED = {"model_from_pretrained_kwargs": {"center_writing_weights": True}}
+
+
+class TestCentred:
+    """SAEs of models with centred weights (`gpt2-small-res-jb`): the mean belongs to no latent."""
+
+    def test_the_mean_is_taken_out_and_put_back(self, tmp_path):
+        w, x = f.weights(), f.acts()
+        plain = load(f.sae_lens(tmp_path / "a", "topk", w, k=4))
+        centred = load(f.sae_lens(tmp_path / "b", "topk", w, k=4, metadata=CENTRED))
+        assert any("centred" in said for said in centred.folded)
+        assert centred.info.sha256 != plain.info.sha256
+        mean = torch.stack([row.sum() / f.D_IN for row in x])[:, None]
+        wanted = plain.dictionary.encode(x - mean)
+        encoding = centred.dictionary.encode(x)
+        torch.testing.assert_close(encoding.codes, wanted.codes)
+        decoded = plain.dictionary.decode(wanted) + mean
+        torch.testing.assert_close(centred.dictionary.decode(encoding), decoded)
+        # and in memory, as from disk
+        memory = load_object(sae_lens_object(tmp_path / "b"))
+        assert memory.folded == centred.folded
+        assert memory.info.sha256 == centred.info.sha256
+        assert torch.equal(memory.dictionary.encode(x).codes, encoding.codes)
+
+    def test_inside_a_head_nothing_is_centred(self, tmp_path):
+        inside = {"hook_name": "blocks.1.attn.hook_z", **CENTRED}
+        loaded = load(f.sae_lens(tmp_path, "topk", f.weights(), k=4, metadata=inside))
+        assert loaded.folded == ()
+
+    def test_centred_weights_do_just_that(self):
+        """TransformerLens' own processing against the claim that is built on."""
+        from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+        torch.manual_seed(0)
+        config = HookedTransformerConfig(
+            n_layers=2, d_model=12, n_ctx=8, d_head=6, d_vocab=11, act_fn="gelu",
+            normalization_type="LN", seed=0,
+        )  # fmt: skip
+        model = HookedTransformer(config)
+        for parameter in model.parameters():
+            parameter.data.normal_(std=0.5)
+        tokens = torch.randint(0, 11, (3, 6))
+        _, raw = model.run_with_cache(tokens)
+        model.load_and_process_state_dict(
+            model.state_dict(), fold_ln=False, center_writing_weights=True, center_unembed=False,
+            fold_value_biases=False,
+        )  # fmt: skip
+        _, processed = model.run_with_cache(tokens)
+        for hook in ("blocks.1.hook_resid_pre", "blocks.0.hook_attn_out", "blocks.1.hook_mlp_out"):
+            mean = raw[hook].mean(-1, keepdim=True)
+            torch.testing.assert_close(processed[hook], raw[hook] - mean, atol=1e-4, rtol=1e-4)
+        for hook in ("blocks.1.attn.hook_z", "blocks.1.mlp.hook_post"):
+            torch.testing.assert_close(processed[hook], raw[hook], atol=1e-4, rtol=1e-4)
