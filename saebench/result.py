@@ -4,21 +4,15 @@ A stored result is a typed document (INTERFACE): frozen pydantic models, strict 
 numbers as null with a reason. The JSON Schema is generated from these classes.
 """
 
-import math
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA = "saebench.result/1"
 
 
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be finite: an undefined number is null, with a reason")
-    return value
-
-
-Number = Annotated[float, AfterValidator(_finite)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
+"""Finite: an undefined number is null, with a reason."""
 Pair = tuple[Number, Number]
 
 

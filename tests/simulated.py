@@ -87,3 +87,76 @@ def scores(rng: np.random.Generator) -> list[Score]:
     made.append(Score(axis="occlusion", name="retention", attribute="io/s", n=60,
                       reason="nothing of the strong attribute was recovered"))  # fmt: skip
     return made
+
+
+ARCHITECTURES = ("topk", "batchtopk", "jumprelu", "standard", "gated", "matryoshka")
+
+
+def sae(seed: int, task: str = "ioi", name: str | None = None, kind: str = "sae") -> Result:
+    """A result as an evaluation writes it: curves over edit sizes, occlusion, splitting."""
+    rng = np.random.default_rng([seed, len(task)])
+    architecture = ARCHITECTURES[seed % len(ARCHITECTURES)]
+    l0 = float(2 ** rng.uniform(1, 6))
+    skill = 0.3 + 0.6 * (l0 / 64) ** 0.3 + 0.1 * rng.normal()
+    made = []
+
+    def add(axis: str, name: str, value: float, **fields: object) -> None:
+        half = float(rng.uniform(0.01, 0.05))
+        made.append(Score(axis=axis, name=name, value=value, ci=(value - half, value + half),
+                          n=2500, **fields))  # type: ignore[arg-type]  # fmt: skip
+
+    for attribute in ("io", "s", "pos"):
+        slope = float(rng.uniform(2, 8))
+        for edit in ("agnostic", "aware"):
+            for k in (1, 2, 4, 8, 16, 32):
+                value = skill * (1 - np.exp(-k / slope))
+                add("control", "edit_success", value, attribute=attribute, edit=edit, k=k,
+                    floor=0.02, ceiling=0.97)  # fmt: skip
+                add("control", "edit_effect", value * 0.9, attribute=attribute, edit=edit, k=k)
+                add("control", "edit_kl", 3 - value, attribute=attribute, edit=edit, k=k,
+                    direction="lower")  # fmt: skip
+        add("interpretability", "f1_star", skill * rng.uniform(0.5, 1), attribute=attribute)
+        add("interpretability", "f1", skill, attribute=attribute)
+        add("interpretability", "coverage@0.5", skill * rng.uniform(0.5, 1), attribute=attribute)
+        add("oversplitting", "inverse_n90", rng.uniform(0.2, 1), attribute=attribute)
+        add("oversplitting", "n90", rng.uniform(1, 9), attribute=attribute, direction="lower")
+        add("oversplitting", "detected", rng.uniform(0.5, 1), attribute=attribute)
+    for score in ("cause", "isolate", "disentangle"):
+        add("control", score, float(rng.uniform(0.3, 0.9)))
+    for tau in (0, 25, 50, 75, 100):
+        add("occlusion", "weak_coverage", skill * (0.4 + tau / 250), attribute="s",
+            edit="minus:io", k=tau)  # fmt: skip
+    add("occlusion", "retention", float(rng.uniform(0.2, 1.1)), attribute="s<io")
+    for score in ("sufficiency", "necessity", "agreement"):
+        add("approximation", score, float(min(1, skill * rng.uniform(0.8, 1.1))))
+    axes = {
+        axis: axis_score(float(skill * rng.uniform(0.6, 1.05)), rng.uniform(0.01, 0.06))
+        for axis in AXES
+    }
+    if seed % 5 == 4:
+        axes["occlusion"] = AxisScore(n=2500, reason="nothing of io was recovered")
+    name = name or f"{architecture}-{round(l0)}-seed{seed}"
+    info = {"kind": kind, "l0": l0, "architecture": architecture if kind == "sae" else None,
+            "d_sae": int(2 ** rng.integers(8, 13)), "sha256": digest(name, seed)}  # fmt: skip
+    return result(seed, name=name, task=task, dictionary=info, axes=axes, scores=tuple(made))
+
+
+def populate(out: object, n: int, tasks: tuple[str, ...] = ("ioi",)) -> None:
+    """`n` SAEs and the usual references on each task, saved with tiny tables of outcomes."""
+    from pathlib import Path
+
+    from saebench import store
+    from saebench.outcomes_table import table_bytes
+
+    for task in tasks:
+        results = [sae(i, task) for i in range(n)]
+        for i, (name, kind) in enumerate(
+            [("supervised", "labelled"), ("identity", "control"), ("mean", "control"),
+             ("pca:8", "control"), ("random:8", "control"), ("das", "intervention")]
+        ):  # fmt: skip
+            results.append(sae(1000 + i, task, name, kind))
+        for made in results:
+            path = store.result_path(made, Path(str(out)))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(store.json_text(made))
+            path.with_suffix(".parquet").write_bytes(table_bytes(outcomes(n=8), made.id))
