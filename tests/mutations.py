@@ -85,7 +85,7 @@ MUTATIONS = (
              "retention = ratio(weak, strong,", "retention = ratio(strong, weak,", "test_scoring.py"),
     Mutation("scoring: undetected values count as unsplit", "scoring/oversplitting.py",
              "np.array(seen / n90), seen_draws / n90_draws", "np.array(1 / n90), 1 / n90_draws",
-             "test_scoring.py"),
+             "test_splits.py"),
     Mutation("scoring: normalised is clamped", "stats.py",
              'return ratio(value - floor, span, "the ceiling is not credibly different from the floor")',
              "return (ratio(value - floor, span, '')).map(lambda x: x.clip(0, 1))", "test_axes.py"),
