@@ -1,5 +1,8 @@
 """The leaderboard: Markdown, CSV, figures and one self-contained page, from a results directory."""
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from saebench.errors import StoreError
@@ -60,6 +63,24 @@ def _contents(results_dir: Path, out: Path) -> dict[str, bytes]:
         raise StoreError(
             f"There is no results directory {str(results_dir)!r}. `saebench evaluate` writes one."
         )
+    with _no_garbage_collection():
+        return _render(results_dir, out)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Hundreds of thousands of scores are made and all are kept: looking for garbage among them
+    again and again takes as long as reading them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _render(results_dir: Path, out: Path) -> dict[str, bytes]:
     found = collect(results_dir, out)
     figures = {
         f"figures/{name}-{end}": data

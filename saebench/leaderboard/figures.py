@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 MOST_ROWS = 30
+CROWD = 60
 _STYLE = {
     "svg.hashsalt": "saebench", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True,
@@ -125,7 +126,8 @@ def _points(
                 ys.append(score.normalized)
                 errors.append(_arms(score))
         if xs:
-            arms = tuple(zip(*errors, strict=True))
+            # in a crowd the arms would hide the points
+            arms = tuple(zip(*errors, strict=True)) if len(rows) <= CROWD else None
             panel.errorbar(xs, ys, yerr=arms, fmt=marker, color=colour, markersize=5, elinewidth=1)
     best = -math.inf
     edge = []
