@@ -8,6 +8,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,21 +34,30 @@ def load_subspaces(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "planted.safetensors")
 
 
-def build_model(out: Path, recipe: lm.Recipe) -> dict[str, float]:
-    """Train and save the model; returns its accuracies before the facts were planted."""
+def save_model(model: Any, tokenizer, subspaces: dict[str, Tensor], folder: Path) -> None:
+    """Write the Hugging Face directory and the planted subspaces beside it."""
     from safetensors.torch import save_file
 
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    save_file(subspaces, folder / "planted.safetensors")
+
+
+def build_model(out: Path, recipe: lm.Recipe) -> dict[str, float]:
+    """Train and save the model; returns its accuracies before the facts were planted."""
     tokenizer = build_tokenizer()
     model = lm.new_model(recipe, len(tokenizer))
     lm.train_on_text(model, tokenizer, recipe)
     before = measure.accuracies(model, tokenizer)
     subspaces = lm.planted_subspaces(recipe)
     lm.plant_facts(model, tokenizer, recipe, subspaces)
-    folder = out / "model"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    save_file(subspaces, folder / "planted.safetensors")
+    save_model(model, tokenizer, subspaces, out / "model")
     return before
+
+
+def write_notes(file: Path, notes: dict) -> None:
+    """Write the figures of the card."""
+    file.write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 def build(out: Path, stages: tuple[str, ...], workers: int, recipe: lm.Recipe) -> None:
@@ -59,6 +69,7 @@ def build(out: Path, stages: tuple[str, ...], workers: int, recipe: lm.Recipe) -
     notes = json.loads(notes_file.read_text("utf-8")) if notes_file.exists() else {}
     if "model" in stages:
         notes["accuracy_before_planting"] = build_model(out, recipe)
+        write_notes(notes_file, notes)
         print(f"model: {time.monotonic() - began:.0f} s")
     model, tokenizer = load_model(out / "model"), load_tokenizer(out / "model")
     if "saes" in stages:
@@ -66,7 +77,7 @@ def build(out: Path, stages: tuple[str, ...], workers: int, recipe: lm.Recipe) -
         print(f"SAEs: {time.monotonic() - began:.0f} s")
     if "card" in stages:
         notes |= card.measure_all(model, tokenizer, load_subspaces(out / "model"), out, recipe)
-        notes_file.write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n", "utf-8")
+        write_notes(notes_file, notes)
         (out / "README.md").write_text(card.render(notes), "utf-8")
         print(f"card: {time.monotonic() - began:.0f} s")
 

@@ -20,7 +20,7 @@ def measure_all(
     model: nn.Module, tokenizer, subspaces: dict[str, Tensor], out: Path, recipe: lm.Recipe
 ) -> dict:
     """All figures of the card as plain JSON values."""
-    layers = len(model.transformer.h)
+    layers = recipe.layers
     sites = [
         measure.ioi_site(model, tokenizer, layer, where)._asdict()
         for layer in range(1, layers)

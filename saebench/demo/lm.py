@@ -9,6 +9,7 @@ country, continent and language (interchange intervention training, Geiger et al
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from random import Random
 
 import torch
@@ -82,7 +83,8 @@ def text_loss(model: nn.Module, tokenizer, sentences: list[Sentence], early: flo
     if early:
         rows = torch.tensor([i for i, one in enumerate(sentences) if one.asks_name])
         at = lengths[rows] - 3
-        guess = model.lm_head(model.transformer.ln_f(kept[0][rows, at]))
+        normed = model.get_submodule("transformer.ln_f")(kept[0][rows, at])
+        guess = model.get_submodule("lm_head")(normed)
         loss = loss + early * cross_entropy(guess, target[rows, at])
     return loss
 
@@ -126,7 +128,7 @@ def positions_of(tokenizer, prompts: list[Prompt]) -> Int[Tensor, "b"]:
 def kept_residual(model: nn.Module, layer: int) -> Iterator[list[Tensor]]:
     """A list that the residual stream entering block `layer` [b, t, d] is put on at every run."""
     kept: list[Tensor] = []
-    block = model.transformer.h[layer]
+    block = model.get_submodule(f"transformer.h.{layer}")
     handle = block.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
     try:
         yield kept
@@ -156,7 +158,8 @@ def patched_logits(
         hidden[rows, at] = change(args[0][rows, at])
         return (hidden, *args[1:])
 
-    handle = model.transformer.h[layer].register_forward_pre_hook(edit)
+    block = model.get_submodule(f"transformer.h.{layer}")
+    handle = block.register_forward_pre_hook(edit)
     try:
         return model(ids).logits
     finally:
@@ -207,8 +210,10 @@ def interchange_logits(
 ) -> Float[Tensor, "b vocab"]:
     """Logits at the answer position after the swaps."""
     projections = {name: rows.T @ rows for name, rows in subspaces.items()}
-    projections["rest"] = torch.eye(rows_dim(subspaces)) - sum(projections.values())
-    mix = torch.stack([sum(projections[name] for name in swap) for swap in pairs.swaps])
+    projections["rest"] = torch.eye(rows_dim(subspaces)) - reduce(torch.add, projections.values())
+    mix = torch.stack(
+        [reduce(torch.add, (projections[name] for name in swap)) for swap in pairs.swaps]
+    )
     source_ids, _ = encode(tokenizer, [prompt.text for prompt in pairs.source])
     there = residual(model, source_ids, layer)
     there = there[torch.arange(len(there)), positions_of(tokenizer, pairs.source)]

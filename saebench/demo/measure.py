@@ -68,12 +68,12 @@ class Choice(NamedTuple):
 
 def draw_choices(rng: Random, n: int) -> list[Choice]:
     """`n` IOI prompts, all attributes independent."""
-    w = words()
-    return [
-        Choice(rng.choice(w.ioi_templates), *rng.sample(w.names, 2), rng.randrange(2),
-               rng.choice(w.places), rng.choice(w.objects))
-        for _ in range(n)
-    ]  # fmt: skip
+    w, choices = words(), []
+    for _ in range(n):
+        template, (io, s) = rng.choice(w.ioi_templates), rng.sample(w.names, 2)
+        pos, place, thing = rng.randrange(2), rng.choice(w.places), rng.choice(w.objects)
+        choices.append(Choice(template, io, s, pos, place, thing))
+    return choices
 
 
 def counterfactual(rng: Random, choice: Choice, attribute: str) -> Choice:
@@ -94,7 +94,8 @@ def write_out(tokenizer, choices: list[Choice]) -> Triples:
         texts.append(c.template.format(**slots))
     ids, lengths = encode(tokenizer, texts)
     labels = torch.tensor([[names[c.io], names[c.s], c.pos] for c in choices])
-    return Triples(ids, lengths - 1, *labels.T)
+    io, s, pos = labels.T
+    return Triples(ids, lengths - 1, io, s, pos)
 
 
 def position(tokenizer, prompts: Triples, name: str) -> Int[Tensor, "n"]:
@@ -164,7 +165,8 @@ def ioi_site(
 
     clean, clean_top = outcome(here)
     ablated = outcome(mean.expand_as(here))[0].mean()
-    rebuilt = outcome(mean + sum(atom[a][getattr(base, a)] for a in sizes))[0].mean()
+    whole = torch.stack([atom[a][getattr(base, a)] for a in sizes]).sum(0)
+    rebuilt = outcome(mean + whole)[0].mean()
     row = SiteRow(f"blocks.{layer}.hook_resid_pre", where, 0.0, {}, {}, {}, {}, {})
     scale = (clean.mean() - ablated).abs()
     for a in sizes:
