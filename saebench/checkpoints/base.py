@@ -86,6 +86,8 @@ class Parts(NamedTuple):
     warnings: tuple[str, ...] = ()
     factor: float | None = None
     """The constant input scale, where the checkpoint gives it."""
+    whitening: tuple[Tensor, Tensor, Tensor] | None = None
+    """Mean, matrix and inverse of input whitening that has still to be folded."""
 
 
 class Format(NamedTuple):

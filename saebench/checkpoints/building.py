@@ -43,15 +43,20 @@ def assemble(parts: Parts, path: Path, name: str, source: str, kind: str) -> Loa
     check_settings(config, path)
     check_shapes(config, state, path)
     require_finite(path, state)
+    check_whitening(config, parts.whitening, path)
     dtypes = sorted({str(v.dtype).removeprefix("torch.") for v in state.values()})
     common = max((v.dtype for v in state.values()), key=lambda d: d.itemsize)
     with reading(path, "building the SAE"), python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore")
         sae = build(config, as_dtype(state, common, "cpu"))
+        if parts.whitening is not None:
+            sae.fold_activation_whitening(*parts.whitening)
         centred = trained_centred(parts.metadata, parts.hook)
         dictionary = SaelensDictionary(sae, name, parts.factor, centred)
         sha = digest(dictionary)
     notes, folded = list(parts.warnings), list(parts.folded)
+    if parts.whitening is not None:
+        folded.append("input whitening, into encoder and decoder")
     if centred:
         folded.append(CENTRED)
     if dictionary.needs_factor:
@@ -173,6 +178,25 @@ def check_shapes(config: Mapping[str, Any], state: dict[str, Tensor], path: Path
             f"{path}: {', '.join(not_floating)} holds {state[not_floating[0]].dtype}, expected"
             " floating point weights (quantised SAEs have to be dequantised first)."
         )
+
+
+def check_whitening(
+    config: Mapping[str, Any], whitening: tuple[Tensor, Tensor, Tensor] | None, path: Path
+) -> None:
+    """Whitening that is declared must be there, in the right shapes.
+
+    Raises:
+        CheckpointError: if it is not.
+    """
+    if config.get("normalize_activations") != "covariance_whitening":
+        return
+    n = config["d_in"]
+    if whitening is None or [tuple(t.shape) for t in whitening] != [(n,), (n, n), (n, n)]:
+        raise CheckpointError(
+            f"{path}: the SAE expects whitened activations, and no whitening matrices of width {n}"
+            " are beside it. Fold them with SAELens (`fold_activation_whitening`) and save it again."
+        )
+    require_finite(path, dict(zip(("mean", "matrix", "inverse_matrix"), whitening, strict=True)))
 
 
 def _whole(config: Mapping[str, Any], key: str, path: Path, limit: int) -> int:

@@ -18,9 +18,11 @@ from saebench.checkpoints.base import Contents, TensorInfo, Weights, reading
 from saebench.checkpoints.zips import is_npz, npz_header, read_npz, read_torch, torch_header
 from saebench.errors import CheckpointError
 
-MAX_CONFIG = 16 * 2**20
+MAX_CONFIG = 2**20
 MAX_HEADER = 16 * 2**20
 MAX_FILES = 400
+MAX_CONFIGS = 50
+"""A folder of very many configs is no SAE; what they hold together stays small."""
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".npz", ".bin", ".ckpt", ".json"}
 """Names play no part in recognising; here they say whose failure is worth a word."""
 _BYTES = {
@@ -57,7 +59,7 @@ def survey(path: Path) -> Contents:
             continue
         if isinstance(found, Weights):
             weights.append(found)
-        elif found is not None:
+        elif found is not None and len(configs) < MAX_CONFIGS:
             configs[file.name] = found
     if not path.is_dir():
         configs |= _neighbours(folder, path)
@@ -120,7 +122,7 @@ def parse_config(path: Path) -> dict[str, Any]:
 def _neighbours(folder: Path, path: Path) -> dict[str, dict[str, Any]]:
     """The configs beside a weights file; those that cannot be read are not its own problem."""
     found = {}
-    for file in sorted(folder.glob("*.json"))[:MAX_FILES]:
+    for file in sorted(folder.glob("*.json"))[:MAX_CONFIGS]:
         try:
             looked = _look(file)
         except CheckpointError:

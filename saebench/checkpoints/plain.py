@@ -36,10 +36,11 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
     """
     weights = only(contents, _weights(contents))
     if architecture is None:
+        broken = f" Unreadable: {' '.join(contents.problems)}" if contents.problems else ""
         raise CheckpointError(
             f"{contents.path}: weights ({', '.join(sorted(weights.tensors)[:8])}) without a config,"
             " so their activation function is unknown. Say what they are, for example"
-            f" `--architecture topk:32`; known: {', '.join(sorted(VECTORS))}."
+            f" `--architecture topk:32`; known: {', '.join(sorted(VECTORS))}.{broken}"
         )
     config = parse(architecture)
     raw = {_LINEAR_NAMES.get(name, name): value for name, value in read_tensors(weights).items()}

@@ -69,6 +69,7 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
         folded=tuple(folded),
         warnings=tuple(notes),
         factor=_factor(contents, config),
+        whitening=_whitening(contents, config),
     )
 
 
@@ -146,6 +147,16 @@ def _drop_unknown(config: dict[str, Any], state: dict[str, Tensor]) -> list[str]
     for name in extra:
         del state[name]
     return [f"ignored tensors: {', '.join(sorted(extra))}"] if extra else []
+
+
+def _whitening(contents: Contents, config: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The whitening that a SAELens trainer writes beside its checkpoints, where it is wanted."""
+    names = ("mean", "matrix", "inverse_matrix")
+    beside = contents.having(*names)
+    if config.get("normalize_activations") != "covariance_whitening" or len(beside) != 1:
+        return None
+    tensors = read_tensors(beside[0])
+    return tensors["mean"], tensors["matrix"], tensors["inverse_matrix"]
 
 
 def _factor(contents: Contents, config: dict[str, Any]) -> float | None:

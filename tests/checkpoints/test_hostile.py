@@ -211,6 +211,11 @@ def test_links(tmp_path):
     folder = f.sae_lens(tmp_path / "real", "standard", f.weights())
     (tmp_path / "link").symlink_to(folder)
     assert load(tmp_path / "link").info.sha256 == load(folder).info.sha256
+    # the hub's cache is made of such links
+    (tmp_path / "linked").mkdir()
+    for file in folder.iterdir():
+        (tmp_path / "linked" / file.name).symlink_to(file)
+    assert load(tmp_path / "linked").info.sha256 == load(folder).info.sha256
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     with pytest.raises(CheckpointError, match="loop"):
         load(tmp_path / "loop")
@@ -260,6 +265,19 @@ def test_weights_that_are_not_finite(name, value, tmp_path):
     w[name].view(-1)[3] = value
     message = refused(f.sae_lens(tmp_path, "standard", w), name)
     assert "1 NaN" in message or "1 infinite" in message
+
+
+def test_a_config_that_is_far_too_large(tmp_path):
+    folder = f.sae_lens(tmp_path, "standard", f.weights())
+    f.dump(folder / "cfg.json", {"d_in": 12, "x": "a" * 2**21})
+    refused(folder, "expected at most")
+
+
+def test_a_folder_of_very_many_configs(tmp_path):
+    folder = f.sae_lens(tmp_path, "standard", f.weights())
+    for i in range(500):
+        f.dump(folder / f"z{i}.json", {"d_in": i})
+    assert load(folder).info.d_in == f.D_IN
 
 
 def test_empty_and_missing(tmp_path):

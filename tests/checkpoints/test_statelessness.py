@@ -209,3 +209,43 @@ class TestCentred:
             torch.testing.assert_close(processed[hook], raw[hook] - mean, atol=1e-4, rtol=1e-4)
         for hook in ("blocks.1.attn.hook_z", "blocks.1.mlp.hook_post"):
             torch.testing.assert_close(processed[hook], raw[hook], atol=1e-4, rtol=1e-4)
+
+
+class TestWhitening:
+    """`covariance_whitening`: z = (x − mean) M, x̂ = ẑ M⁻¹ + mean, folded into the weights."""
+
+    config = "covariance_whitening"
+
+    def write(self, folder, with_matrices=True, width=f.D_IN, **config):
+        from safetensors.torch import save_file
+
+        path = f.sae_lens(
+            folder, "standard", f.weights(), normalize_activations=self.config, **config
+        )
+        g = torch.Generator().manual_seed(4)
+        matrix = torch.randn(width, width, generator=g).double() + 3 * torch.eye(width)
+        mean = torch.randn(width, generator=g).double()
+        tensors = {"mean": mean, "matrix": matrix, "inverse_matrix": matrix.inverse().contiguous()}
+        if with_matrices:
+            save_file(tensors, folder / "activation_whitening.safetensors")
+        return path, tensors
+
+    @pytest.mark.parametrize("subtract", [True, False])
+    def test_folded(self, subtract, tmp_path):
+        path, t = self.write(tmp_path, apply_b_dec_to_input=subtract)
+        loaded = load(path)
+        assert any("whitening" in said for said in loaded.folded)
+        w, x = f.weights(), f.acts()
+        z = ((x.double() - t["mean"]) @ t["matrix"]).float()
+        codes = torch.stack([f.standard(row, w, subtract) for row in z])
+        inner = torch.stack([f.decoded(row, w) for row in codes])
+        wanted = (inner.double() @ t["inverse_matrix"] + t["mean"]).float()
+        encoding = loaded.dictionary.encode(x)
+        torch.testing.assert_close(encoding.codes, codes, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(loaded.dictionary.decode(encoding), wanted, atol=1e-4, rtol=1e-4)
+
+    @pytest.mark.parametrize("broken", [{"with_matrices": False}, {"width": 5}])
+    def test_missing_or_misfitting_matrices(self, broken, tmp_path):
+        path, _ = self.write(tmp_path, **broken)
+        with pytest.raises(CheckpointError, match="whitening matrices of width 12"):
+            load(path)
