@@ -3,29 +3,28 @@
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saebench.caveats import (
+    l0_caveats,
+    measure,
+    norm_caveats,
+    shown,
+    threshold_caveats,
+    trained_l0,
+)
 from saebench.checkpoints import Loaded, load
-from saebench.diagnostics import Activity, Measured, activity, nearest_neighbours
-from saebench.dictionaries.base import Dictionary, Encoding
-from saebench.dictionaries.normalization import average_factor
-from saebench.dictionaries.sae import SaelensDictionary
+from saebench.diagnostics import Activity, Measured, nearest_neighbours
 from saebench.errors import CheckpointError
 from saebench.model import LanguageModel
 from saebench.result import DictionaryInfo
 
 DUPLICATE = 0.9
 """|cos| from which two decoder rows count as near-duplicates."""
-UNIT = 0.01
-"""How far from 1 the norm of a decoder row may be before it is said."""
-BAD_FVU = 0.5
-"""FVU above which an undeclared input scale is suspected, if scaling then halves it."""
-L0_RANGE = (0.5, 2.0)
-"""Measured L0 over the L0 of training, outside of which it is said."""
 
 
 class Spread(NamedTuple):
@@ -106,13 +105,13 @@ class Inspection:
             ("activations", str(self.n_acts)),
             ("L0", f"{seen.l0:.2f}{target}"),
             ("dead latents", f"{seen.dead:.2%} (zero on all {self.n_acts})"),
-            ("FVU", _measured(seen.fvu)),
-            ("linear share of error", _measured(seen.linear_error)),
-            ("linear share of its norm", _measured(seen.linear_error_norm)),
-            ("‖codes‖ / ‖a − b_dec‖", _measured(seen.norm_ratio)),
+            ("FVU", shown(seen.fvu)),
+            ("linear share of error", shown(seen.linear_error)),
+            ("linear share of its norm", shown(seen.linear_error_norm)),
+            ("‖codes‖ / ‖a − b_dec‖", shown(seen.norm_ratio)),
         ]
         if self.fvu_unfolded is not None:
-            rows.append(("FVU without the scale", _measured(self.fvu_unfolded)))
+            rows.append(("FVU without the scale", shown(self.fvu_unfolded)))
         return rows
 
 
@@ -140,11 +139,12 @@ def inspect(
     measured = unfolded = None
     if acts is not None:
         acts = _fitting(acts, loaded).to(rows.device, rows.dtype)
-        measured, unfolded, notes, loaded = _measure(loaded, acts, notes)
-    trained_l0 = _trained_l0(loaded)
+        loaded, measured, unfolded, said = measure(loaded, acts)
+        # what was measured takes the place of what the checkpoint alone had to leave open
+        notes = [*said, *(n for n in notes if not (said and n.startswith("scale not folded")))]
+    target = trained_l0(loaded)
     zero = int((norms == 0).sum())
-    notes += _norm_warnings(norms) + _threshold_warnings(loaded)
-    notes += _l0_warnings(measured, trained_l0)
+    notes += norm_caveats(norms) + threshold_caveats(loaded) + l0_caveats(measured, target)
     return Inspection(
         info=loaded.info.model_copy(update={"l0": measured.l0 if measured else None}),
         hook=loaded.hook,
@@ -156,7 +156,7 @@ def inspect(
         zero_rows=zero,
         neighbours=_of(near) if len(near) else None,
         duplicates=float((near >= DUPLICATE).double().mean()) if len(near) else 0.0,
-        trained_l0=trained_l0,
+        trained_l0=target,
         n_acts=0 if acts is None else len(acts),
         activity=measured,
         fvu_unfolded=unfolded,
@@ -194,55 +194,6 @@ def activations(
     return torch.cat(list(capture(model, tokens, places).values())), []
 
 
-def _measure(
-    loaded: Loaded, acts: Float[Tensor, "n d_in"], notes: list[str]
-) -> tuple[Activity, Measured | None, list[str], Loaded]:
-    """What it does on activations; where a scale is missing, or seems to be, with and without it."""
-    if loaded.needs_factor:
-        raw = activity(loaded.scaled(1.0).dictionary, acts)
-        ready = loaded.fitted(acts)
-        seen = activity(ready.dictionary, acts)
-        said = (
-            "scale not folded: the SAE expects activations times a constant;"
-            f" FVU {_measured(raw.fvu)} as it stands, {_measured(seen.fvu)} with the scale"
-            f" {average_factor(acts):.4g} measured here"
-        )
-        kept = [n for n in notes if not n.startswith("scale not folded")]
-        return seen, raw.fvu, [said, *kept], ready
-    seen = activity(loaded.dictionary, acts)
-    rescaled = _as_if_unfolded(loaded, acts)
-    before, after = seen.fvu.value, rescaled.value if rescaled else None
-    # a sound SAE also gains a little when its input grows: less of a code is lost to its bias
-    if before is not None and after is not None and before > BAD_FVU and after < 0.5 * before:
-        notes = [
-            "scale not folded: no input scale is declared, but with activations scaled to norm √d_in"
-            f" the FVU falls from {before:.4g} to {after:.4g}",
-            *notes,
-        ]
-    return seen, None, notes, loaded
-
-
-def _as_if_unfolded(loaded: Loaded, acts: Float[Tensor, "n d_in"]) -> Measured | None:
-    """FVU if the SAE had been trained on scaled activations and did not say so."""
-    dictionary = loaded.dictionary
-    if not isinstance(dictionary, SaelensDictionary) or dictionary.normalization != "none":
-        return None
-    factor = average_factor(acts)
-    return activity(_Scaled(dictionary, factor), acts).fvu
-
-
-@final
-class _Scaled(Dictionary):
-    """A dictionary fed with scaled activations, its output scaled back."""
-
-    def __init__(self, inner: Dictionary, factor: float) -> None:
-        self.name, self.W_dec, self._inner, self._factor = inner.name, inner.W_dec, inner, factor
-
-    def encode(self, acts: Float[Tensor, "n d_in"]) -> Encoding:
-        codes, offset = self._inner.encode(acts * self._factor)
-        return Encoding(codes / self._factor, offset / self._factor)
-
-
 def _fitting(acts: Float[Tensor, "n d_in"], loaded: Loaded) -> Float[Tensor, "n d_in"]:
     if not len(acts) or acts.shape[1] != loaded.info.d_in:
         raise CheckpointError(
@@ -252,65 +203,12 @@ def _fitting(acts: Float[Tensor, "n d_in"], loaded: Loaded) -> Float[Tensor, "n 
     return acts
 
 
-def _trained_l0(loaded: Loaded) -> float | None:
-    """The L0 that training aimed at, where the checkpoint says it."""
-    metadata = loaded.metadata
-    details = metadata.get("training_architecture_details")
-    places = (metadata.get("config"), metadata, details)
-    for place in places:
-        for key in ("k", "target_l0"):
-            value = place.get(key) if isinstance(place, dict) else None
-            if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-                return float(value)
-    return None
-
-
-def _norm_warnings(norms: Float[Tensor, "d_sae"]) -> list[str]:
-    off = (norms - 1).abs() > UNIT
-    if not off.any():
-        return []
-    return [
-        f"decoder not unit norm: {int(off.sum())} of {len(norms)} rows, from {float(norms.min()):.3g}"
-        f" to {float(norms.max()):.3g}; codes of different latents are in different units"
-    ]
-
-
-def _threshold_warnings(loaded: Loaded) -> list[str]:
-    sae = getattr(loaded.dictionary, "sae", None)
-    threshold = getattr(sae, "threshold", None)
-    if threshold is None or loaded.info.architecture != "jumprelu":
-        return []
-    zero = int((threshold <= 0).sum())
-    if not zero:
-        return []
-    return [
-        f"JumpReLU threshold zero for {zero} of {len(threshold)} latents: these are plain ReLUs"
-    ]
-
-
-def _l0_warnings(measured: Activity | None, trained: float | None) -> list[str]:
-    if measured is None or trained is None:
-        return []
-    if L0_RANGE[0] <= measured.l0 / trained <= L0_RANGE[1]:
-        return []
-    return [
-        f"L0 far from training: {measured.l0:.2f} here, {trained:g} in training; other activations,"
-        " a missing input scale or a wrong threshold do that"
-    ]
-
-
 def _of(values: Float[Tensor, "n"]) -> Spread:
     return Spread(float(values.min()), float(values.median()), float(values.max()))
 
 
 def _spread(spread: Spread) -> str:
     return f"{spread.least:.4g} … {spread.median:.4g} … {spread.greatest:.4g} (least, median, greatest)"
-
-
-def _measured(measured: Measured) -> str:
-    return (
-        f"{measured.value:.4g}" if measured.value is not None else f"undefined: {measured.reason}"
-    )
 
 
 def _plain(value: Any) -> Any:
