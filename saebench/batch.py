@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from saebench.contestants import Contestant, every_control, resolve
+from saebench.contestants import Contestant, control, every_control, resolve
 from saebench.errors import SaebenchError
 from saebench.evaluation import Arena, Options, load_subject
+from saebench.options import choice
 from saebench.report import Steps, progress
 from saebench.result import Result
 from saebench.site import Site
-from saebench.spec import SyntheticSpec, find_tasks, load_task
+from saebench.spec import SyntheticSpec, Task, find_tasks, load_task
+from saebench.synthetic.generator import HOOK
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Request:
 
     saes: tuple[str, ...]
     tasks: tuple[str, ...]
+    """Without any: the synthetic tasks that the SAEs were trained on, else IOI."""
     model: str
     site: str | None
     budget: str
@@ -34,12 +37,13 @@ class Request:
     parametrization: str = "independent"
     memory_bytes: int | None = None
     allow_incompetent: bool = False
+    force_mismatch: bool = False
 
     @property
     def options(self) -> Options:
         return Options(
             self.budget, self.seed, self.supervised, self.parametrization,
-            self.allow_incompetent, self.memory_bytes,
+            self.allow_incompetent, self.memory_bytes, self.force_mismatch,
         )  # fmt: skip
 
 
@@ -58,29 +62,46 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
     Raises:
         SaebenchError: one short paragraph.
     """
+    from saebench.model import DTYPES, find_device
     from saebench.store import ensure_writable
 
-    options = request.options
-    known = find_tasks(request.task_dirs)
-    names = tuple(known) if request.tasks == ("all",) else request.tasks
-    tasks = [load_task(name, request.task_dirs) for name in names]
-    if request.tasks == ("all",):
-        # an SAE belongs to a language model or to one synthetic task, never to both
-        tasks = [task for task in tasks if not isinstance(task.spec, SyntheticSpec)]
+    tasks = [load_task(name, request.task_dirs) for name in _asked(request)]
     ensure_writable(request.out)
-    model = load_subject(tasks[0], request.model, request.device, request.dtype)
-    found, failures = _contestants(request, str(model.device), model.dtype, complain)
+    choice("dtype", request.dtype, tuple(DTYPES))
+    device, dtype = find_device(request.device), DTYPES[request.dtype]
+    found, failures = _contestants(request, str(device), dtype, complain)
     yield from [None] * failures
+    if not request.tasks:
+        tasks = _own_tasks(found, request.task_dirs)
     language: Any = request.model
     for task in tasks:
         model = load_subject(task, language, request.device, request.dtype)
         # a language model is loaded once, and only if a task needs it
         language = language if isinstance(task.spec, SyntheticSpec) else model
-        arena = Arena(task, model, options)
-        jobs = _jobs(arena, found, request.site, with_controls="control:all" in request.saes)
+        arena = Arena(task, model, request.options)
+        here = [c for c in found if request.tasks or c.task in (None, task.name)]
+        jobs = _jobs(arena, here, request.site, with_controls="control:all" in request.saes)
         with progress(len(jobs), task.name) as steps:
             arena.tick = steps.detail
             yield from _score(arena, jobs, request, steps, complain)
+
+
+def _asked(request: Request) -> list[str]:
+    """Names of the tasks that were asked for; `all` are those of language models.
+
+    An SAE belongs to a language model or to one synthetic task, never to both.
+    """
+    if request.tasks != ("all",):
+        return list(request.tasks)
+    known = find_tasks(request.task_dirs)
+    return [name for name in known if not name.startswith("synthetic/")]
+
+
+def _own_tasks(found: list[Contestant], folders: tuple[Path, ...]) -> list[Task]:
+    """Tasks where none was asked for: those that SAEs were trained on, and IOI for other SAEs."""
+    saes = [c for c in found if c.d_sae is not None]
+    names = dict.fromkeys(c.task or "ioi" for c in saes or found) or ["ioi"]
+    return [load_task(name, folders) for name in names]
 
 
 def _contestants(
@@ -107,7 +128,9 @@ def _jobs(
     sites = arena.sites([c.hook for c in found], asked)
     jobs = []
     for site in sites:
-        here = [c for c in found if c.hook in (None, site.hook) or (asked and asked != "all")]
+        # a synthetic task has one site: what was trained elsewhere is refused there, not left out
+        anything = (asked and asked != "all") or site.hook == HOOK
+        here = [c for c in found if c.hook in (None, site.hook) or anything]
         if with_controls:
             here += _controls(arena, site, here)
         jobs += [Job(contestant, site) for contestant in here]
@@ -121,7 +144,7 @@ def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[C
 
     l0s, widths = [], []
     for contestant in contestants:
-        if contestant.d_sae is None:
+        if contestant.d_sae is None or arena.refuses(contestant):
             continue
         fit = arena.bench(site)[0].section.fit
         dictionary = arena.realise(contestant, site).scorable
@@ -130,7 +153,8 @@ def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[C
         codes = encode_split(dictionary, fit.acts[sample], fit.labels[sample]).codes
         l0s.append(float(codes.per_row.float().mean()))
         widths.append(contestant.d_sae)
-    return every_control(l0s, widths)
+    truth = ["oracle", "matching-pursuit"] if isinstance(arena.task.spec, SyntheticSpec) else []
+    return [*map(control, truth), *every_control(l0s, widths)]
 
 
 def _score(

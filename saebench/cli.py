@@ -35,7 +35,7 @@ def _main() -> None:
 @app.command(epilog="Example: saebench evaluate demo:all control:all --task ioi --format table")
 def evaluate(
     saes: SAEs,
-    task: Annotated[str, typer.Option(help="Tasks, separated by commas, or 'all'.")] = "ioi",
+    task: Annotated[str | None, typer.Option(help="Tasks, or 'all'. Default: the SAE's own, or ioi.")] = None,
     model: Annotated[str, typer.Option(help="'demo', a hub name, or a Hugging Face directory.")] = "demo",
     site: Annotated[str | None, typer.Option(help="HOOK@POSITION, or 'all'. Default: the SAE's own.")] = None,
     budget: Annotated[str, typer.Option(help="quick, standard or full: how many prompts.")] = "quick",
@@ -51,6 +51,7 @@ def evaluate(
     parametrization: Annotated[str, typer.Option(help="independent, coupled or names.")] = "independent",
     memory: Annotated[str | None, typer.Option(help="For patched passes, e.g. 2GB.")] = None,
     allow_incompetent: Annotated[bool, typer.Option("--allow-incompetent", help="Score all the same.")] = False,
+    force_mismatch: Annotated[bool, typer.Option("--force-mismatch", help="Score on data not trained on.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:  # fmt: skip
     """Score dictionaries: SAEs, controls, ceilings. Writes results and prints a table."""
@@ -59,10 +60,11 @@ def evaluate(
 
     choice("format", format, ("table", "json"))
     request = Request(
-        saes=tuple(saes), tasks=tuple(task.split(",")), model=model, site=site, budget=budget,
+        saes=tuple(saes), tasks=tuple(task.split(",")) if task else (), model=model, site=site, budget=budget,
         seed=seed, device=device, dtype=dtype, out=out, force=force, task_dirs=tuple(tasks or ()),
         architecture=architecture, supervised=supervised, parametrization=parametrization,
         memory_bytes=parse_bytes(memory), allow_incompetent=allow_incompetent,
+        force_mismatch=force_mismatch,
     )  # fmt: skip
     failures = 0
     if format == "json":
@@ -97,6 +99,36 @@ def show(
     out = report.console()
     report.print_axes(stored, out)
     out.print(report.scores_table(stored, axis))
+
+
+@app.command(
+    epilog="Example: saebench train --task synthetic/occlusion --architecture topk --width 256 --k 4"
+)
+def train(
+    task: Annotated[str, typer.Option(help="A synthetic task: synthetic/…")],
+    architecture: Annotated[str, typer.Option(help="topk, standard, … as SAELens trains them.")] = "topk",
+    width: Annotated[int | None, typer.Option(help="Latents. Default: as many as true features.")] = None,
+    k: Annotated[float | None, typer.Option(help="Active latents per input. Default: the true L0.")] = None,
+    l1: Annotated[float | None, typer.Option(help="Weight of the L1 penalty (standard, gated).")] = None,
+    l0: Annotated[float | None, typer.Option(help="Weight of the L0 penalty (jumprelu).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of initialisation and data.")] = 0,
+    samples: Annotated[int, typer.Option(help="Training samples.")] = 1_000_000,
+    batch: Annotated[int, typer.Option(help="Samples a step.")] = 512,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    from_truth: Annotated[bool, typer.Option("--from-truth", help="Start at the true features.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Directory for the SAE.")] = Path("saebench-saes"),
+    tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
+) -> None:  # fmt: skip
+    """Train an SAE with SAELens on a synthetic task; the checkpoint knows the task."""
+    from saebench.synthetic.training import train_from_options
+
+    sparsity = {"--k": k, "--l1": l1, "--l0": l0}
+    path = train_from_options(
+        task, architecture, width, sparsity, seed=seed, samples=samples, batch=batch, lr=lr,
+        from_truth=from_truth, device=device, out=out, folders=tuple(tasks or ()),
+    )  # fmt: skip
+    print(f"Saved {path}\nScore it: saebench evaluate {path} control:all")
 
 
 tasks_app = typer.Typer(

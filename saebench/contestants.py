@@ -54,6 +54,9 @@ class Contestant:
     model_name: str | None = None
     l0: float | None = None
     d_sae: int | None = None
+    task: str | None = None
+    """The synthetic task whose data an SAE was trained on, and that task's digest."""
+    task_sha256: str | None = None
 
 
 def _int(control: str, argument: str, what: str) -> int:
@@ -185,8 +188,9 @@ def _sae(loaded: checkpoints.Loaded) -> Contestant:
         return Realised(ready.dictionary, ready.info, ready.warnings)
 
     return Contestant(
-        loaded.info.name, realise, loaded.hook, loaded.model_name, loaded.info.l0, loaded.info.d_sae
-    )
+        loaded.info.name, realise, loaded.hook, loaded.model_name, loaded.info.l0, loaded.info.d_sae,
+        loaded.metadata.get("saebench_task"), loaded.metadata.get("saebench_task_sha256"),
+    )  # fmt: skip
 
 
 def from_object(obj: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Contestant:

@@ -36,6 +36,10 @@ class OptionError(SaebenchError):
     """A command-line or API option outside its allowed values."""
 
 
+class TrainingDataError(SaebenchError):
+    """An SAE that was not trained on the data it is to be scored on."""
+
+
 class IncompetentModelError(SaebenchError):
     """The model cannot do the task, so a score would measure noise."""
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +15,13 @@ from saebench.contestants import Contestant, Realised, from_object, resolve
 from saebench.dictionaries.base import Intervention, LabelledDictionary
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.edits import EDIT_SIZES
-from saebench.errors import IncompetentModelError, OptionError, SiteError, unknown
+from saebench.errors import (
+    IncompetentModelError,
+    OptionError,
+    SiteError,
+    TrainingDataError,
+    unknown,
+)  # fmt: skip
 from saebench.kinds import KINDS
 from saebench.kinds.base import Built, Settings
 from saebench.outcomes import Outcomes
@@ -42,6 +48,8 @@ class Options:
     parametrization: str = "independent"
     allow_incompetent: bool = False
     memory_bytes: int | None = None
+    force_mismatch: bool = False
+    """Scores an SAE also on a synthetic task that it was not trained on, and marks the result."""
 
     def __post_init__(self) -> None:
         if self.budget not in BUDGETS:
@@ -74,6 +82,8 @@ class Arena:
             SiteError: if none of the three says where.
         """
         listed = [Site.parse(text) for text in self.task.spec.sites.get(self.model.name, ())]
+        if isinstance(self.task.spec, SyntheticSpec):
+            return self._only_site(asked)
         everywhere = [Site.parse(t) for texts in self.task.spec.sites.values() for t in texts]
         position = next((s.position for s in (*listed, *everywhere)), "end")
         if asked == "all":
@@ -89,6 +99,13 @@ class Arena:
                 f" Add --site HOOK@POSITION, for example --site blocks.1.hook_resid_pre@{position}."
             )
         return sorted(found, key=Site.sort_key) or listed
+
+    def _only_site(self, asked: str | None) -> list[Site]:
+        """A generator's one site."""
+        only = Site(self.model.hook_points()[0], "sample")
+        if asked not in (None, "all", str(only), only.hook):
+            raise SiteError(f"Task {self.task.name!r} has the one site {only}, not {asked!r}.")
+        return [only]
 
     def bench(self, site: Site) -> tuple[Built, Bench]:
         """Activations, ceiling and reference outcomes of a site, made once."""
@@ -150,8 +167,37 @@ class Arena:
         )
 
     def realise(self, contestant: Contestant, site: Site) -> Realised:
-        """The contestant as it stands at a site (a control is made from the site's activations)."""
-        return contestant.realise(self.bench(site)[0])
+        """The contestant as it stands at a site (a control is made from the site's activations).
+
+        Raises:
+            TrainingDataError: for an SAE that was not trained on the task's own data.
+        """
+        strange = self._not_its_data(contestant)
+        if self.refuses(contestant):
+            raise TrainingDataError(
+                f"{strange} Expected an SAE trained on this data: `saebench train --task"
+                f" {self.task.name} …` trains one; --force-mismatch scores it all the same and marks"
+                " the result."
+            )
+        realised = contestant.realise(self.bench(site)[0])
+        marked = (*realised.warnings, f"scored with --force-mismatch: {strange}")
+        return replace(realised, warnings=marked) if strange else realised
+
+    def refuses(self, contestant: Contestant) -> bool:
+        """Whether `realise` would raise for an SAE that was trained on other data."""
+        return not self.options.force_mismatch and self._not_its_data(contestant) is not None
+
+    def _not_its_data(self, contestant: Contestant) -> str | None:
+        """Why an SAE does not belong to this task; None for controls and where it does."""
+        if contestant.d_sae is None or contestant.task_sha256 == self.task.sha256:
+            return None
+        own = isinstance(self.task.spec, SyntheticSpec)
+        if contestant.task_sha256 is None:
+            where = f"{contestant.name} does not say that it was trained on synthetic data, and"
+            return f"{where} {self.task.name!r} is a synthetic task." if own else None
+        at = f"{contestant.task!r} (digest {contestant.task_sha256[:12]})"
+        here = f"{self.task.name!r} (digest {self.task.sha256[:12]})"
+        return f"{contestant.name} was trained on the data of {at}, not of {here}."
 
     def score(self, realised: Realised, site: Site) -> Scored:
         """Measures all axes and scores them."""
@@ -281,6 +327,7 @@ def evaluate(
     allow_incompetent: bool = False,
     supervised: str | None = None,
     parametrization: str = "independent",
+    force_mismatch: bool = False,
 ) -> Result:
     """Scores one dictionary on one task at one site; all five axes, with intervals.
 
@@ -292,7 +339,9 @@ def evaluate(
     Raises:
         SaebenchError: one short paragraph for everything the input can get wrong.
     """
-    options = Options(budget, seed, supervised, parametrization, allow_incompetent)
+    options = Options(
+        budget, seed, supervised, parametrization, allow_incompetent, None, force_mismatch
+    )
     paths = [Path(p) for p in tasks]
     arena = make_arena(task, model, options, tasks=paths, device=device, dtype=dtype)
     where = arena.model

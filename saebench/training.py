@@ -150,14 +150,13 @@ def train_sae(
 
 @torch.no_grad()
 def start_from(sae, directions: Float[Tensor, "width d_in"]) -> None:
-    """Set decoder rows to `directions`, at the norm that the architecture starts with, and tie the encoder."""
+    """Set decoder rows to `directions` at norm 1 and tie the encoder: a lone feature decodes to itself."""
     if directions.shape != sae.W_dec.shape:
         shape = tuple(sae.W_dec.shape)
         raise ValueError(
             f"init_decoder has shape {tuple(directions.shape)}, the SAE's decoder {shape}"
         )
-    norm = sae.W_dec.norm(dim=-1, keepdim=True)
-    sae.W_dec.data = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-12) * norm
+    sae.W_dec.data = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     if isinstance(sae.W_enc, torch.nn.Parameter):
         sae.W_enc.data = sae.W_dec.data.T.clone().contiguous()
 
