@@ -50,9 +50,12 @@ def fetch(spec: str) -> Path:
     repo, path = "/".join(parts[:2]), "/".join(parts[2:])
     from huggingface_hub import snapshot_download
 
-    pattern = [path, f"{path}/*"] if path else ["*.json", "*.safetensors", "*.npz", "*.pt"]
+    # the path itself, what lies in it, and the configs beside it; without one the top folder alone
+    beside = "/".join([*parts[2:-1], "*.json"])
+    wanted = [path, f"{path}/*", beside] if path else None
+    deeper = None if path else ["*/*"]
     with _network(spec):
-        local = Path(snapshot_download(repo, allow_patterns=pattern))
+        local = Path(snapshot_download(repo, allow_patterns=wanted, ignore_patterns=deeper))
     if not (local / path).exists():
         raise CheckpointError(f"{spec}: {repo} has no {path!r}. Look at its files on the hub.")
     return local / path

@@ -94,3 +94,40 @@ def test_published_saes(spec, monkeypatch):
     loaded = load(spec)
     assert (loaded.info.architecture, loaded.info.d_in, loaded.hook) == (architecture, d_in, hook)
     assert loaded.info.d_sae > 20_000
+
+
+@pytest.mark.parametrize(
+    ("spec", "wanted"),
+    [
+        ("hf://o/r", {"cfg.json", "sae.safetensors"}),
+        ("hf://o/r/layers.5", {"layers.5/cfg.json", "layers.5/sae.safetensors", "cfg.json"}),
+        ("hf://o/r/run/ae.pt", {"run/ae.pt", "run/config.json"}),
+    ],
+)
+def test_only_what_is_needed_is_fetched(spec, wanted, monkeypatch, tmp_path):
+    """A repository can hold hundreds of gigabytes of other SAEs."""
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    files = [
+        "cfg.json", "sae.safetensors", "layers.5/cfg.json", "layers.5/sae.safetensors",
+        "layers.6/cfg.json", "layers.6/sae.safetensors", "run/ae.pt", "run/config.json",
+        "run/trainer_state.pt", "deep/down/sae.safetensors",
+    ]  # fmt: skip
+    fetched = set()
+
+    def download(repo, allow_patterns, ignore_patterns):
+        assert repo == "o/r"
+        fetched.update(filter_repo_objects(
+            files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+        ))  # fmt: skip
+        for file in fetched:
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).touch()
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    hub.fetch(spec)
+    # a pattern's star crosses folders, so configs of other folders may come along; weights may not
+    assert wanted <= fetched
+    assert {f for f in fetched - wanted if not f.endswith(".json")} == set()

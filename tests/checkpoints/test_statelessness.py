@@ -249,3 +249,14 @@ class TestWhitening:
         path, _ = self.write(tmp_path, **broken)
         with pytest.raises(CheckpointError, match="whitening matrices of width 12"):
             load(path)
+
+
+@pytest.mark.parametrize("architecture", ["matching_pursuit", "standard"])
+def test_b_dec_is_added_as_sae_lens_adds_it(architecture, tmp_path):
+    """Tied SAEs that do not subtract b_dec do not add it either; the others always add it."""
+    config = {"apply_b_dec_to_input": False, **CONFIGS[architecture]}
+    folder = f.sae_lens(tmp_path, architecture, f.weights(), **config)
+    sae, x = sae_lens_object(folder), f.acts()
+    dictionary = load(folder).dictionary
+    wanted = sae.decode(sae.encode(x))
+    torch.testing.assert_close(dictionary.decode(dictionary.encode(x)), wanted)
