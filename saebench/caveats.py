@@ -119,7 +119,7 @@ def trained_l0(loaded: Loaded) -> float | None:
     details = metadata.get("training_architecture_details")
     places = (metadata.get("config"), metadata, details)
     for place in places:
-        for key in ("k", "target_l0"):
+        for key in ("k", "target_l0", "l0"):
             value = place.get(key) if isinstance(place, dict) else None
             if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
                 return float(value)

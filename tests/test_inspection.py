@@ -64,6 +64,15 @@ class TestFigures:
         twice = load_object(Both(torch.cat([rows, rows]), 0.5)).dictionary
         assert activity(twice, x).norm_ratio.value == pytest.approx(0.5**0.5, rel=1e-5)
 
+    def test_norm_ratio_does_not_depend_on_the_length_of_rows(self, tmp_path):
+        w = f.weights()
+        long = w | {"W_dec": w["W_dec"] * 4, "W_enc": w["W_enc"] / 4, "b_enc": w["b_enc"] / 4}
+        one, same = (
+            activity(load(f.sae_lens(tmp_path / n, "standard", v)).dictionary, f.acts())
+            for n, v in (("a", w), ("b", long))
+        )
+        assert one.norm_ratio.value == pytest.approx(same.norm_ratio.value, rel=1e-5)
+
     def test_near_duplicates(self):
         g = torch.Generator().manual_seed(0)
         rows = torch.randn(30, 10, generator=g)
@@ -99,6 +108,15 @@ class TestFigures:
         assert abs(predictable(x, noise).value) < 0.01
         noise = noise * (linear.var(0).sum() / noise.var(0).sum()).sqrt()
         assert predictable(x, linear + noise).value == pytest.approx(0.5, abs=0.02)
+
+    def test_linear_share_is_measured_on_other_activations(self):
+        """With few activations noise would be fitted; on the other half it is not predicted."""
+        g = torch.Generator().manual_seed(0)
+        shares = []
+        for _ in range(40):
+            x, y = (torch.randn(60, 5, generator=g).double() for _ in range(2))
+            shares.append(predictable(x, y).value)
+        assert sum(shares) / len(shares) < 0
 
     def test_linear_share_is_undefined_with_a_reason(self):
         x = torch.randn(60, 5).double()

@@ -19,7 +19,7 @@ _METADATA = {
     "model_name", "hook_name", "hook_head_index", "hook_name_out", "prepend_bos", "context_size",
     "dataset_path", "sae_lens_version", "sae_lens_training_version", "training_architecture",
     "training_architecture_details", "neuronpedia_id", "model_class_name",
-    "model_from_pretrained_kwargs", "seqpos_slice", "exclude_special_tokens",
+    "model_from_pretrained_kwargs", "seqpos_slice", "exclude_special_tokens", "l0",
     "saebench_task", "saebench_task_sha256",
 }  # fmt: skip
 # A config of SAELens has d_in and one of these; sparsify's has d_in and neither.

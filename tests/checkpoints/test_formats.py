@@ -176,7 +176,7 @@ def test_sparsify(tmp_path):
 
 def test_sparsify_width_from_expansion_factor(tmp_path):
     config = {"num_latents": 0, "expansion_factor": 2}
-    with pytest.raises(CheckpointError, match="24"):
+    with pytest.raises(CheckpointError, match="d_sae 24"):
         load(f.sparsify(tmp_path, f.weights(), k=4, **config))
 
 

@@ -26,7 +26,9 @@ def refused(path, said="", architecture=None):
     assert "\n" not in message and len(message) < 1500
     inside = path.iterdir() if path.is_dir() else ()
     assert path.name in message or any(p.name in message for p in inside)
-    assert said in message, message
+    # names of temporary folders repeat the test's name, and must not count as the reason
+    reason = message.replace(str(path), "").replace(str(path.parent), "")
+    assert said in reason, message
     return message
 
 
@@ -82,7 +84,7 @@ def test_torchscript_is_refused(tmp_path):
 def test_zip_bomb(tmp_path):
     np.savez_compressed(tmp_path / "params.npz", W_enc=np.zeros((20_000, 1_000), np.float32))
     assert (tmp_path / "params.npz").stat().st_size < 200_000
-    refused(tmp_path / "params.npz", "bomb")
+    refused(tmp_path / "params.npz", "as zip bombs do")
 
 
 def rewrite(path, name, change):

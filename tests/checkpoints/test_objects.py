@@ -64,6 +64,17 @@ class Remembers(Module):
         return codes @ self.W_dec * self.scale[: len(codes)]
 
 
+class SumsToOne(Module):
+    """Linear on the codes that encode gives, and on no others: edits would be rescaled."""
+
+    def encode(self, x):
+        codes = super().encode(x) + 1e-3
+        return codes / codes.sum(-1, keepdim=True)
+
+    def decode(self, codes):
+        return codes / codes.sum(-1, keepdim=True).clamp(min=1e-6) @ self.W_dec + self.bias
+
+
 class Gates(Module):
     """Linear until two latents meet."""
 
@@ -90,7 +101,7 @@ def test_digest_is_of_the_weights(kind):
     assert one == same != other
 
 
-@pytest.mark.parametrize("kind", [Squashed, ReluOut, Rescaled, Remembers, Gates])
+@pytest.mark.parametrize("kind", [Squashed, ReluOut, Rescaled, Remembers, SumsToOne, Gates])
 def test_decoders_that_are_not_linear_are_refused(kind):
     with pytest.raises(CheckpointError, match="not linear in its codes"):
         from_object(kind(f.weights()), f.acts())
