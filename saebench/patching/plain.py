@@ -53,3 +53,6 @@ class PlainPass:
         """What one edit of prompt `row` takes; every token is unembedded."""
         length = len(self.tokens[row])
         return full_pass(self.model, length, unembedded=length + 1)
+
+    def forget(self) -> None:
+        """Nothing is kept between calls."""

@@ -31,6 +31,8 @@ class Pass(Protocol):
 
     def cost(self, row: int) -> Cost: ...
 
+    def forget(self) -> None: ...
+
 
 class PatchedReadout(Readout):
     """Logits at the last token of every prompt, with the activations at `places` replaced.
@@ -68,6 +70,15 @@ class PatchedReadout(Readout):
     def way(self) -> str:
         """`suffix`, or `plain` where the suffix did not reproduce the full pass."""
         return "plain" if isinstance(self._pass, PlainPass) else "suffix"
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows (prompts × edits) of the first prompt's kind that run in one batch."""
+        return self.budget.rows(self._pass.cost(0))
+
+    def forget(self) -> None:
+        """Drops the clean runs that are kept for later calls."""
+        self._pass.forget()
 
     def _choose(self, warn: Callable[[str], None]) -> Pass:
         """The suffix, unless a few prompts run both ways show that it does not fit this model."""

@@ -149,6 +149,11 @@ class SuffixPass:
         keys_values = 2 * cfg.d_model * length
         return Cost(4 * (run * token + keys_values + 3 * self.model.d_vocab), run)
 
+    def forget(self) -> None:
+        """Drops the clean runs that are kept between calls."""
+        self._kept.clear()
+        self._latest = None
+
     def _make_groups(self) -> list[Int[Tensor, "m"]]:
         """Prompts of the same length whose first edited token has the same index.
 

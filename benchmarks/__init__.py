@@ -1,0 +1,1 @@
+"""Speed and memory against TransformerLens' plain way and against what arithmetic allows."""

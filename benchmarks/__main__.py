@@ -1,0 +1,44 @@
+"""`python -m benchmarks [TABLE…]`: measures, prints, and writes `results/benchmarks/`."""
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks import patching
+from benchmarks.bench import Bench
+from benchmarks.machine import describe
+from benchmarks.report import Table, write
+
+TABLES: dict[str, Callable[[Bench], Table]] = {
+    "patching": patching.against_the_plain_way,
+    "growth": patching.growth,
+    "memory": patching.memory,
+    "precision": patching.precision,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="*", help=f"among {', '.join(TABLES)}; all by default")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions; the best one counts")
+    parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
+    options = parser.parse_args()
+    unknown = set(options.tables) - set(TABLES)
+    if unknown:
+        parser.error(f"unknown tables {sorted(unknown)}; choose among {', '.join(TABLES)}")
+    bench = Bench(torch.device(options.device), options.rounds)
+    machine = describe(bench.device)
+    stem = "cpu" if bench.device.type == "cpu" else re.sub(r"\W+", "-", machine["device"].lower())
+    for name in options.tables or TABLES:
+        table = TABLES[name](bench)
+        path = write(options.out, stem, machine, [table])
+        print(f"{name}: " + ", ".join(f"{k} {v:.3g}" for k, v in table.summary.items()))
+    print(f"written: {path} and {path.with_suffix('.md')}")
+
+
+if __name__ == "__main__":
+    main()
