@@ -7,7 +7,7 @@ MODEL ?= demo
 export HF_HUB_OFFLINE ?= $(if $(filter demo,$(MODEL)),1,0)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup evaluate test test-slow check format demo
+.PHONY: help setup evaluate test test-slow check format demo baselines leaderboard regression
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,3 +43,18 @@ format: setup ## apply the formatter and the safe fixes
 
 demo: setup ## retrain the bundled model and SAEs
 	@$(PY) -m saebench.demo.build
+
+baselines: setup ## rewrite the committed results and leaderboard, saying what moved
+	@$(SAEBENCH) evaluate demo:all control:all --task $(if $(TASK),$(TASK),ioi) --out results --force
+	@$(SAEBENCH) leaderboard results
+
+leaderboard: setup ## rebuild the committed leaderboard from the committed results
+	@$(SAEBENCH) leaderboard results
+
+CANDIDATE ?= demo:topk
+BASELINE ?= $(firstword $(wildcard results/demo/demo=topk@*/ioi--*.json))
+
+regression: setup ## fail if CANDIDATE (a checkpoint) is credibly worse than BASELINE (a committed result)
+	@rm -rf .regression
+	@$(SAEBENCH) evaluate '$(CANDIDATE)' --task $(if $(TASK),$(TASK),ioi) --out .regression
+	@$(SAEBENCH) regress .regression/*/*/*.json --baseline '$(BASELINE)' --tolerances results/tolerances.toml

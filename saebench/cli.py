@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from saebench import cli_results
+from saebench.cli_results import DEFAULT_OUT
 from saebench.errors import SaebenchError
 
 app = typer.Typer(
@@ -17,7 +19,7 @@ app = typer.Typer(
     help="Score sparse autoencoders against ground truth, beside supervised dictionaries and controls.",
     epilog="Example: saebench evaluate demo:topk control:identity --task ioi",
 )
-DEFAULT_OUT = Path("saebench-results")
+app.add_typer(cli_results.app)
 
 SAEs = Annotated[
     list[str],
@@ -129,11 +131,6 @@ def train(
         from_truth=from_truth, device=device, out=out, folders=tuple(tasks or ()),
     )  # fmt: skip
     print(f"Saved {path}\nScore it: saebench evaluate {path} control:all")
-
-
-tasks_app = typer.Typer(
-    invoke_without_command=True, help="List tasks; describe one; check a folder."
-)
 
 
 @app.command(epilog="Example: saebench tasks ioi · saebench tasks check my-tasks/ioi-french")

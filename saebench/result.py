@@ -4,9 +4,9 @@ A stored result is a typed document (INTERFACE): frozen pydantic models, strict 
 numbers as null with a reason. The JSON Schema is generated from these classes.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 SCHEMA = "saebench.result/1"
 
@@ -128,6 +128,19 @@ class Result(_Frozen):
     scores: tuple[Score, ...]
     warnings: tuple[str, ...] = ()
     provenance: Provenance
+
+    _outcomes: Any = PrivateAttr(default=None)
+
+    @property
+    def outcomes(self) -> Any:
+        """The per-prompt outcomes, where the result still has them (`saebench.evaluate` leaves them)."""
+        return self._outcomes
+
+    def with_outcomes(self, outcomes: Any) -> "Result":
+        """The same result with the outcomes it was computed from, so that it can be compared."""
+        copy = self.model_copy()
+        copy._outcomes = outcomes
+        return copy
 
     def json_line(self) -> str:
         """The result as one line of strict JSON."""

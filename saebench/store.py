@@ -352,3 +352,12 @@ def ensure_writable(out: Path) -> None:
 
 if __name__ == "__main__":
     print(schema_text(), end="")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file at once or not at all.
+
+    Raises:
+        StoreError: if it cannot be written.
+    """
+    _write_all({Path(path): text.encode()}, Path(path).parent)

@@ -71,17 +71,22 @@ def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate) ->
     n = ctx.test.n
     changed = key._replace(score="n_changed")
     n_changed = float(ctx.outcomes[changed].mean()) if changed in ctx.outcomes else None
-    ld, kl = key._replace(score="ld"), key._replace(score="kl")
-    best, none = Key("task", "ld", name, "ceiling"), Key("task", "ld", name, "none")
-    top = best_success(ctx, name, key.k) if edit == "agnostic" else ceiling
     found = [
-        Entry(AXIS, "edit_success", success(ctx, key), n, name, edit, k, n_changed, floor, top),
-        Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed,
-              _effect(ctx, none), _effect(ctx, best)),
-        Entry(AXIS, "edit_kl", success(ctx, kl), n, name, edit, k, n_changed,
-              success(ctx, Key("task", "kl", name, "none")),
-              success(ctx, Key("task", "kl", name, "ceiling")), "lower"),
-    ]  # fmt: skip
+        Entry(AXIS, "edit_success", success(ctx, key), n, name, edit, k, n_changed, floor, ceiling)
+    ]
+    ld, kl = key._replace(score="ld"), key._replace(score="kl")
+    if ld in ctx.outcomes:
+        bounds = [_effect(ctx, Key("task", "ld", name, e)) for e in ("none", "ceiling")]
+        found.append(
+            Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed, *bounds)
+        )
+    if kl in ctx.outcomes:
+        none, best = (success(ctx, Key("task", "kl", name, e)) for e in ("none", "ceiling"))
+        found.append(
+            Entry(
+                AXIS, "edit_kl", success(ctx, kl), n, name, edit, k, n_changed, none, best, "lower"
+            )
+        )
     weight = key._replace(score="removed_weight")
     if weight in ctx.outcomes:
         cost = success(ctx, weight)
