@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saebench import provenance, store
-from saebench.axes import AXES
+from saebench.axes import AXES, recovery
 from saebench.axes.base import Bench, Subject, make_bench
 from saebench.axes.control import measure_intervention
 from saebench.contestants import Contestant, Realised, from_object, resolve
@@ -148,6 +148,13 @@ class Arena:
                 " model that can do the task, or --allow-incompetent to score and mark it."
             )
 
+    @property
+    def versions(self) -> dict[str, int]:
+        """Versions of the axes; where the truth is known, of the recovery scores too."""
+        found = {name: axis.VERSION for name, axis in AXES.items()}
+        known = isinstance(self.task.spec, SyntheticSpec)
+        return found | ({recovery.AXIS: recovery.VERSION} if known else {})
+
     def id(self, sha256: str, site: Site) -> str:
         """Digest of everything that can change a number."""
         options = self.options
@@ -159,7 +166,7 @@ class Arena:
             supervised=options.supervised,
             parametrization=options.parametrization,
             edit_sizes=EDIT_SIZES,
-            axes={name: axis.VERSION for name, axis in AXES.items()},
+            axes=self.versions,
             budget=options.budget,
             seed=options.seed,
             dtype=str(self.model.dtype),
@@ -212,6 +219,7 @@ class Arena:
             subject = Subject(scorable, bench.section)
             for axis in AXES.values():
                 axis.measure(subject, bench, out, self.options.seed, self.tick)
+            recovery.measure(subject, bench, out, self.options.seed, self.tick)
         result = self._write(realised, site, built, out, started)
         return Scored(result, out)
 
@@ -246,7 +254,7 @@ class Arena:
             site=str(site),
             budget=options.budget,
             seed=options.seed,
-            axis_versions={name: axis.VERSION for name, axis in AXES.items()},
+            axis_versions=self.versions,
             axes={name: write_headline(headline) for name, headline in scored.axes.items()},
             scores=scores,
             warnings=(*realised.warnings, *built.notes, *marked),

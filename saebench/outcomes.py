@@ -12,6 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+LATENTS = "latent"
+"""The one split whose size depends on the dictionary: its rows are latents, not prompts."""
+
 
 class Key(NamedTuple):
     """Names one column of outcomes."""

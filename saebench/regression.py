@@ -17,7 +17,7 @@ import numpy as np
 from scipy import stats as scipy_stats
 
 from saebench.errors import ResultError
-from saebench.outcomes import Outcomes
+from saebench.outcomes import LATENTS, Outcomes
 from saebench.result import Result
 from saebench.scoring.base import Direction, Entry, Scored
 from saebench.stats import LEVEL, Estimate, Maybe, Undefined, holm
@@ -223,7 +223,9 @@ def refuse_different(a: Result, b: Result) -> None:
 
 def _refuse_other_prompts(a: Outcomes, b: Outcomes) -> None:
     same = set(a.cluster) == set(b.cluster) and all(
-        np.array_equal(a.cluster[split], b.cluster[split]) for split in a.cluster
+        np.array_equal(a.cluster[split], b.cluster[split])
+        for split in a.cluster
+        if split != LATENTS
     )
     if not same:
         raise ResultError(

@@ -10,6 +10,7 @@ from saebench.scoring import (
     interpretability,
     occlusion,
     oversplitting,
+    recovery,
 )
 from saebench.scoring.base import (
     Context,
@@ -46,7 +47,7 @@ def score(outcomes: Outcomes, seed: int = 0) -> Scored:
         else:
             nothing = Undefined(NOT_A_DICTIONARY)
             axes[name] = Headline(nothing, nothing, nothing, 0)
-    return Scored(axes, entries)
+    return Scored(axes, entries + recovery.entries(ctx))
 
 
 __all__ = [
