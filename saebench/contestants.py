@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from saebench import checkpoints
+from saebench.axes import disentangle
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.base import Dictionary, Intervention, LabelledDictionary
 from saebench.dictionaries.controls import (
@@ -129,6 +130,18 @@ def _pursuit(section: CrossSection, argument: str) -> Scorable:
     return Pursuit(truth.generator, steps)
 
 
+def _das(section: CrossSection, argument: str) -> Scorable:
+    if not disentangle.applies(section):
+        raise ControlError(
+            "control:das needs a task whose prompts ask for different attributes, such as ravel, with"
+            " pairs to learn from. Use control:source-patch here."
+        )
+    if argument not in ("", "single"):
+        raise ControlError(unknown("kind of DAS", argument, ("", "single")))
+    multi, single = disentangle.fit_skylines(section)
+    return single if argument else multi
+
+
 CONTROLS: dict[str, Callable[[CrossSection, str], Scorable]] = {
     "identity": _identity,
     "mean": _mean,
@@ -140,6 +153,7 @@ CONTROLS: dict[str, Callable[[CrossSection, str], Scorable]] = {
     "matching-pursuit": _pursuit,
     "no-edit": _no_edit,
     "source-patch": _source_patch,
+    "das": _das,
 }
 
 

@@ -7,7 +7,7 @@ know nothing of prompts, hooks or models.
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,6 +32,11 @@ class Readout(ABC):
 
     answer: Int[Tensor, "n"]
     distractor: Int[Tensor, "n"]
+
+    @property
+    def groups(self) -> list[Int[Tensor, "m"]]:
+        """Base prompts that are cheaper to run together than with others; here all of them."""
+        return [torch.arange(len(self.answer))]
 
     @abstractmethod
     def logits(
@@ -189,6 +194,8 @@ class CrossSection:
     """Pairs of attributes whose joint values latents are looked for too, e.g. IO∧Pos."""
     truth: object | None = None
     """The generator's own dictionary, for synthetic tasks."""
+    learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What has been trained on this section (DAS), kept so that it is trained once."""
 
     @property
     def d_in(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saebench import provenance, store
-from saebench.axes import AXES, recovery
+from saebench.axes import AXES, disentangle, recovery
 from saebench.axes.base import Bench, Subject, make_bench
 from saebench.axes.control import measure_intervention
 from saebench.contestants import Contestant, Realised, from_object, resolve
@@ -24,7 +24,7 @@ from saebench.errors import (
 )  # fmt: skip
 from saebench.kinds import KINDS
 from saebench.kinds.base import Built, Settings
-from saebench.outcomes import Outcomes
+from saebench.outcomes import Key, Outcomes
 from saebench.result import ModelInfo, Result, SplitSizes, TaskInfo
 from saebench.scoring import score, write_entry, write_headline
 from saebench.site import Site
@@ -128,7 +128,12 @@ class Arena:
         truth = section.truth
         if isinstance(truth, LabelledDictionary):
             ceiling = truth
-        return built, make_bench(section, ceiling, atoms, self.tick)
+        bench = make_bench(section, ceiling, atoms, self.tick)
+        for (name, attribute), value in built.facts.items():
+            bench.outcomes.facts[Key("task", name, attribute)] = value
+        if disentangle.applies(section):
+            disentangle.add_references(bench, self.options.seed, self.tick)
+        return built, bench
 
     def supervised(self, built: Built) -> str:
         """`mean`, or `mse` where the task's attributes depend on each other."""
@@ -274,8 +279,10 @@ class Arena:
             if path is not None:
                 return store.load(path).result
         scored = self.score(realised, site)
-        if out is not None:
-            store.save(scored.result, scored.outcomes, out)
+        if out is None:
+            # nothing is on disk to compare it by later
+            return scored.result.with_outcomes(scored.outcomes)
+        store.save(scored.result, scored.outcomes, out)
         return scored.result
 
 

@@ -44,6 +44,8 @@ class EntityTemplates(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fit: tuple[str, ...] = Field(min_length=1)
+    select: tuple[str, ...] = ()
+    """Without any of its own, `select` asks as `test` does, about other entities."""
     test: tuple[str, ...] = Field(min_length=1)
 
 
@@ -57,6 +59,10 @@ class EntitiesSpec(_Spec):
     nested: dict[str, str] = {}
     templates: dict[str, EntityTemplates]
     aliases: dict[str, dict[str, tuple[str, ...]]] = {}
+    split: str | None = None
+    """Column of the table that says which split an entity is in; without it they are dealt."""
+    context: dict[str, tuple[str, ...]] = {}
+    """By split: texts that name an entity and ask nothing, for sources."""
 
 
 class SyntheticSpec(_Spec):

@@ -5,6 +5,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
+from saebench.axes import disentangle
 from saebench.axes.base import Bench, Subject, Tick
 from saebench.dictionaries.base import Dictionary, Intervention
 from saebench.dictionaries.controls import Permuted
@@ -12,6 +13,8 @@ from saebench.edits import EDIT_SIZES, Edit, aware, greedy, random_swap, swap_al
 from saebench.outcomes import Key, Outcomes
 
 VERSION = 1
+_SUCCESS_ONLY = ("random", "permuted")
+"""Edits kept as references: their success is enough, and a stored outcome costs space."""
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
@@ -47,6 +50,7 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
                 out.add(Key("control", "n_changed", name, kind, k), edit.n_changed)
                 out.add(Key("control", "removed_weight", name, kind, k), edit.removed_weight)
         tick(f"control of {name}")
+    disentangle.measure(subject, bench, out, seed, tick)
 
 
 def measure_intervention(
@@ -65,5 +69,6 @@ def _run(edits: dict[Hashable, Tensor], name: str, bench: Bench, out: Outcomes) 
     runs = test.readout.run(edits, reference=test.source_acts[name])
     for (kind, k), run in runs.items():  # type: ignore[misc]
         out.add(Key("control", "success", name, kind, k), run.top == test.expected[name])
-        out.add(Key("control", "ld", name, kind, k), run.ld)
-        out.add(Key("control", "kl", name, kind, k), run.kl)
+        if kind not in _SUCCESS_ONLY:
+            out.add(Key("control", "ld", name, kind, k), run.ld)
+            out.add(Key("control", "kl", name, kind, k), run.kl)

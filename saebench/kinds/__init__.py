@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from saebench.kinds import names, synthetic
+from saebench.kinds import entities, names, synthetic
 from saebench.kinds.base import Built
 
 KINDS: dict[str, Callable[..., Built]] = {
     "names": names.build,
+    "entities": entities.build,
     "synthetic": synthetic.build,
 }

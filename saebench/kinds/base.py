@@ -54,3 +54,5 @@ class Built:
     """What was left out and why (names, templates, values), for the user."""
     parametrizations: Mapping[str, tuple[Variable, ...]] = field(default_factory=dict)
     """Ways to cut the labels into atoms; the first is the default."""
+    facts: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Numbers of the task itself by score and attribute, e.g. the share of prompts kept."""

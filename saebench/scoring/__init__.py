@@ -7,6 +7,7 @@ from saebench.scoring import (
     approximation,
     causal,
     control,
+    disentangle,
     interpretability,
     occlusion,
     oversplitting,
@@ -44,6 +45,10 @@ def score(outcomes: Outcomes, seed: int = 0) -> Scored:
         if name in measured:
             axes[name], found = scorer(ctx)
             entries += found
+            if name == disentangle.AXIS and disentangle.applies(ctx):
+                # a task that measured a skyline for cause and isolate is headed by those
+                axes[name] = disentangle.headline(ctx)
+                entries += disentangle.entries(ctx)
         else:
             nothing = Undefined(NOT_A_DICTIONARY)
             axes[name] = Headline(nothing, nothing, nothing, 0)

@@ -54,6 +54,11 @@ def entries(ctx: Context) -> list[Entry]:
         Entry("task", "clean_ld", ctx.mean(Key("task", "ld", edit="clean")), n, direction="none"),
         Entry("task", "spread", spread(ctx), n, direction="none"),
     ]
+    for name in ctx.outcomes.attributes:
+        share = ctx.outcomes.facts.get(Key("task", "kept", name))
+        if share is not None:
+            kept = ctx.mean(Key("task", "right", edit="clean")) * 0.0 + share
+            out.append(Entry("task", "kept", kept, n, name, exact="a share of all prompts drawn"))
     for name, effect in effects(ctx).items():
         note = "causal" if effect.causal else "no causal effect at this site"
         out.append(Entry("task", "effect", effect.change, n, name, direction="none", note=note))

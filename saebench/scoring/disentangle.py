@@ -1,0 +1,151 @@
+"""Cause, isolate and disentangle from outcomes (METHODS §3) [RAVEL; SR; SB; MIB]."""
+
+from saebench.outcomes import Key
+from saebench.scoring.base import Context, Entry, Headline
+from saebench.scoring.control import average
+from saebench.stats import Estimate, Undefined
+
+AXIS = "control"
+SKYLINE = "das"
+REFERENCES = ("none", "source", "das", "das_single", "mse", "mean", "neurons_mask", "pca_mask")
+OWN = ("mask", "own", "intervention")
+"""The edit that a row's headline is taken from: the first of these that it made."""
+MEDIATED = 0.5
+NOT_MEDIATED = "not mediated here"
+FELL_BACK = "fell back to the empty mask: the trained one did worse than no edit on select"
+NO_ATTRIBUTE = "no attribute is mediated here: the full source patch reaches ½ for none"
+
+
+def applies(ctx: Context) -> bool:
+    """Whether a skyline for cause and isolate was measured at this site."""
+    return all(Key("task", "success", a, SKYLINE) in ctx.outcomes for a in ctx.outcomes.attributes)
+
+
+def cause(ctx: Context, key: Key) -> Estimate:
+    """Edit A, right on the prompts that ask for A; in [0, 1], higher is better."""
+    return _share(ctx, key, ctx.outcomes[Key("task", "asks", key.attribute)] > 0)
+
+
+def isolate(ctx: Context, key: Key) -> Estimate:
+    """Edit A, right on the prompts that ask for anything else; in [0, 1], higher is better."""
+    return _share(ctx, key, ctx.outcomes[Key("task", "asks", key.attribute)] == 0)
+
+
+def _share(ctx: Context, key: Key, where) -> Estimate:
+    mean = ctx.test.mean(ctx.outcomes[key], where)
+    assert isinstance(mean, Estimate), "an attribute nobody asks for is refused when it is built"
+    return mean
+
+
+def mediated(ctx: Context) -> list[str]:
+    """Attributes whose full source patch gives the wanted answer on at least half of the prompts."""
+    return [
+        name
+        for name in ctx.outcomes.attributes
+        if float(cause(ctx, Key("task", "success", name, "source"))) >= MEDIATED
+    ]
+
+
+def disentangle(ctx: Context, keys: list[Key]) -> Estimate:
+    """`½ (mean cause + mean isolate)` over attributes; no edit gets ½."""
+    return (average([cause(ctx, k) for k in keys]) + average([isolate(ctx, k) for k in keys])) * 0.5
+
+
+def entries(ctx: Context) -> list[Entry]:
+    """Every edit's scores per attribute and over those mediated at the site, k by k."""
+    if not applies(ctx):
+        return []
+    found: list[Entry] = []
+    for edit in REFERENCES:
+        keys = [Key("task", "success", name, edit) for name in ctx.outcomes.attributes]
+        if all(key in ctx.outcomes for key in keys):
+            found += _edit(ctx, keys, pairs=True)
+    first = next(iter(ctx.outcomes.attributes))
+    for key in ctx.outcomes.find(AXIS, "success", attribute=first):
+        keys = [key._replace(attribute=name) for name in ctx.outcomes.attributes]
+        found += _edit(ctx, keys, pairs=key.edit in OWN)
+    return found + _published(ctx) + _counts(ctx)
+
+
+def _edit(ctx: Context, keys: list[Key], pairs: bool) -> list[Entry]:
+    """Cause and isolate of one kind of edit, per attribute, per pair, and over attributes."""
+    here, n = mediated(ctx), ctx.test.n
+    edit, k = keys[0].edit, keys[0].k if keys[0].k >= 0 else None
+    found = []
+    for key in keys:
+        name = key.attribute
+        note = None if name in here else NOT_MEDIATED
+        both = (cause(ctx, key), isolate(ctx, key))
+        for score, value in zip(("cause", "isolate"), both, strict=True):
+            found.append(Entry(AXIS, score, value, n, name, edit, k, note=note))
+        value = disentangle(ctx, [key])
+        floor, top = (
+            disentangle(ctx, [Key("task", "success", name, e)]) for e in ("none", SKYLINE)
+        )
+        found.append(
+            Entry(AXIS, "disentangle", value, n, name, edit, k, None, floor, top, note=note)
+        )
+        for other in ctx.outcomes.attributes if pairs else ():
+            if other != name:
+                asks = ctx.outcomes[Key("task", "asks", other)] > 0
+                found.append(Entry(AXIS, "isolate_pair", _share(ctx, key, asks), n,
+                                   f"{name}>{other}", edit, k))  # fmt: skip
+    chosen = [key for key in keys if key.attribute in here]
+    if not chosen:
+        missing = Undefined(NO_ATTRIBUTE)
+        return [*found, Entry(AXIS, "disentangle", missing, n, None, edit, k)]
+    floor, top = (
+        disentangle(ctx, [Key("task", "success", c.attribute, e) for c in chosen])
+        for e in ("none", SKYLINE)
+    )
+    over = f"over {', '.join(c.attribute for c in chosen)}"
+    means = {"cause": average([cause(ctx, c) for c in chosen]),
+             "isolate": average([isolate(ctx, c) for c in chosen])}  # fmt: skip
+    found += [Entry(AXIS, s, value, n, None, edit, k, note=over) for s, value in means.items()]
+    value = disentangle(ctx, chosen)
+    return [
+        *found,
+        Entry(AXIS, "disentangle", value, n, None, edit, k, None, floor, top, note=over),
+    ]
+
+
+def _published(ctx: Context) -> list[Entry]:
+    """No edit under the published convention, `(1 + P[same label]) / 2` over pairs as they come."""
+    here = mediated(ctx)
+    if not here:
+        return []
+    same = [_share(ctx, Key("task", "same_label", a), ctx.outcomes[Key("task", "asks", a)] > 0)
+            for a in here]  # fmt: skip
+    value = (average(same) + 1.0) * 0.5
+    return [Entry(AXIS, "disentangle_published", value, ctx.test.n, None, "none", direction="none",
+                  note="pairs not filtered for different labels")]  # fmt: skip
+
+
+def _counts(ctx: Context) -> list[Entry]:
+    """Latents in each mask, whether it fell back, and the rank of each rotation."""
+    found, n, exact = [], ctx.test.n, "a count, without sampling error"
+    for key, value in ctx.outcomes.facts.items():
+        zero = ctx.mean(Key("task", "right", edit="clean")) * 0.0
+        if key.score == "mask_size":
+            back = ctx.outcomes.facts.get(key._replace(score="fell_back"), 0.0)
+            found.append(Entry(AXIS, "mask_size", zero + value, n, key.attribute, key.edit,
+                               direction="none", note=FELL_BACK if back else None, exact=exact))  # fmt: skip
+        elif key.score == "das_rank":
+            found.append(Entry(AXIS, "das_rank", zero + value, n, key.attribute, "das",
+                               direction="none", exact=exact))  # fmt: skip
+    return found
+
+
+def headline(ctx: Context) -> Headline:
+    """`disentangle` of the row's own edit, between no edit and DAS, over the mediated attributes."""
+    n, here = ctx.test.n, mediated(ctx)
+    if not here:
+        missing = Undefined(NO_ATTRIBUTE)
+        return Headline(missing, missing, missing, n)
+    own = next((e for e in OWN if Key(AXIS, "success", here[0], e) in ctx.outcomes), None)
+    assert own is not None, "every dictionary and intervention makes an edit of its own"
+    value = disentangle(ctx, [Key(AXIS, "success", a, own) for a in here])
+    floor, top = (
+        disentangle(ctx, [Key("task", "success", a, e) for a in here]) for e in ("none", SKYLINE)
+    )
+    return Headline(value, floor, top, n, f"disentangle over {', '.join(here)}, edit {own}")
