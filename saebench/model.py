@@ -83,6 +83,16 @@ class LanguageModel:
         The text is encoded behind another word first: tokenizers of the SentencePiece family add
         a space of their own in front of a text that stands alone.
         """
+        if text not in self._single_tokens:
+            self._single_tokens[text] = self._find_single_token(text)
+        return self._single_tokens[text]
+
+    @cached_property
+    def _single_tokens(self) -> dict[str, int | None]:
+        """Those looked up so far: a task asks for the same few names thousands of times."""
+        return {}
+
+    def _find_single_token(self, text: str) -> int | None:
         for context in ("a", ""):
             before = self.tokenizer(context, add_special_tokens=False)["input_ids"]
             after = self.tokenizer(context + text, add_special_tokens=False)["input_ids"]

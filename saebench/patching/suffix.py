@@ -198,7 +198,7 @@ class SuffixPass:
         if self._latest and self._latest[0] == number:
             return self._latest[1]
         run = self._run_clean(self.groups[number])
-        if run.nbytes + sum(kept.nbytes for kept in self._kept.values()) <= self.budget.bytes // 2:
+        if run.nbytes + sum(kept.nbytes for kept in self._kept.values()) <= self.budget.bytes // 4:
             self._kept[number] = run
         else:
             self._latest = (number, run)
