@@ -24,7 +24,7 @@ setup: .venv/.ready ## make .venv with pinned dependencies
 
 evaluate: setup ## score the bundled SAEs and controls; CHECKPOINT=path-or-name [TASK=ioi] [MODEL=gpt2] scores yours
 	@$(SAEBENCH) evaluate $(if $(CHECKPOINT),'$(CHECKPOINT)',demo:all) control:all \
-	  --task $(if $(TASK),$(TASK),$(if $(CHECKPOINT),ioi,all)) --model $(MODEL)
+	  --task $(if $(TASK),$(TASK),ioi) --model $(MODEL)
 
 test: setup ## run the tests
 	@$(PY) -m pytest -n 2
