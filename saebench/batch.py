@@ -12,7 +12,7 @@ from saebench.options import choice
 from saebench.report import Steps, progress
 from saebench.result import Result
 from saebench.site import Site
-from saebench.spec import SyntheticSpec, Task, find_tasks, load_task
+from saebench.spec import EntitiesSpec, SyntheticSpec, Task, find_tasks, load_task
 from saebench.synthetic.generator import HOOK
 
 
@@ -38,6 +38,9 @@ class Request:
     memory_bytes: int | None = None
     allow_incompetent: bool = False
     force_mismatch: bool = False
+    ravel_data: str | None = None
+    """Directory of the published RAVEL data, which then stands for the task `ravel`."""
+    ravel_attributes: tuple[str, ...] = ()
 
     @property
     def options(self) -> Options:
@@ -65,13 +68,13 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
     from saebench.model import DTYPES, find_device
     from saebench.store import ensure_writable
 
-    tasks = [load_task(name, request.task_dirs) for name in _asked(request)]
+    tasks = [task for name in _asked(request) for task in _load(request, name)]
     ensure_writable(request.out)
     choice("dtype", request.dtype, tuple(DTYPES))
     device, dtype = find_device(request.device), DTYPES[request.dtype]
     found, failures = _contestants(request, str(device), dtype, complain)
     yield from [None] * failures
-    if not request.tasks:
+    if not tasks:
         tasks = _own_tasks(found, request.task_dirs)
     language: Any = request.model
     for task in tasks:
@@ -79,7 +82,7 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
         # a language model is loaded once, and only if a task needs it
         language = language if isinstance(task.spec, SyntheticSpec) else model
         arena = Arena(task, model, request.options)
-        here = [c for c in found if request.tasks or c.task in (None, task.name)]
+        here = [c for c in found if _asked(request) or c.task in (None, task.name)]
         jobs = _jobs(arena, here, request.site, with_controls="control:all" in request.saes)
         with progress(len(jobs), task.name) as steps:
             arena.tick = steps.detail
@@ -91,10 +94,21 @@ def _asked(request: Request) -> list[str]:
 
     An SAE belongs to a language model or to one synthetic task, never to both.
     """
+    if request.ravel_data and not request.tasks:
+        return ["ravel"]
     if request.tasks != ("all",):
         return list(request.tasks)
     known = find_tasks(request.task_dirs)
     return [name for name in known if not name.startswith("synthetic/")]
+
+
+def _load(request: Request, name: str) -> list[Task]:
+    """The task of that name; with `--ravel-data` those of the published data instead of ours."""
+    if request.ravel_data is None or name.split("/")[0] != "ravel":
+        return [load_task(name, request.task_dirs)]
+    from saebench.kinds.ravel_data import choose
+
+    return list(choose(name, request.ravel_data, request.ravel_attributes))
 
 
 def _own_tasks(found: list[Contestant], folders: tuple[Path, ...]) -> list[Task]:
@@ -132,9 +146,22 @@ def _jobs(
         anything = (asked and asked != "all") or site.hook == HOOK
         here = [c for c in found if c.hook in (None, site.hook) or anything]
         if with_controls:
-            here += _controls(arena, site, here)
+            here += _controls(arena, site, here) + _skylines(arena.task)
+        elif asked == "all":
+            here += _references(arena.task)
         jobs += [Job(contestant, site) for contestant in here]
     return jobs
+
+
+def _references(task: Task) -> list[Contestant]:
+    """Rows that every site can be read by, also where no SAE was trained."""
+    references = [control(name) for name in ("supervised", "source-patch", "no-edit")]
+    return references + _skylines(task)
+
+
+def _skylines(task: Task) -> list[Contestant]:
+    """Rotations, where a task brings the pairs to learn them from."""
+    return [control("das")] if isinstance(task.spec, EntitiesSpec) else []
 
 
 def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[Contestant]:

@@ -48,6 +48,8 @@ def evaluate(
     force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
     format: Annotated[str, typer.Option(help="table, or json (JSON Lines).")] = "table",
     tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
+    ravel_data: Annotated[str | None, typer.Option(help="Published RAVEL data: a directory, or hij/ravel.")] = None,
+    ravel_attributes: Annotated[str | None, typer.Option(help="Only these of its attributes, by commas.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Architecture of a weights file that does not say.")] = None,
     supervised: Annotated[str | None, typer.Option(help="Kind of supervised dictionary: mean or mse.")] = None,
     parametrization: Annotated[str, typer.Option(help="independent, coupled or names.")] = "independent",
@@ -64,6 +66,7 @@ def evaluate(
     request = Request(
         saes=tuple(saes), tasks=tuple(task.split(",")) if task else (), model=model, site=site, budget=budget,
         seed=seed, device=device, dtype=dtype, out=out, force=force, task_dirs=tuple(tasks or ()),
+        ravel_data=ravel_data, ravel_attributes=tuple(filter(None, (ravel_attributes or "").split(","))),
         architecture=architecture, supervised=supervised, parametrization=parametrization,
         memory_bytes=parse_bytes(memory), allow_incompetent=allow_incompetent,
         force_mismatch=force_mismatch,

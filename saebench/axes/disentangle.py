@@ -40,8 +40,11 @@ def add_references(bench: Bench, seed: int, tick: Tick) -> None:
     das, single = fit_skylines(section, seed, tick)
     supervised = {"mse": fit_supervised(section, "mse"), "mean": fit_supervised(section, "mean")}
     bases = {"neurons": Identity(section.mean), "pca": PCA(section.fit.acts, section.d_in)}
-    masks = {f"{name}_mask": (base, fit_masks(base, section, seed, tick=tick)[0])
-             for name, base in bases.items()}  # fmt: skip
+    masks = {}
+    if any(len(rows) for rows in das.rows.values()):
+        # where no attribute can be edited at all, there is no mask to learn
+        for name, base in bases.items():
+            masks[f"{name}_mask"] = base, fit_masks(base, section, seed, tick=tick)[0]
     test = section.test
     for at, attribute in enumerate(section.attributes):
         name = attribute.name
