@@ -25,6 +25,7 @@ from saebench.dictionaries.controls import (
     Random,
     SourcePatch,
 )  # fmt: skip
+from saebench.dictionaries.frozen import frozen_decoder
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.errors import CheckpointError, ControlError, SiteError, unknown
 from saebench.kinds.base import Built
@@ -87,12 +88,23 @@ def _random(section: CrossSection, argument: str) -> Scorable:
     return Random(section.fit.acts, d_sae, _int("random", l0, "L0"))
 
 
-def _permuted(section: CrossSection, argument: str) -> Scorable:
+def _loaded(section: CrossSection, control: str, argument: str) -> Dictionary:
+    """The SAE that a control is made from."""
     if not argument:
-        raise ControlError("control:permuted needs an SAE, for example control:permuted:demo:topk.")
-    device = str(section.fit.acts.device)
-    loaded = checkpoints.load(argument, device=device, dtype=section.fit.acts.dtype)
-    return Permuted(loaded.fitted(section.fit.acts).dictionary)
+        raise ControlError(
+            f"control:{control} needs an SAE, for example control:{control}:demo:topk."
+        )
+    acts = section.fit.acts
+    loaded = checkpoints.load(argument, device=str(acts.device), dtype=acts.dtype)
+    return loaded.fitted(acts).dictionary
+
+
+def _permuted(section: CrossSection, argument: str) -> Scorable:
+    return Permuted(_loaded(section, "permuted", argument))
+
+
+def _frozen_decoder(section: CrossSection, argument: str) -> Scorable:
+    return frozen_decoder(_loaded(section, "frozen-decoder", argument), section.fit.acts)
 
 
 def _supervised(section: CrossSection, argument: str) -> Scorable:
@@ -148,6 +160,7 @@ CONTROLS: dict[str, Callable[[CrossSection, str], Scorable]] = {
     "pca": _pca,
     "random": _random,
     "permuted": _permuted,
+    "frozen-decoder": _frozen_decoder,
     "supervised": _supervised,
     "oracle": _oracle,
     "matching-pursuit": _pursuit,
