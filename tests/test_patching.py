@@ -174,7 +174,7 @@ def test_order_and_batch_size_change_nothing(model):
     shuffled = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(1))
     moved = made.run({k: e[shuffled] for k, e in edits.items()}, clean[shuffled], shuffled)
     small = readout(model, tokens, made.places, memory_bytes=1)  # one row at a time
-    assert small.budget.rows(made._pass.cost(0)) == 1 < made.budget.rows(made._pass.cost(0))
+    assert small.rows_at_once == 1 < made.rows_at_once
     for key in edits:
         few = small.run({key: edits[key]}, reference=clean)[key]
         for a, b in ((moved[key], [v[shuffled] for v in whole[key]]), (few, whole[key])):
@@ -185,6 +185,25 @@ def test_order_and_batch_size_change_nothing(model):
     assert all(torch.equal(again[k].ld, whole[k].ld) for k in edits)
 
 
+def test_passes_are_merged_only_where_padding_is_cheaper(model, monkeypatch):
+    """Both ways of forming batches give the logits of full passes."""
+    from saebench.patching import suffix
+
+    tokens = MIXED * 2
+    places = [Placement("blocks.1.hook_resid_pre", positions(tokens, mixed=True))]
+    rows = torch.arange(len(tokens))
+    kinds = {(len(t), int(at)) for t, at in zip(tokens, places[0].positions, strict=True)}
+    edited = noise(torch.empty(len(tokens), model.d_model))
+    expected = plain(model, tokens, places, edited)
+    for overhead, count in ((0, len(kinds)), (1e12, 1)):
+        monkeypatch.setattr(suffix, "OVERHEAD", {"cpu": overhead})
+        made = readout(model, tokens, places)
+        parts = list(made._pass.parts(rows))
+        assert len(parts) == count
+        assert torch.equal(torch.cat(parts).sort().values, rows)
+        assert (made.logits(edited, rows) - expected).abs().max() <= TOLERANCE
+
+
 def test_clean_runs_are_kept_for_the_next_dictionary(gpt2, monkeypatch):
     made = readout(gpt2, MIXED, [Placement("blocks.1.hook_mlp_out", positions(MIXED, mixed=True))])
     edits, clean, first = outcomes(made)
@@ -192,7 +211,7 @@ def test_clean_runs_are_kept_for_the_next_dictionary(gpt2, monkeypatch):
     def never(*_):
         raise AssertionError("the clean run was repeated")
 
-    monkeypatch.setattr(made._pass, "_run_clean", never)
+    monkeypatch.setattr(made._pass.runs, "_forward", never)
     assert torch.equal(made.run(edits, reference=clean)[1].ld, first[1].ld)
 
 

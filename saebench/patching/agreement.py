@@ -18,15 +18,14 @@ RELATIVE = {torch.float32: 1e-5, torch.bfloat16: 0.05, torch.float16: 0.01}
 
 
 @torch.no_grad()
-def disagreement(
-    plain: PlainPass, suffix: SuffixPass, pair: Int[Tensor, "n 2"], prompts: int = 2
-) -> str | None:
-    """What is wrong with the suffix, or None. Runs `prompts` prompts of up to three groups."""
-    groups = suffix.groups
-    for number in sorted({0, len(groups) // 2, len(groups) - 1}):
-        rows = groups[number][:prompts]
+def disagreement(plain: PlainPass, suffix: SuffixPass, pair: Int[Tensor, "n 2"]) -> str | None:
+    """What is wrong with the suffix, or None. Runs two prompts of up to three kinds of passes."""
+    parts = list(suffix.parts(torch.arange(len(plain.tokens))))
+    for number in sorted({0, len(parts) // 2, len(parts) - 1}):
+        # the ends of a pass: where lengths or positions are mixed, they differ
+        rows = parts[number][[0, -1]].unique()
         edited = _noisy(plain.model, [plain.tokens[i] for i in rows.tolist()], plain.places, rows)
-        full = plain.logits(edited, rows)
+        full = torch.cat([plain.logits(edited[i, None], rows[i, None]) for i in range(len(rows))])
         try:
             fast = suffix.logits(edited, rows)
             few = suffix.token_logits(edited, rows, pair[rows.to(pair.device)])

@@ -1,13 +1,13 @@
 """The plain way: every edit is a full forward pass with hooks. Slow, obvious, and the oracle."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.model import LanguageModel
-from saebench.patching.capture import by_length, full_pass
+from saebench.patching.capture import full_pass
 from saebench.patching.memory import Cost, Scratch
 from saebench.patching.placement import Placement, writers
 
@@ -23,7 +23,7 @@ class PlainPass:
     ) -> None:
         self.model, self.tokens, self.places = model, tokens, places
         self.widths = [model.d_in(place.hook, place.head) for place in places]
-        self.groups = list(by_length(tokens).values())
+        self._length = torch.tensor([len(prompt) for prompt in tokens])
 
     def logits(
         self,
@@ -31,7 +31,7 @@ class PlainPass:
         rows: Int[Tensor, "m"],
         scratch: Scratch | None = None,
     ) -> Float[Tensor, "em vocab"]:
-        """Logits at the last token of prompts `rows`, all of one of `groups`.
+        """Logits at the last token of prompts `rows`, all of one of `parts`.
 
         `edited` holds any number of edits of all of them, one edit after the other.
         """
@@ -49,9 +49,15 @@ class PlainPass:
         """The logits of a few tokens per row."""
         return self.logits(edited, rows).gather(1, wanted)
 
-    def cost(self, row: int) -> Cost:
-        """What one edit of prompt `row` takes; every token is unembedded."""
-        length = len(self.tokens[row])
+    def parts(self, rows: Int[Tensor, "b"], edits: int = 1) -> Iterator[Int[Tensor, "k"]]:
+        """Splits `rows` into prompts of equal length; yields indices into `rows`."""
+        length = self._length[rows]
+        for one in length.unique():
+            yield (length == one).nonzero()[:, 0]
+
+    def cost(self, rows: Int[Tensor, "m"]) -> Cost:
+        """What one edit of one of the prompts takes; every token is unembedded."""
+        length = int(self._length[rows].max())
         return full_pass(self.model, length, unembedded=length + 1)
 
     def forget(self) -> None:

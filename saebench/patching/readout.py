@@ -22,14 +22,13 @@ from saebench.patching.suffix import SuffixPass
 class Pass(Protocol):
     """A patched pass: what the plain way and the suffix have in common."""
 
-    groups: list[Int[Tensor, "m"]]
-    """Prompts that can share a pass."""
+    def parts(self, rows: Tensor, edits: int = 1) -> Iterator[Tensor]: ...
 
     def logits(self, edited: Tensor, rows: Tensor, scratch: Scratch | None = None) -> Tensor: ...
 
     def token_logits(self, edited: Tensor, rows: Tensor, wanted: Tensor) -> Tensor: ...
 
-    def cost(self, row: int) -> Cost: ...
+    def cost(self, rows: Tensor) -> Cost: ...
 
     def forget(self) -> None: ...
 
@@ -62,9 +61,6 @@ class PatchedReadout(Readout):
         self._pair = torch.stack([self.answer, self.distractor], dim=1)
         self.budget = Budget.of(model.device, memory_bytes)
         self._pass = self._choose(warn)
-        self._group_of = torch.empty(len(tokens), dtype=torch.long)
-        for number, group in enumerate(self._pass.groups):
-            self._group_of[group] = number
 
     @property
     def way(self) -> str:
@@ -74,7 +70,7 @@ class PatchedReadout(Readout):
     @property
     def rows_at_once(self) -> int:
         """Rows (prompts × edits) of the first prompt's kind that run in one batch."""
-        return self.budget.rows(self._pass.cost(0))
+        return self.budget.rows(self._pass.cost(torch.tensor([0])))
 
     def forget(self) -> None:
         """Drops the clean runs that are kept for later calls."""
@@ -135,7 +131,8 @@ class PatchedReadout(Readout):
         kl = torch.empty(len(queue), n, device=device)
 
         scratch = Scratch()
-        for at, part in self._parts(rows):
+        for at in self._pass.parts(rows, len(queue)):
+            part = rows[at]
 
             def work(block: slice, limit: int, at: Tensor = at, part: Tensor = part) -> None:
                 prompts, where = part[block], at[block].to(device)
@@ -157,7 +154,7 @@ class PatchedReadout(Readout):
                         if divergence is not None:
                             kl[i, where] = divergence
 
-            self.budget.in_blocks(len(part), self._pass.cost(int(part[0])), work)
+            self.budget.in_blocks(len(part), self._pass.cost(part), work)
 
         skip = 0 if reference is None else 1
         return {
@@ -168,19 +165,13 @@ class PatchedReadout(Readout):
     def _all(self) -> Int[Tensor, "n"]:
         return torch.arange(len(self.tokens))
 
-    def _parts(self, rows: Int[Tensor, "b"]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Splits rows into those that can share a pass: (indices into `rows`, those rows)."""
-        group = self._group_of[rows]
-        for number in group.unique().tolist():
-            at = (group == number).nonzero()[:, 0]
-            yield at, rows[at]
-
     def _gather(self, rows: Int[Tensor, "b"], of: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """`of(indices, prompts)` for every part of `rows`, put back in order."""
         rows = rows.cpu()
         order, found = [], []
-        for at, part in self._parts(rows):
-            fits, period = self.budget.rows(self._pass.cost(int(part[0]))), _period(part)
+        for at in self._pass.parts(rows):
+            part = rows[at]
+            fits, period = self.budget.rows(self._pass.cost(part)), _period(part)
             # several edits of the same prompts together, or some of the rows as they come
             size, prompts = (fits // period * period, period) if period <= fits else (fits, fits)
             for block in torch.arange(len(at)).split(size):

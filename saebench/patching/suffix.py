@@ -7,46 +7,23 @@ and unembeds the last token alone. It runs the model's own modules, so that ever
 architecture and every gradient works as in a full pass.
 """
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from saebench.model import LanguageModel
-from saebench.patching.capture import full_pass
+from saebench.patching.clean import CleanRuns
 from saebench.patching.memory import Budget, Cost, Scratch
 from saebench.patching.placement import Hook, Placement, hooked, writers
+from saebench.patching.swap import replaced, skipped
 
 # Places of a block that come before its attention output; behind it the last block is pruned.
 BEFORE_OUTPUT = ("hook_resid_pre", "hook_q", "hook_k", "hook_v")
-
-
-class CleanRun(NamedTuple):
-    """What the clean run of a few prompts leaves behind for every later edit of them."""
-
-    tokens: Int[Tensor, "m t"]
-    """The tokens from the first edited one on."""
-    residual: Float[Tensor, "m t d_model"]
-    """Their residual stream in front of the first edited block."""
-    prefix: list[tuple[Tensor, Tensor]]
-    """Keys and values `[m heads p d_head]` of the tokens before, for each block from there on."""
-    tuples: bool
-    """Whether the model's blocks return tuples."""
-
-    def of(self, index: Int[Tensor, "k"]) -> "CleanRun":
-        """The run of some of the prompts; of all of them in order without a copy."""
-        if torch.equal(index, torch.arange(len(self.tokens))):
-            return self
-        index = index.to(self.tokens.device)
-        pairs = [(keys[index], values[index]) for keys, values in self.prefix]
-        return CleanRun(self.tokens[index], self.residual[index], pairs, self.tuples)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(t.nbytes for t in (self.residual, *(t for pair in self.prefix for t in pair)))
+# Multiply-adds that take as long as a pass takes to be started; below it passes are merged.
+OVERHEAD = {"cpu": 2e8, "cuda": 1e11}
 
 
 class SuffixPass:
@@ -59,23 +36,17 @@ class SuffixPass:
         places: Sequence[Placement],
         budget: Budget,
     ) -> None:
-        self.model, self.tokens, self.budget = model, tokens, budget
+        self.model = model
         self.places = [_canonical(place, model.n_layers) for place in places]
         self.widths = [model.d_in(place.hook, place.head) for place in places]
         self.layer = min(place.layer for place in self.places)
-        self.start = torch.stack([place.positions for place in self.places]).amin(0)
-        self.groups = self._make_groups()
-        self._where = torch.empty(len(tokens), 2, dtype=torch.long)  # group, index in it
-        for number, group in enumerate(self.groups):
-            self._where[group, 0] = number
-            self._where[group, 1] = torch.arange(len(group))
+        self.first = torch.stack([place.positions for place in self.places]).amin(0)
+        self.runs = CleanRuns(model, tokens, self.layer, self.first, budget)
         unembed = model.bridge.unembed.original_component
         self._weight, bias = unembed.weight, unembed.bias
         # TransformerLens adds a bias of zeros, which costs a pass over all logits
         self._bias = bias if bias is not None and bool(bias.any()) else None
         self._scratch = Scratch()
-        self._kept: dict[int, CleanRun] = {}
-        self._latest: tuple[int, CleanRun] | None = None
 
     def logits(
         self,
@@ -83,19 +54,18 @@ class SuffixPass:
         rows: Int[Tensor, "m"],
         scratch: Scratch | None = None,
     ) -> Float[Tensor, "em vocab"]:
-        """Logits at the last token of prompts `rows`, all of one of `groups`.
+        """Logits at the last token of prompts `rows`, all of one of `parts`.
 
         `edited` holds any number of edits of all of them, one edit after the other. With
         `scratch` the logits last until the next call.
         """
 
-        def unembed(hidden: Float[Tensor, "em t d_model"]) -> Float[Tensor, "em 1 vocab"]:
-            last = hidden[:, -1]  # two dimensions: torch multiplies a slice of three row by row
+        def unembed(last: Float[Tensor, "em d_model"]) -> Float[Tensor, "em vocab"]:
             if scratch is None or torch.is_grad_enabled():
-                return nn.functional.linear(last, self._weight, self._bias)[:, None]
+                return nn.functional.linear(last, self._weight, self._bias)
             out = scratch.take("logits", (len(last), len(self._weight)), last)
             torch.mm(last, self._weight.T, out=out)
-            return (out if self._bias is None else out.add_(self._bias))[:, None]
+            return out if self._bias is None else out.add_(self._bias)
 
         return self._run(edited, rows, unembed)
 
@@ -107,18 +77,63 @@ class SuffixPass:
     ) -> Float[Tensor, "em k"]:
         """The logits of a few tokens per row; only their rows of the unembedding are multiplied."""
 
-        def unembed(hidden: Float[Tensor, "em t d_model"]) -> Float[Tensor, "em 1 k"]:
-            logits = torch.einsum("bd,bkd->bk", hidden[:, -1], self._weight[wanted])
-            return (logits if self._bias is None else logits + self._bias[wanted])[:, None]
+        def unembed(last: Float[Tensor, "em d_model"]) -> Float[Tensor, "em k"]:
+            logits = torch.einsum("bd,bkd->bk", last, self._weight[wanted])
+            return logits if self._bias is None else logits + self._bias[wanted]
 
         return self._run(edited, rows, unembed)
 
-    def _run(self, edited: Tensor, rows: Tensor, unembed: Callable[..., Tensor]) -> Tensor:
+    def parts(self, rows: Int[Tensor, "b"], edits: int = 1) -> Iterator[Int[Tensor, "k"]]:
+        """Splits `rows`, each edited `edits` times, into passes; yields indices into `rows`.
+
+        Prompts of one length whose first edited token is the same make a pass without waste.
+        Such passes are merged where running what is padding takes less time than a pass of its
+        own: for a small model, or few rows.
+        """
+        spare = OVERHEAD["cpu" if self.model.device.type == "cpu" else "cuda"] / self._token_cost()
+        first, length = self.first[rows], self.runs.length[rows]
+        keys = torch.stack([self.runs.chunk[rows], length, first], dim=1)
+        kinds, kind, counts = keys.unique(dim=0, return_inverse=True, return_counts=True)
+        members: list[int] = []
+        size = start = stop = chunk = 0  # of the pass that is being put together
+        for number, (in_chunk, end, begin) in enumerate(kinds.tolist()):
+            count = int(counts[number]) * edits
+            lowest = min(start, begin) if members else begin  # lengths rise, so `end` is highest
+            padded = (size + count) * (end - lowest)
+            apart = size * (stop - start) + count * (end - begin)
+            if members and (in_chunk != chunk or padded > apart + spare):
+                yield torch.isin(kind, torch.tensor(members)).nonzero()[:, 0]
+                members, size, lowest = [], 0, begin
+            members.append(number)
+            size, start, stop, chunk = size + count, lowest, end, in_chunk
+        yield torch.isin(kind, torch.tensor(members)).nonzero()[:, 0]
+
+    def cost(self, rows: Int[Tensor, "m"]) -> Cost:
+        """What one edit of one of the prompts takes, in a pass of all of them."""
+        cfg, length = self.model.bridge.cfg, int(self.runs.length[rows].max())
+        run = length - int(self.first[rows].min())
+        token = 2 * (cfg.d_mlp or 4 * cfg.d_model) + 8 * cfg.d_model + 3 * cfg.n_heads * length
+        keys_values = 2 * cfg.d_model * length
+        return Cost(4 * (run * token + keys_values + 3 * self.model.d_vocab), run)
+
+    def forget(self) -> None:
+        """Drops the clean runs that are kept between calls."""
+        self.runs.forget()
+
+    def _token_cost(self) -> int:
+        """Multiply-adds that one token takes from the first edited block on, roughly."""
+        cfg = self.model.bridge.cfg
+        block = cfg.d_model * (4 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model))
+        return block * (cfg.n_layers - self.layer)
+
+    def _run(self, edited: Tensor, rows: Tensor, unembed: Callable[[Tensor], Tensor]) -> Tensor:
         from saebench.patching.prefix_cache import prefix_cache
 
         bridge, times = self.model.bridge, len(edited) // len(rows)
-        run = self._clean(int(self._where[rows[0], 0])).of(self._where[rows, 1])
-        start, skipped = int(self.start[rows[0]]), list(bridge.blocks)[: self.layer]
+        start, length = int(self.first[rows].min()), self.runs.length[rows]
+        run = self.runs.of(rows, start, int(length.max()))
+        prefix = prefix_cache(start, [None] * self.layer + run.prefix, self._scratch)
+        last = _LastToken((length - 1 - start).repeat(times).to(edited.device), run.tokens.shape[1])
 
         def inject(tensor: Tensor, hook: Any) -> Tensor:
             return run.residual.repeat(times, 1, 1)
@@ -126,129 +141,43 @@ class SuffixPass:
         hooks: list[Hook] = [(f"blocks.{self.layer}.hook_in", inject)]
         hooks += writers(self.places, rows.repeat(times), edited, self.widths, start)
         if run.tokens.shape[1] > 1:
-            hooks += self._pruning()
+            hooks += self._pruning(last)
         with (
             hooked(self.model, hooks),
-            _skipping(skipped, run.tuples),
-            _replaced([bridge.unembed], unembed),
+            skipped(list(bridge.blocks)[: self.layer], run.tuples),
+            replaced([bridge.unembed], lambda hidden: unembed(last(hidden)[:, 0])[:, None]),
         ):
-            return bridge(
-                run.tokens.repeat(times, 1),
-                past_key_values=prefix_cache(
-                    start, [None] * self.layer + run.prefix, self._scratch
-                ),
-                use_cache=True,
-                logits_to_keep=1,
-            )[:, -1]
+            tokens = run.tokens.repeat(times, 1)
+            return bridge(tokens, past_key_values=prefix, use_cache=True)[:, 0]
 
-    def cost(self, row: int) -> Cost:
-        """What one edit of prompt `row` takes."""
-        cfg, length = self.model.bridge.cfg, len(self.tokens[row])
-        run = length - int(self.start[row])
-        token = 2 * (cfg.d_mlp or 4 * cfg.d_model) + 8 * cfg.d_model + 3 * cfg.n_heads * length
-        keys_values = 2 * cfg.d_model * length
-        return Cost(4 * (run * token + keys_values + 3 * self.model.d_vocab), run)
-
-    def forget(self) -> None:
-        """Drops the clean runs that are kept between calls."""
-        self._kept.clear()
-        self._latest = None
-
-    def _make_groups(self) -> list[Int[Tensor, "m"]]:
-        """Prompts of the same length whose first edited token has the same index.
-
-        A group's clean run takes at most an eighth of the budget, so that groups are not too
-        large to be kept or dropped one by one.
-        """
-        keys: dict[tuple[int, int], list[int]] = {}
-        for i, prompt in enumerate(self.tokens):
-            keys.setdefault((len(prompt), int(self.start[i])), []).append(i)
-        groups = []
-        for (length, start), rows in sorted(keys.items()):
-            cfg = self.model.bridge.cfg
-            layers = cfg.n_layers - self.layer
-            each = self.model.dtype.itemsize * cfg.d_model * (length - start + 2 * layers * start)
-            size = max(1, min(self.budget.limit, self.budget.bytes // 8 // each))
-            groups += torch.tensor(rows).split(size)
-        return groups
-
-    def _pruning(self) -> list[Hook]:
+    def _pruning(self, last: "_LastToken") -> list[Hook]:
         """Hooks that drop every token but the last behind the last block's attention.
 
         The block adds what is left to all of its tokens; only the last, where it is right, is
         unembedded.
         """
-        last = self.model.n_layers - 1
-        names = [f"blocks.{last}.attn.hook_z", f"blocks.{last}.mlp.hook_in"]
+        final = self.model.n_layers - 1
+        names = [f"blocks.{final}.attn.hook_z", f"blocks.{final}.mlp.hook_in"]
         late = any(
-            place.layer == last and not place.hook.endswith(BEFORE_OUTPUT) for place in self.places
+            place.layer == final and not place.hook.endswith(BEFORE_OUTPUT) for place in self.places
         )
         if late or any(name not in self.model.points for name in names):
             return []
+        return [(name, lambda tensor, hook: last(tensor)) for name in names]
 
-        def narrow(tensor: Tensor, hook: Any) -> Tensor:
+
+class _LastToken:
+    """Picks every row's last token out of `width` of them: `[b, t, …]` → `[b, 1, …]`."""
+
+    def __init__(self, index: Int[Tensor, "b"], width: int) -> None:
+        self.index, self.width = index, width
+        self.padded = bool((index != width - 1).any())
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        if not self.padded or tensor.shape[1] == 1:
             return tensor[:, -1:]
-
-        return [(name, narrow) for name in names]
-
-    def _clean(self, number: int) -> CleanRun:
-        """The clean run of a group, kept between calls while the budget lasts."""
-        if number in self._kept:
-            return self._kept[number]
-        if self._latest and self._latest[0] == number:
-            return self._latest[1]
-        run = self._run_clean(self.groups[number])
-        if run.nbytes + sum(kept.nbytes for kept in self._kept.values()) <= self.budget.bytes // 4:
-            self._kept[number] = run
-        else:
-            self._latest = (number, run)
-        return run
-
-    @torch.no_grad()
-    def _run_clean(self, group: Int[Tensor, "m"]) -> CleanRun:
-        start, device = int(self.start[group[0]]), self.model.device
-        tokens = torch.tensor([self.tokens[i] for i in group.tolist()], device=device)
-        parts: list[CleanRun] = []
-
-        def work(block: slice, _: int) -> None:
-            parts.append(self._run_clean_block(tokens[block], start))
-
-        cost = full_pass(self.model, tokens.shape[1])
-        cache = 8 * self.model.n_layers * self.model.d_model * tokens.shape[1]
-        self.budget.in_blocks(len(group), cost._replace(bytes=cost.bytes + cache), work)
-        if len(parts) == 1:
-            return parts[0]
-        return CleanRun(
-            torch.cat([part.tokens for part in parts]),
-            torch.cat([part.residual for part in parts]),
-            [
-                (torch.cat([k for k, _ in pairs]), torch.cat([v for _, v in pairs]))
-                for pairs in zip(*(part.prefix for part in parts), strict=True)
-            ],
-            parts[0].tuples,
-        )
-
-    def _run_clean_block(self, tokens: Int[Tensor, "m length"], start: int) -> CleanRun:
-        from transformers import DynamicCache
-
-        bridge, found, kinds = self.model.bridge, [], []
-        cache = DynamicCache()
-        handle = bridge.blocks[0].register_forward_hook(
-            lambda block, args, output: kinds.append(isinstance(output, tuple))
-        )
-        read = (f"blocks.{self.layer}.hook_in", lambda t, hook: found.append(t[:, start:].clone()))
-        try:
-            with hooked(self.model, [read]), _replaced([bridge.unembed], lambda hidden: hidden):
-                bridge(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        finally:
-            handle.remove()
-        layers: list[Any] = cache.layers[self.layer :]
-        # copies, since a slice would keep the whole run alive
-        prefix = [
-            (layer.keys[:, :, :start].clone(), layer.values[:, :, :start].clone())
-            for layer in layers
-        ]
-        return CleanRun(tokens[:, start:], found[0], prefix, kinds[0])
+        rows = torch.arange(len(tensor), device=tensor.device)
+        return tensor[rows, self.index][:, None]
 
 
 def _canonical(place: Placement, n_layers: int) -> Placement:
@@ -256,28 +185,3 @@ def _canonical(place: Placement, n_layers: int) -> Placement:
     if place.hook.endswith("hook_resid_post") and place.layer + 1 < n_layers:
         return place._replace(hook=f"blocks.{place.layer + 1}.hook_resid_pre")
     return place
-
-
-@contextlib.contextmanager
-def _replaced(modules: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
-    """Gives modules another forward pass for a while; the modules stay where they are.
-
-    Set in the instance's dictionary, since bridge components pass attributes on to what they wrap.
-    """
-    for module in modules:
-        module.__dict__["forward"] = forward
-    try:
-        yield
-    finally:
-        for module in modules:
-            del module.__dict__["forward"]
-
-
-def _skipping(blocks: Sequence[nn.Module], tuples: bool) -> contextlib.AbstractContextManager[None]:
-    """Makes blocks hand their input on. They keep their places in the list of blocks, because
-    some models choose a block's mask by its index."""
-
-    def skip(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return (hidden_states,) if tuples else hidden_states
-
-    return _replaced(blocks, skip)
