@@ -88,6 +88,15 @@ def _random(section: CrossSection, argument: str) -> Scorable:
     return Random(section.fit.acts, d_sae, _int("random", l0, "L0"))
 
 
+def _require_width(loaded: checkpoints.Loaded, section: CrossSection) -> None:
+    if loaded.info.d_in != section.d_in:
+        raise SiteError(
+            f"{loaded.info.name} takes activations of width {loaded.info.d_in}, the site has"
+            f" {section.d_in}. Expected an SAE of this model and hook point; --site and --model"
+            " say where it is scored."
+        )
+
+
 def _loaded(section: CrossSection, control: str, argument: str) -> Dictionary:
     """The SAE that a control is made from."""
     if not argument:
@@ -96,6 +105,7 @@ def _loaded(section: CrossSection, control: str, argument: str) -> Dictionary:
         )
     acts = section.fit.acts
     loaded = checkpoints.load(argument, device=str(acts.device), dtype=acts.dtype)
+    _require_width(loaded, section)
     return loaded.fitted(acts).dictionary
 
 
@@ -205,12 +215,7 @@ def _control_info(spec: str, scorable: Scorable, section: CrossSection) -> Dicti
 def _sae(loaded: checkpoints.Loaded) -> Contestant:
     def realise(built: Built) -> Realised:
         section = built.section
-        if loaded.info.d_in != section.d_in:
-            raise SiteError(
-                f"{loaded.info.name} takes activations of width {loaded.info.d_in}, the site has"
-                f" {section.d_in}. Expected an SAE of this model and hook point; --site and --model"
-                " say where it is scored."
-            )
+        _require_width(loaded, section)
         ready = loaded.fitted(section.fit.acts)
         return Realised(ready.dictionary, ready.info, ready.warnings)
 

@@ -161,7 +161,9 @@ def test_a_latent_for_three_of_six_values_is_explained_by_their_union():
     label = torch.arange(120) % 6
     codes = sparse(((label < 3).float())[:, None])
     table = f1_table(codes, label, 6, signed=False)
-    assert float(explain(table, table, torch.ones(6, dtype=torch.bool)).f1_star[0]) == pytest.approx(1)
+    assert float(
+        explain(table, table, torch.ones(6, dtype=torch.bool)).f1_star[0]
+    ) == pytest.approx(1)
     assert float(explain(table, table, torch.ones(6, dtype=torch.bool), most=2).f1_star[0]) < 0.8
     assert float(table.f1_star.max()) < 0.6
 

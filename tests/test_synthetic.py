@@ -177,3 +177,16 @@ def test_the_oracle_exists_on_synthetic_tasks_only():
 def test_every_bundled_family_has_a_task():
     assert {f"synthetic/{name}" for name in SMALL} <= set(find_tasks())
     assert set(SMALL) <= set(FAMILIES)
+
+
+def test_scale_has_its_trees_and_its_law():
+    made = make_generator(load_task("synthetic/scale-16th"), {"steps": 0})
+    assert made.n_features == 1024 and made.d_model == 192 and len(made.groups) <= 64
+    parent = made.parent
+    roots = (parent < 0).sum() - (1024 - 8 * (1 + 4 + 16 + 64))
+    assert roots == 8 and (torch.bincount(parent[parent >= 0]).unique() <= 4).all()
+    codes = made.sample(4096, 0).codes > 0
+    children = (parent >= 0).nonzero()[:, 0]
+    assert not (codes[:, children] & ~codes[:, parent[children]]).any()
+    assert 6 < made.true_l0() < 8.5
+    assert made.b.norm() == pytest.approx(0.5, abs=1e-5)

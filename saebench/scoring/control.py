@@ -76,9 +76,9 @@ def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate) ->
     ]
     ld, kl = key._replace(score="ld"), key._replace(score="kl")
     if ld in ctx.outcomes:
-        bounds = [_effect(ctx, Key("task", "ld", name, e)) for e in ("none", "ceiling")]
+        none, best = (_effect(ctx, Key("task", "ld", name, e)) for e in ("none", "ceiling"))
         found.append(
-            Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed, *bounds)
+            Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed, none, best)
         )
     if kl in ctx.outcomes:
         none, best = (success(ctx, Key("task", "kl", name, e)) for e in ("none", "ceiling"))

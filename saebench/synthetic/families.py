@@ -235,6 +235,14 @@ FAMILIES: dict[str, type[Family]] = {
 }
 
 
+def families() -> dict[str, type[Family]]:
+    """All families by name."""
+    # scale builds on this module
+    from saebench.synthetic.scale import Scale
+
+    return {**FAMILIES, "scale": Scale}
+
+
 def make_generator(task: Task, overrides: dict[str, Any] | None = None) -> Generator:
     """The generator of a synthetic task; `overrides` replace some of its parameters (for curves).
 
@@ -243,8 +251,8 @@ def make_generator(task: Task, overrides: dict[str, Any] | None = None) -> Gener
     """
     spec = task.spec
     assert isinstance(spec, SyntheticSpec)
-    if spec.family not in FAMILIES:
-        raise TaskError(unknown("family of synthetic tasks", spec.family, FAMILIES))
+    if spec.family not in families():
+        raise TaskError(unknown("family of synthetic tasks", spec.family, families()))
     return family(task.name, spec.family, spec.parameters | (overrides or {})).build(
         task.name, spec.seed
     )
@@ -262,11 +270,11 @@ def generator_on(task: Task, device: str) -> Generator:
 def family(task: str, name: str, parameters: dict[str, Any]) -> Family:
     """Validated parameters of a family."""
     try:
-        return FAMILIES[name].model_validate(parameters)
+        return families()[name].model_validate(parameters)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "parameters"
         raise TaskError(
             f"Task {task!r}, family {name!r}: parameters.{where}: {first['msg']}."
-            f" Known: {', '.join(FAMILIES[name].model_fields)}."
+            f" Known: {', '.join(families()[name].model_fields)}."
         ) from error
