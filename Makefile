@@ -7,7 +7,7 @@ MODEL ?= demo
 export HF_HUB_OFFLINE ?= $(if $(filter demo,$(MODEL)),1,0)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup evaluate test test-slow check format demo baselines leaderboard regression
+.PHONY: help setup evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,3 +58,7 @@ regression: setup ## fail if CANDIDATE (a checkpoint) is credibly worse than BAS
 	@rm -rf .regression
 	@$(SAEBENCH) evaluate '$(CANDIDATE)' --task $(if $(TASK),$(TASK),ioi) --out .regression
 	@$(SAEBENCH) regress .regression/*/*/*.json --baseline '$(BASELINE)' --tolerances results/tolerances.toml
+
+synthetic-baselines: setup ## train and score SAEs of six architectures on every small synthetic family, and draw the curves
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.synthetic.baselines
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.synthetic.phenomena

@@ -339,3 +339,12 @@ def test_a_deleted_feature_is_missed():
     assert found["matched_cosine"] == pytest.approx(1, abs=1e-6)
     assert found["recovered@0.8"] == pytest.approx(18 / 20)
     assert found["feature_f1"] == pytest.approx(18 / 20, abs=1e-6)
+
+
+def test_every_recovery_score_has_a_section():
+    from test_docs import headings
+
+    found: set[str] = set()
+    for name in ("correlated", "hierarchical", "composed"):
+        found |= set(recovered(truth_of(name), name))
+    assert found - headings() == set()
