@@ -28,6 +28,19 @@ def leaderboard(
         print(path)
 
 
+@app.command(epilog="Example: saebench figures saebench-results --out figures")
+def figures(
+    results: Annotated[Path, typer.Argument(help="A directory of results.")] = DEFAULT_OUT,
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: RESULTS/figures.")] = None,
+) -> None:  # fmt: skip
+    """Draw cause against isolate, aware edits by size, and disentangle by layer, as PNG files."""
+    from saebench import disentangling_figures, store
+
+    found = [store.load(path).result for path in store.find(results)]
+    for path in disentangling_figures.write(found, out or results / "figures"):
+        print(path)
+
+
 @app.command(
     epilog="Example: saebench regress new.json --baseline results/demo/…/ioi--1a2b3c4d.json --junit out.xml"
 )

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from saebench import disentangling
 from saebench.result import AxisScore, Result, Score
 
 AXIS_TITLES = {
@@ -122,6 +123,9 @@ def print_results(results: Sequence[Result], out: Console) -> None:
         out.print(Text(LEGEND, style="dim"))
         for note in notes:
             out.print(Text(note, style="dim"))
+        out.print()
+    for table in disentangling.tables(results):
+        out.print(table)
         out.print()
 
 
