@@ -195,8 +195,9 @@ def test_passes_are_merged_only_where_padding_is_cheaper(model, monkeypatch):
     kinds = {(len(t), int(at)) for t, at in zip(tokens, places[0].positions, strict=True)}
     edited = noise(torch.empty(len(tokens), model.d_model))
     expected = plain(model, tokens, places, edited)
+    monkeypatch.setattr(suffix, "WEIGHTS", 0)
     for overhead, count in ((0, len(kinds)), (1e12, 1)):
-        monkeypatch.setattr(suffix, "OVERHEAD", {"cpu": overhead})
+        monkeypatch.setattr(suffix, "START", {"cpu": overhead})
         made = readout(model, tokens, places)
         parts = list(made._pass.parts(rows))
         assert len(parts) == count

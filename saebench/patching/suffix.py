@@ -22,8 +22,10 @@ from saebench.patching.swap import replaced, skipped
 
 # Places of a block that come before its attention output; behind it the last block is pruned.
 BEFORE_OUTPUT = ("hook_resid_pre", "hook_q", "hook_k", "hook_v")
-# Multiply-adds that take as long as a pass takes to be started; below it passes are merged.
-OVERHEAD = {"cpu": 2e8, "cuda": 1e11}
+# What a pass of its own costs before it runs a token: multiply-adds that take as long as starting
+# it (Python, kernels), and tokens that take as long as reading the weights.
+START = {"cpu": 2e7, "cuda": 1e11}
+WEIGHTS = 16
 
 
 class SuffixPass:
@@ -90,7 +92,8 @@ class SuffixPass:
         Such passes are merged where running what is padding takes less time than a pass of its
         own: for a small model, or few rows.
         """
-        spare = OVERHEAD["cpu" if self.model.device.type == "cpu" else "cuda"] / self._token_cost()
+        kind_of_device = "cpu" if self.model.device.type == "cpu" else "cuda"
+        spare = START[kind_of_device] / self._token_cost() + WEIGHTS
         first, length = self.first[rows], self.runs.length[rows]
         keys = torch.stack([self.runs.chunk[rows], length, first], dim=1)
         kinds, kind, counts = keys.unique(dim=0, return_inverse=True, return_counts=True)
@@ -133,7 +136,7 @@ class SuffixPass:
         start, length = int(self.first[rows].min()), self.runs.length[rows]
         run = self.runs.of(rows, start, int(length.max()))
         prefix = prefix_cache(start, [None] * self.layer + run.prefix, self._scratch)
-        last = _LastToken((length - 1 - start).repeat(times).to(edited.device), run.tokens.shape[1])
+        last = _LastToken((length - 1 - start).repeat(times), run.tokens)
 
         def inject(tensor: Tensor, hook: Any) -> Tensor:
             return run.residual.repeat(times, 1, 1)
@@ -167,11 +170,12 @@ class SuffixPass:
 
 
 class _LastToken:
-    """Picks every row's last token out of `width` of them: `[b, t, …]` → `[b, 1, …]`."""
+    """Picks every row's last token out of all that run: `[b, t, …]` → `[b, 1, …]`."""
 
-    def __init__(self, index: Int[Tensor, "b"], width: int) -> None:
-        self.index, self.width = index, width
-        self.padded = bool((index != width - 1).any())
+    def __init__(self, index: Int[Tensor, "b"], tokens: Int[Tensor, "m t"]) -> None:
+        # asked before the index moves to the device, which would have to be waited for
+        self.padded = bool((index != tokens.shape[1] - 1).any())
+        self.index = index.to(tokens.device)
 
     def __call__(self, tensor: Tensor) -> Tensor:
         if not self.padded or tensor.shape[1] == 1:
