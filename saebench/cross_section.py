@@ -34,7 +34,7 @@ class Readout(ABC):
     distractor: Int[Tensor, "n"]
 
     @property
-    def groups(self) -> list[Int[Tensor, "m"]]:
+    def groups(self) -> list[Int[Tensor, "_"]]:
         """Base prompts that are cheaper to run together than with others; here all of them."""
         return [torch.arange(len(self.answer))]
 

@@ -37,7 +37,7 @@ class Facts:
     """Entities that a tokenizer leaves, by split, and how to ask for their values."""
 
     attributes: tuple[Attribute, ...]
-    answers: tuple[Int[Tensor, "n_values"], ...]
+    answers: tuple[Int[Tensor, "_"], ...]
     """For each attribute the first token of every value."""
     canonical: Int[Tensor, "vocab"]
     """Every token to itself, an alias's first token to that of the value it stands for."""

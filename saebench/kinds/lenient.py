@@ -25,7 +25,7 @@ class LenientReadout(Readout):
         self.canonical = canonical.to(inner.answer.device)
 
     @property
-    def groups(self) -> list[Int[Tensor, "m"]]:
+    def groups(self) -> list[Int[Tensor, "_"]]:
         """Prompts of the same length and edited position, which share a pass."""
         where = torch.stack([place.positions for place in self.inner.places])
         keys: dict[tuple[int, ...], list[int]] = {}
