@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from saebench import disentangling
+from saebench import disentangling, recovery_table
 from saebench.result import AxisScore, Result, Score
 
 AXIS_TITLES = {
@@ -124,7 +124,7 @@ def print_results(results: Sequence[Result], out: Console) -> None:
         for note in notes:
             out.print(Text(note, style="dim"))
         out.print()
-    for table in disentangling.tables(results):
+    for table in (*disentangling.tables(results), *recovery_table.tables(results)):
         out.print(table)
         out.print()
 

@@ -1,5 +1,7 @@
 """Synthetic tasks: the truth is at every ceiling, draws are reproducible, sources differ in one thing."""
 
+import io
+
 import pytest
 import torch
 
@@ -190,3 +192,17 @@ def test_scale_has_its_trees_and_its_law():
     assert not (codes[:, children] & ~codes[:, parent[children]]).any()
     assert 6 < made.true_l0() < 8.5
     assert made.b.norm() == pytest.approx(0.5, abs=1e-5)
+
+
+def test_recovery_has_its_table():
+    from rich.console import Console
+
+    from saebench.recovery_table import tables
+
+    results = [scored("hierarchical", name) for name in ("mean", "oracle")]
+    (table,) = tables(results)
+    out = Console(width=200, record=True, file=io.StringIO())
+    out.print(table)
+    text = out.export_text()
+    assert text.index("control:oracle") < text.index("control:mean")
+    assert "not Matthews'" in text and "absorption" in text and "hedging" not in text

@@ -128,9 +128,9 @@ def equal_l0(made: Generator, wanted: float, width: int, samples: int) -> float:
     """The L1 weight whose SAE has the wanted L0, by bisection on a logarithmic scale."""
     x = made.acts(made.sample(4000, 6))
     low, high = np.log(0.02), np.log(20.0)
-    for _ in range(5):
+    for _ in range(6):
         middle = (low + high) / 2
-        sae = fit(made, Recipe("standard", width, float(np.exp(middle)), samples=samples))
+        sae = fit(made, Recipe("standard", width, float(np.exp(middle)), samples=samples, lr=3e-3))
         with torch.no_grad():
             l0 = float((sae.encode(x) != 0).sum(1).float().mean())
         low, high = (middle, high) if l0 > wanted else (low, middle)
@@ -144,10 +144,10 @@ def absorption() -> Iterator[Row]:
         scene = Scene(made, budget="full")
         k, width, samples = made.true_l0(), made.n_features, 300_000
         sparsity = {"batchtopk": k, "matryoshka": k}
-        if given == 0.6:
-            sparsity["standard"] = equal_l0(made, k, width, samples // 3)
+        if given >= 0.6:
+            sparsity["standard"] = equal_l0(made, k, width, samples)
         for architecture, value in sparsity.items():
-            for seed in range(6 if given == 0.6 else 2):
+            for seed in range(6 if given >= 0.6 else 2):
                 sae = fit(made, Recipe(architecture, width, value, seed, samples=samples, lr=3e-3))
                 found = scene.read(sae)
                 with torch.no_grad():
@@ -175,7 +175,7 @@ def zipf() -> Iterator[Row]:
 def splitting() -> Iterator[Row]:
     """n90 of the sign of a wide binary feature against sparsity."""
     scene = Scene(generator("splitting"), budget="standard")
-    settings = [("topk", k) for k in (1, 4, 16)] + [("standard", v) for v in (4.0, 8.0, 16.0)]
+    settings = [("topk", k) for k in (1, 4, 16)] + [("standard", v) for v in (4.0, 4.5, 5.0)]
     for architecture, sparsity in settings:
         sae = fit(scene.made, Recipe(architecture, 100, sparsity, samples=600_000, lr=3e-3))
         found = scene.read(sae, oversplitting)
