@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from saebench.axes import interpretability, oversplitting, recovery
@@ -215,13 +214,6 @@ CURVES: dict[str, Callable[[], Iterator[Row]]] = {
 }
 
 
-def over_seeds(values: list[float]) -> tuple[float, float, float]:
-    """Mean over seeds with its 95 % t interval."""
-    mean, n = float(np.mean(values)), len(values)
-    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else np.inf
-    return mean, mean - half, mean + half
-
-
 def write(rows: list[Row], path: Path) -> None:
     """Rows as CSV, columns in order of first use."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -239,7 +231,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results") / "synthetic")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
+    import pandas as pd
+
     from saebench.synthetic.figures import draw
+    from saebench.synthetic.seeds import paired
 
     for name in asked.curves or CURVES:
         rows = []
@@ -247,6 +242,9 @@ def main() -> None:
             rows.append(row)
             print(name, row, file=sys.stderr, flush=True)
         write(rows, asked.out / f"{name}.csv")
+        if name == "absorption":
+            differences = paired(pd.DataFrame(rows), "child_given_parent", name, "matryoshka")
+            write(list(differences), asked.out / "absorption_paired.csv")
         draw(name, asked.out)
 
 
