@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import patching
+from benchmarks import edits, patching
 from benchmarks.bench import Bench
 from benchmarks.machine import describe
 from benchmarks.report import Table, write
@@ -17,6 +17,7 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "growth": patching.growth,
     "memory": patching.memory,
     "precision": patching.precision,
+    "edits": edits.against_dense,
 }
 
 

@@ -1,5 +1,6 @@
 """The suffix against the plain way, at every kind of site on three architectures."""
 
+import gc
 import warnings
 from functools import cache
 
@@ -216,9 +217,28 @@ def test_clean_runs_are_kept_for_the_next_dictionary(gpt2, monkeypatch):
     assert torch.equal(made.run(edits, reference=clean)[1].ld, first[1].ld)
 
 
+def test_readouts_of_one_model_share_its_memory(gpt2):
+    """What one of them keeps, the other cannot; it is free again when the first is gone."""
+    place, budget = Placement("blocks.1.hook_mlp_out", positions(EQUAL, False)), 400_000
+    first = readout(gpt2, EQUAL, [place], memory_bytes=budget)
+    size = first._pass.runs.nbytes
+    assert size > 0 and first.budget.may_keep(size)
+    others = [readout(gpt2, EQUAL, [place], memory_bytes=budget) for _ in range(40)]
+    assert all(other.budget is first.budget for other in others)
+    kept = [other._pass.runs.nbytes for other in others]
+    assert kept[0] == size and kept[-1] == 0 and sum(kept) + size <= budget // 4
+    edited = noise(first.clean())
+    rows = torch.arange(len(EQUAL))
+    assert torch.allclose(others[-1].logits(edited, rows), first.logits(edited, rows), atol=1e-5)
+    del others
+    gc.collect()
+    assert first.budget.may_keep(size)
+
+
 def test_out_of_memory_halves_the_batch_and_keeps_the_work(gpt2):
     tokens = EQUAL * 8
-    made = readout(gpt2, tokens, [Placement("blocks.1.hook_mlp_out", positions(tokens, False))])
+    made = readout(gpt2, tokens, [Placement("blocks.1.hook_mlp_out", positions(tokens, False))],
+                   memory_bytes=2**30)  # fmt: skip
     edits, clean, whole = outcomes(made)
     sizes, logits = [], made._pass.logits
 

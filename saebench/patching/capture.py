@@ -32,7 +32,7 @@ def capture(
         SiteError: if the model lacks a hook point, or a position lies outside its prompt.
     """
     check(model, tokens, list(places.values()))
-    budget = budget or Budget.of(model.device)
+    budget = budget or Budget.shared(model)
     out = {
         key: torch.empty(
             len(tokens), model.d_in(p.hook, p.head), dtype=model.dtype, device=model.device

@@ -73,11 +73,17 @@ class CleanRuns:
         for number, rows in enumerate(self._chunks):
             self.chunk[rows], self._place[rows] = number, torch.arange(len(rows))
         self._kept: dict[int, CleanRun] = {}
+        budget.holders.add(self)
         self._latest: tuple[int, CleanRun] | None = None
 
     def of(self, rows: Int[Tensor, "m"], start: int, stop: int) -> CleanRun:
         """The clean run of prompts `rows`, all of one `chunk`, for tokens `start` to `stop`."""
         return self._run(int(self.chunk[rows[0]])).of(self._place[rows], start, stop)
+
+    @property
+    def nbytes(self) -> int:
+        """What is kept between calls."""
+        return sum(run.nbytes for run in self._kept.values())
 
     def forget(self) -> None:
         self._kept.clear()
@@ -92,13 +98,13 @@ class CleanRuns:
         return list(order.split(max(1, self.budget.bytes // 8 // each)))
 
     def _run(self, number: int) -> CleanRun:
-        """The run of a chunk, kept between calls while a quarter of the budget holds it."""
+        """The run of a chunk, kept between calls where the budget has room for it."""
         if number in self._kept:
             return self._kept[number]
         if self._latest and self._latest[0] == number:
             return self._latest[1]
         run = self._make(self._chunks[number])
-        if run.nbytes + sum(kept.nbytes for kept in self._kept.values()) <= self.budget.bytes // 4:
+        if self.budget.may_keep(run.nbytes):
             self._kept[number] = run
         else:
             self._latest = (number, run)

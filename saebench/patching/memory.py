@@ -3,11 +3,14 @@
 import gc
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
+
+from saebench.model import LanguageModel
 
 # Tokens in one batch. On a CPU the intermediate values of more do not fit into its caches, and
 # fewer do not fill the cores; on a GPU more gain nothing once the matrix products fill it.
@@ -25,6 +28,13 @@ def free_bytes(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
+class Holder(Protocol):
+    """Something that keeps tensors between calls."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
 class Cost(NamedTuple):
     """What one row of a batch takes: working memory, roughly, and tokens that are run."""
 
@@ -34,7 +44,7 @@ class Cost(NamedTuple):
 
 @dataclass
 class Budget:
-    """Bytes for batches and for clean runs kept between calls.
+    """Bytes for batches (half of them) and for clean runs kept between calls (a quarter).
 
     Without a figure it takes half of what is free on the device. `limit` rows run at once at most;
     it is halved for good when memory runs out all the same.
@@ -43,6 +53,15 @@ class Budget:
     bytes: int
     limit: int
     tokens: int
+    holders: "WeakSet[Holder]" = field(default_factory=WeakSet)
+    """What keeps clean runs on this budget."""
+
+    @classmethod
+    def shared(cls, model: LanguageModel, memory_bytes: int | None = None) -> "Budget":
+        """One budget for everything that runs on a model: several splits, sites and tasks."""
+        return _shared.setdefault(model, {}).setdefault(
+            memory_bytes, cls.of(model.device, memory_bytes)
+        )
 
     @classmethod
     def of(cls, device: torch.device, memory_bytes: int | None = None) -> "Budget":
@@ -55,6 +74,10 @@ class Budget:
         """Rows that fit into half of the budget, at least one."""
         fits = self.bytes // 2 // max(1, cost.bytes)
         return max(1, min(self.limit, fits, self.tokens // max(1, cost.tokens)))
+
+    def may_keep(self, size: int) -> bool:
+        """Whether that much more may be kept: a quarter of the budget is for clean runs."""
+        return size + sum(holder.nbytes for holder in self.holders) <= self.bytes // 4
 
     def in_blocks(self, n: int, cost: Cost, work: Callable[[slice, int], None]) -> None:
         """Calls `work(block, rows)` on consecutive blocks of `n`, each of at most `rows`.
@@ -78,6 +101,9 @@ class Budget:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+
+_shared: "WeakKeyDictionary[LanguageModel, dict[int | None, Budget]]" = WeakKeyDictionary()
 
 
 class Scratch:

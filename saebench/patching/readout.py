@@ -59,7 +59,7 @@ class PatchedReadout(Readout):
         self.answer = answer.to(model.device)
         self.distractor = distractor.to(model.device)
         self._pair = torch.stack([self.answer, self.distractor], dim=1)
-        self.budget = Budget.of(model.device, memory_bytes)
+        self.budget = Budget.shared(model, memory_bytes)
         self._pass = self._choose(warn)
 
     @property
