@@ -42,6 +42,10 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
     with matplotlib.rc_context(_STYLE):
         for (model, task, site, budget, seed), group in groups.items():
             stem = f"{model}--{task}--{budget}--{seed}".replace("/", "--")
+            files.setdefault(f"{stem}--layers.png", b"")
+            if all(_value(one, "disentangle") is None for one in methods(group)):
+                # nothing is mediated here: the layers say so, and there is no point to draw
+                continue
             figure = Figure(figsize=(8.4, 5.2), layout="constrained")
             _cause_isolate(figure, group)
             files[f"{stem}--{site}--cause-isolate.png"] = _png(figure)
@@ -49,7 +53,6 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
                 figure = Figure(figsize=(8.4, 4.2), layout="constrained")
                 _sizes(figure, group)
                 files[f"{stem}--{site}--sizes.png"] = _png(figure)
-            files.setdefault(f"{stem}--layers.png", b"")
         for name in [n for n in files if n.endswith("--layers.png")]:
             mine = {key: g for key, g in groups.items()
                     if name == f"{key[0]}--{key[1]}--{key[3]}--{key[4]}--layers.png".replace("/", "--")}  # fmt: skip
@@ -81,6 +84,11 @@ def _arms(score: Score) -> tuple[list[float], list[float]]:
     assert score.value is not None
     low, high = score.ci or (score.value, score.value)
     return [max(0.0, score.value - low)], [max(0.0, high - score.value)]
+
+
+def _value(one: Method, name: str) -> float | None:
+    score = one.get(name)
+    return score.value if score is not None else None
 
 
 def _cause_isolate(figure: "Figure", group: Sequence[Result]) -> None:

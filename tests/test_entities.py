@@ -9,9 +9,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_models import save_tiny
 
-from saebench.axes.disentangle import fit_skylines
 from saebench.cross_section import CrossSection
-from saebench.dictionaries.das import overlap
+from saebench.dictionaries.das import fit_das, overlap
 from saebench.errors import IncompetentModelError, SiteError, TaskError
 from saebench.interchange import balances
 from saebench.kinds.base import Built, Settings
@@ -250,7 +249,7 @@ def test_rotations_of_the_demo_model_and_the_planted_subspaces(section):
     They are not the same subspaces: many directions vary too little to be told apart.
     """
     planted = load_file(DEMO / "planted.safetensors")
-    das, _ = fit_skylines(section)
+    das = fit_das(section, ranks=(12,), steps=100)
     test = section.test
     for at, attribute in enumerate(section.attributes):
         source = test.source_acts[attribute.name]
