@@ -7,23 +7,26 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import edits, patching
+from benchmarks import edits, evaluation, patching
 from benchmarks.bench import Bench
 from benchmarks.machine import describe
 from benchmarks.report import Table, write
 
+ON_REQUEST = ("evaluation-standard",)  # minutes on a GPU, an hour on a CPU
 TABLES: dict[str, Callable[[Bench], Table]] = {
     "patching": patching.against_the_plain_way,
     "growth": patching.growth,
     "memory": patching.memory,
     "precision": patching.precision,
     "edits": edits.against_dense,
+    "evaluation": evaluation.second_sae,
+    "evaluation-standard": evaluation.standard,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tables", nargs="*", help=f"among {', '.join(TABLES)}; all by default")
+    parser.add_argument("tables", nargs="*", help=f"among {', '.join(TABLES)}")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions; the best one counts")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
@@ -34,7 +37,7 @@ def main() -> None:
     bench = Bench(torch.device(options.device), options.rounds)
     machine = describe(bench.device)
     stem = "cpu" if bench.device.type == "cpu" else re.sub(r"\W+", "-", machine["device"].lower())
-    for name in options.tables or TABLES:
+    for name in options.tables or [table for table in TABLES if table not in ON_REQUEST]:
         table = TABLES[name](bench)
         path = write(options.out, stem, machine, [table])
         print(f"{name}: " + ", ".join(f"{k} {v:.3g}" for k, v in table.summary.items()))
