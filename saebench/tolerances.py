@@ -48,7 +48,7 @@ class Tolerances:
     scores: Mapping[str, Tolerance] = field(
         default_factory=lambda: {
             f"approximation/{name}": Tolerance(0.02, _DEFAULT_REASON)
-            for name in ("sufficiency", "necessity", "agreement")
+            for name in ("necessity", "agreement")
         }
     )
 

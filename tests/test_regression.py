@@ -30,7 +30,7 @@ from saebench.verdict import (
 )
 
 ROOT = Path(__file__).parents[1]
-SCORES = (*simulated.AXES, "approximation/sufficiency", "approximation/agreement")
+SCORES = (*simulated.AXES, "approximation/necessity", "approximation/agreement")
 P = 0.7
 
 
@@ -330,7 +330,7 @@ def test_committed_tolerances_are_read_and_reasoned() -> None:
     found = Tolerances.load(ROOT / "results" / "tolerances.toml")
     assert set(found.headlines) == set(simulated.AXES)
     assert all(0 < t.size <= 0.05 and len(t.reason) > 20 for t in found.headlines.values())
-    assert found.of_score("approximation/sufficiency") and not found.of_score("control/x")
+    assert found.of_score("approximation/necessity") and not found.of_score("control/x")
 
 
 @pytest.mark.parametrize(

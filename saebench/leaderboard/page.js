@@ -292,7 +292,7 @@ function dots(title, group) {
     root.append(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: 4, y2: height - 20 }), svg("text", { x: x(tick), y: height - 6, "text-anchor": "middle" }, String(tick)));
   }
   group.forEach((s, i) => {
-    const at = 16 + 20 * i, ci = s.cis[0], label = [s.name, s.attribute].filter(Boolean).join(" · ");
+    const at = 16 + 20 * i, ci = s.cis[0], label = [s.name, s.attribute, s.edit].filter(Boolean).join(" · ");
     root.append(svg("text", { class: "strong", x: 126, y: at + 4, "text-anchor": "end" }, svg("title", {}, label), label.length > 23 ? label.slice(0, 22) + "…" : label));
     if (ci) root.append(svg("line", { class: "arm c0", x1: x(ci[0]), x2: x(ci[1]), y1: at, y2: at }));
     root.append(mark(0, x(s.values[0]), at));
