@@ -37,6 +37,17 @@ def test_the_weak_group_is_occluded_by_the_optimum_that_is_found():
     assert (frame.xs("random", level="start").strong.iloc[1:] >= 0.95).all()
 
 
+def test_matryoshka_absorbs_least_at_equal_l0():
+    rows = curve("absorption_paired").set_index(["child_given_parent", "difference"])
+    assert rows.loc[(0.8, "batchtopk - matryoshka")].low > 0 and rows.loc[(0.8,)].n.min() >= 6
+    for given in (0.6, 0.8):
+        assert rows.loc[(given, "standard - matryoshka")].low > 0.3
+    frame = curve("absorption")
+    l0 = frame[frame.child_given_parent >= 0.6].groupby(["child_given_parent", "architecture"]).l0
+    for _, mean in l0.mean().groupby(level=0):
+        assert mean.max() / mean.min() < 1.1
+
+
 def test_variance_explained_is_not_recovery():
     row = curve("zipf").iloc[0]
     assert row.explained_variance_low > 0.9 and row.matched_cosine < 0.6

@@ -348,3 +348,19 @@ def test_every_recovery_score_has_a_section():
     for name in ("correlated", "hierarchical", "composed"):
         found |= set(recovered(truth_of(name), name))
     assert found - headings() == set()
+
+
+def test_silent_features_do_not_count_against_the_truth():
+    """On rare features the truth's own latents are silent: that is the ceiling of both scores."""
+    from saebench.synthetic.phenomena import Scene
+
+    made = make_generator(load_task("synthetic/scale-16th"), {"steps": 0, "min_prob": 1e-5})
+    scene = Scene(made)
+    out = Outcomes(scene.bench.outcomes.cluster, scene.bench.outcomes.attributes)
+    out.merge(scene.bench.outcomes)
+    truth = scene.section.truth
+    axis.measure(Subject(truth, scene.section), scene.bench, out, 0, lambda _: None)
+    found = {e.name: e for e in score(out).entries if e.axis == "recovery"}
+    assert 0.05 < float(found["dead_latents"].value) < 0.9
+    for name in ("dead_latents", "latent_f1", "feature_f1", "matched_cosine"):
+        assert float(found[name].value) == pytest.approx(float(found[name].ceiling), abs=1e-6), name

@@ -83,9 +83,17 @@ def _mean(ctx: Context, what: _Mean) -> Entry:
         reason = Undefined(what.empty)
         return Entry(AXIS, what.name, reason, n, direction=what.direction, note=what.note)
     floor = _floor(ctx, what, value)
-    ceiling = scalar(what.ceiling, value)
+    ceiling = scalar(_ceiling(ctx, what), value)
     return Entry(AXIS, what.name, value, n, floor=floor, ceiling=ceiling,
                  direction=what.direction, note=what.note)  # fmt: skip
+
+
+def _ceiling(ctx: Context, what: _Mean) -> float:
+    """The truth's own value: its latents for features that stay silent on these samples are dead."""
+    if what.split != LATENTS or what.column not in ("dead", "f1"):
+        return what.ceiling
+    fires = float(ctx.outcomes[Key(AXIS, "fires", split=FEATURES)].mean())
+    return fires if what.column == "f1" else 1 - fires
 
 
 def _floor(ctx: Context, what: _Mean, value: Estimate) -> Maybe | None:
