@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from saebench.regression import FAILURES, Comparison, Difference, Status, Verdict
+from saebench.differences import FAILURES, Difference, Status
+from saebench.regression import Comparison, Verdict
 from saebench.result import Result
 
 # In words and a sign, never in colour alone.

@@ -14,9 +14,10 @@ from scipy.stats import norm
 
 import saebench.scoring
 from saebench import store
+from saebench.differences import Difference, differences
 from saebench.errors import OptionError, ResultError
 from saebench.outcomes import Key, Outcomes
-from saebench.regression import Comparison, Difference, Verdict, compare, differences, regress
+from saebench.regression import Comparison, Verdict, compare, regress
 from saebench.result import Result
 from saebench.scoring.base import Entry, Headline, Scored
 from saebench.stats import Bootstrap, Undefined
