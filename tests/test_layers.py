@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "saebench"
 LAYERS = {
     0: "errors site result",
     1: "interchange stats outcomes outcomes_table spec options store cross_section tolerances provenance",
-    2: "scoring dictionaries codes measures edits model report catalogue diagnostics disentangling disentangling_figures",
+    2: "scoring dictionaries codes measures edits model report recovery_table catalogue diagnostics disentangling disentangling_figures",
     3: "patching training differences regression verdict leaderboard",
     4: "kinds checkpoints synthetic axes masks demo",
     5: "contestants inspection caveats evaluation",
-    6: "batch",
+    6: "batch synthetic/baselines",
     7: "cli cli_results",
 }
 LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
@@ -37,7 +37,14 @@ def imports(path: Path) -> set[str]:
     "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
 )
 def test_imports_only_go_down(path: Path):
-    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    relative = path.relative_to(PACKAGE)
+    name = relative.parts[0].removesuffix(".py")
+    # a script that drives whole evaluations may stand beside what it drives
+    name = (
+        relative.with_suffix("").as_posix()
+        if relative.with_suffix("").as_posix() in LAYER
+        else name
+    )
     if name in ("__init__", "__main__"):
         return
     assert name in LAYER, f"{name} has no layer: add it to LAYERS"
