@@ -174,7 +174,7 @@ def zipf() -> Iterator[Row]:
 def splitting() -> Iterator[Row]:
     """n90 of the sign of a wide binary feature against sparsity."""
     scene = Scene(generator("splitting"), budget="standard")
-    settings = [("topk", k) for k in (1, 4, 16)] + [("standard", v) for v in (4.0, 4.5, 5.0)]
+    settings = [("topk", k) for k in (1, 4, 16)] + [("standard", v) for v in (4.0, 8.0, 16.0)]
     for architecture, sparsity in settings:
         sae = fit(scene.made, Recipe(architecture, 100, sparsity, samples=600_000, lr=3e-3))
         found = scene.read(sae, oversplitting)
