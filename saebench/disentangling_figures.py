@@ -5,7 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from saebench.disentangling import SIZES, Method, by_site, method, methods, references
+from saebench.disentangling import (
+    REFERENCES,
+    SIZES,
+    Method,
+    attributes,
+    by_site,
+    method,
+    methods,
+    references,
+)
 from saebench.errors import ResultError
 from saebench.result import Result, Score
 from saebench.site import Site
@@ -147,48 +156,46 @@ def _sizes(figure: "Figure", group: Sequence[Result]) -> None:
 
 
 def _layers(figure: "Figure", sites: dict[str, list[Result]]) -> None:
-    """Left, what the source patch causes at each site; right, disentangle of the references and SAEs."""
+    """Left, what the source patch causes at each site; right, disentangle of references and SAEs."""
     order = sorted(sites, key=lambda s: Site.parse(s).sort_key())
     reach, spread = figure.subplots(1, 2, sharex=True)
+    for i, name in enumerate(attributes(sites[order[0]][0])):
+        _line(reach, order, sites, "source", ("cause", name), i, name)
     for i, edit in enumerate(LAYERED):
-        for panel, name in ((reach, "cause"), (spread, "disentangle")):
-            if name == "cause" and edit != "source":
-                continue
-            found = [(x, s) for x, site in enumerate(order) for m in references(sites[site][0])
-                     if m.edit == edit and (s := _any(m, name)) is not None]  # fmt: skip
-            if found:
-                ys = [s.value or 0.0 for _, s in found]
-                arms = [[_arms(s)[side][0] for _, s in found] for side in (0, 1)]
-                label = next(m.label for m in references(sites[order[0]][0]) if m.edit == edit)
-                panel.errorbar([x for x, _ in found], ys, yerr=arms, marker=MARKERS[i % 8],
-                               color=COLOURS[i % 8], markerfacecolor="white", elinewidth=1,
-                               label=label if panel is spread or edit == "source" else None)  # fmt: skip
+        _line(spread, order, sites, edit, ("disentangle", None), i + 3, REFERENCES[edit])
     for x, site in enumerate(order):
         for one in methods(sites[site]):
-            score = one.get("disentangle") if one.family == "sae" else None
-            if score is not None and score.value is not None:
-                spread.plot(x, score.value, marker="x", color="#000000", markersize=5)
-    for panel, title in (
-        (reach, "cause of the full source patch"),
-        (spread, "disentangle (× SAEs)"),
-    ):
+            value = _value(one, "disentangle") if one.family == "sae" else None
+            if value is not None:
+                spread.plot(x, value, marker="x", color="#000000", markersize=5)
+    titles = {
+        reach: "cause of the full source patch",
+        spread: "disentangle where mediated (× SAEs)",
+    }
+    for panel, title in titles.items():
         panel.set_xticks(range(len(order)), [_short(s) for s in order], rotation=60, ha="right")
         panel.set(title=title, ylim=(-0.05, 1.08))
+        panel.legend(fontsize=7, loc="lower left" if panel is reach else "lower right")
     reach.axhline(0.5, color="#777777", linestyle="--", linewidth=1)
-    handles, labels = spread.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
 
-def _any(one: Method, name: str) -> Score | None:
-    """The mean over mediated attributes; for cause, where none is, the mean over all of them."""
-    score = one.get(name)
-    if score is not None and score.value is not None:
-        return score
-    parts = [s for (n, a), s in one.scores.items() if n == name and a and s.value is not None]
-    if name != "cause" or not parts:
-        return None
-    mean = sum(s.value or 0.0 for s in parts) / len(parts)
-    return parts[0].model_copy(update={"value": mean, "ci": None})
+def _line(
+    panel: "Axes", order: Sequence[str], sites: dict[str, list[Result]], edit: str,
+    score: tuple[str, str | None], i: int, label: str,
+) -> None:  # fmt: skip
+    """One score of one reference over the sites at which it exists."""
+    found = [
+        (x, one)
+        for x, site in enumerate(order)
+        for m in references(sites[site][0])
+        if m.edit == edit and (one := m.get(*score)) is not None and one.value is not None
+    ]
+    if found:
+        arms = [[_arms(one)[side][0] for _, one in found] for side in (0, 1)]
+        panel.errorbar(
+            [x for x, _ in found], [one.value or 0.0 for _, one in found], yerr=arms, elinewidth=1,
+            marker=MARKERS[i % 8], color=COLOURS[i % 8], markerfacecolor="white", label=label,
+        )  # fmt: skip
 
 
 def _short(site: str) -> str:
