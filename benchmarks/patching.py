@@ -76,7 +76,7 @@ def against_the_plain_way(bench: Bench) -> Table:
             "ratio, last position, whole vocabulary": mean(last, "ratio"),
             "ratio, last position, two tokens": mean(last, "ratio two"),
             "smallest share of the floor": min(min(r["share"], r["share two"]) for r in rows),
-            "largest logit difference": max(row["max |Δlogit|"] for row in rows),
+            "largest logit difference": max(row["max Δlogit"] for row in rows),
         },
     )
 
@@ -120,7 +120,7 @@ def _one_site(bench: Bench, layer: int, position: int) -> dict[str, Any]:
         "ratio two": slow / two,
         "share two": floors[1] / two,
         "with KL": 1e3 * seconds[3] / N_EDITS,
-        "max |Δlogit|": difference,
+        "max Δlogit": difference,
         "GFLOP/s": 2e-9 * rate,
     }
 
@@ -188,8 +188,8 @@ def memory(bench: Bench) -> Table:
                 "budget, MiB": budget or "half of what is free",
                 "prompt × edit rows at once": small.rows_at_once,
                 "ms/edit": 1e3 * seconds / N_EDITS,
-                "max |ΔLD|": max((found[k].ld - full[k].ld).abs().max().item() for k in edits),
-                "max |ΔKL|": max((kl(found[k]) - kl(full[k])).abs().max().item() for k in edits),
+                "max ΔLD": max((found[k].ld - full[k].ld).abs().max().item() for k in edits),
+                "max ΔKL": max((kl(found[k]) - kl(full[k])).abs().max().item() for k in edits),
                 "other answers": sum(int((found[k].top != full[k].top).sum()) for k in edits),
             }
         )

@@ -54,11 +54,6 @@ def _show(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return (
-            f"{value:.1e}"
-            if 0 < abs(value) < 1e-3
-            else f"{value:,.3g}"
-            if value < 1e4
-            else f"{value:,.0f}"
-        )
+        small, large = 0 < abs(value) < 1e-3, abs(value) >= 100
+        return f"{value:.1e}" if small else f"{value:,.0f}" if large else f"{value:.3g}"
     return str(value)
