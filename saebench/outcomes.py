@@ -44,9 +44,9 @@ class Outcomes:
     `facts` are numbers without a per-prompt form (an atom's norm, a count of latents).
     """
 
-    cluster: Mapping[str, Int[np.ndarray, "n"]]
+    cluster: Mapping[str, Int[np.ndarray, "_"]]
     attributes: Mapping[str, AttributeFacts] = field(default_factory=dict)
-    columns: dict[Key, Float[np.ndarray, "n"]] = field(default_factory=dict)
+    columns: dict[Key, Float[np.ndarray, "_"]] = field(default_factory=dict)
     facts: dict[Key, float] = field(default_factory=dict)
 
     def add(self, key: Key, values: object) -> None:
