@@ -75,7 +75,7 @@ class Random(Dictionary):
         # a sample is enough for one quantile, and keeps this below 100 MB at 65,536 latents
         sample = (acts - self._mean)[: max(64, 2**24 // d_sae)]
         projections = sample @ self.W_dec.T
-        keep = min(max(int(round(l0 * len(sample))), 1), projections.numel() - 1)
+        keep = min(max(round(l0 * len(sample)), 1), projections.numel() - 1)
         self.threshold = float(projections.flatten().kthvalue(projections.numel() - keep).values)
         self.scale = 1.0
         hat = (self.encode(acts[: len(sample)]).codes @ self.W_dec).double()
