@@ -171,6 +171,10 @@ trained to carry country, continent and language. They are a ground truth **put 
 not a discovery, and ship as `model/planted.safetensors` (attribute → orthonormal rows; largest
 deviation from orthonormality {orthonormal}).
 
+In the same phase IOI answers are also read off right after block 0 (weight 0.3), so that who receives and
+who gives are both represented there. The setting was chosen among four for the largest effect of S at that
+site; that S matters there is therefore arranged too, if weakly.
+
 Share of wanted answers after swapping between two cities, on the phrasings held out for scoring: the
 source's value if the attribute asked for was swapped, else the base's own. *everything* is the full
 source patch, *complement* all that is orthogonal to the planted subspaces (the base's answer is wanted).
