@@ -22,7 +22,7 @@ help: ## list the targets
 
 setup: .venv/.ready ## make .venv with pinned dependencies
 
-evaluate: setup ## score the bundled SAEs and controls; CHECKPOINT=path-or-name [TASK=ioi] [MODEL=gpt2] scores yours
+evaluate: setup ## score the bundled SAEs and controls on IOI; TASK=all adds RAVEL; CHECKPOINT=path-or-name [MODEL=gpt2] scores yours
 	@$(SAEBENCH) evaluate $(if $(CHECKPOINT),'$(CHECKPOINT)',demo:all) control:all \
 	  --task $(if $(TASK),$(TASK),ioi) --model $(MODEL)
 
