@@ -1,6 +1,7 @@
 """What the terminal shows: tables of results, progress, lists of tasks."""
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -208,14 +209,16 @@ def progress(total: int, description: str) -> Iterator["Steps"]:
         yield BarSteps(bar, bar.add_task(description, total=total, detail=""))
 
 
-class Steps:
+class Steps(ABC):
     """What long work reports to: a step begins, a piece of it is done."""
 
+    @abstractmethod
     def begin(self, name: str) -> None:
-        raise NotImplementedError
+        """A step of that name begins; the one before it is done."""
 
+    @abstractmethod
     def detail(self, what: str) -> None:
-        raise NotImplementedError
+        """A piece of the step is done."""
 
 
 class PlainSteps(Steps):

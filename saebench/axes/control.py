@@ -1,7 +1,5 @@
 """Control: can attributes be edited by changing few latents? [PE §4.2, A.16]"""
 
-from collections.abc import Hashable
-
 import torch
 from torch import Tensor
 
@@ -34,7 +32,7 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
             "agnostic": greedy(test.acts, source, alpha, beta, W_dec, EDIT_SIZES, weight),
             "aware": aware(test.acts, alpha, beta, W_dec, table.f1, old, new, EDIT_SIZES, weight),
         }
-        edits: dict[Hashable, Tensor] = {
+        edits: dict[tuple[str, int], Tensor] = {
             (kind, k): edit.acts for kind, sizes in found.items() for k, edit in sizes.items()
         }
         if isinstance(subject.dictionary, Dictionary):
@@ -64,10 +62,10 @@ def measure_intervention(
         tick(f"control of {attribute.name}")
 
 
-def _run(edits: dict[Hashable, Tensor], name: str, bench: Bench, out: Outcomes) -> None:
+def _run(edits: dict[tuple[str, int], Tensor], name: str, bench: Bench, out: Outcomes) -> None:
     test = bench.section.test
     runs = test.readout.run(edits, reference=test.source_acts[name])
-    for (kind, k), run in runs.items():  # type: ignore[misc]
+    for (kind, k), run in runs.items():
         out.add(Key("control", "success", name, kind, k), run.top == test.expected[name])
         if kind not in _SUCCESS_ONLY:
             out.add(Key("control", "ld", name, kind, k), run.ld)
