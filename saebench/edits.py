@@ -10,7 +10,8 @@ from torch import Tensor
 from saebench.codes import SparseCodes, difference
 
 EDIT_SIZES = (1, 2, 4, 8, 16, 32)
-_BLOCK_BYTES = 128 * 2**20
+# Rows of the decoder gathered at once: small pieces stay in a CPU's cache, a GPU wants large ones.
+_CPU_BLOCK_BYTES, _GPU_BLOCK_BYTES = 3 * 2**20, 128 * 2**20
 # Gains within this share of the best count as tied: float32 cannot order them.
 _TIE = 1e-6
 
@@ -24,8 +25,9 @@ class Edit(NamedTuple):
     """Σ over changed latents that were active in the base of `α_j w_jᵀ(â − b) / ‖â − b‖²`."""
 
 
-def _blocks(n: int, width: int, d_in: int) -> int:
-    return max(1, min(n, _BLOCK_BYTES // max(1, 4 * width * d_in)))
+def _blocks(n: int, width: int, d_in: int, device: torch.device) -> int:
+    size = _CPU_BLOCK_BYTES if device.type == "cpu" else _GPU_BLOCK_BYTES
+    return max(1, min(n, size // max(1, 4 * width * d_in)))
 
 
 def _rows(codes: SparseCodes, latents: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +59,7 @@ def greedy(
     changed = {k: torch.zeros(len(base), dtype=torch.long, device=base.device) for k in sizes}
     acts = {k: base.clone() for k in sizes}
     lost = {k: torch.zeros(len(base), device=base.device) for k in sizes}
-    block = _blocks(len(base), latents.shape[1], base.shape[1])
+    block = _blocks(len(base), latents.shape[1], base.shape[1], base.device)
     for at in torch.arange(len(base), device=base.device).split(block):
         j, d = _rows(change, latents, steps, at)
         rows = W_dec[j]
