@@ -102,7 +102,7 @@ class LinearReadout(Readout):
         parts: dict[K, list[Outcome]] = {key: [] for key in edits}
         for chunk in torch.arange(len(rows), device=rows.device).split(self.block):
             at = rows[chunk]
-            wanted = None if reference is None else self.logits(reference[chunk], at)
+            wanted = None if reference is None else log_probs(self.logits(reference[chunk], at))
             for key, edited in edits.items():
                 logits = self.logits(edited[chunk], at)
                 parts[key].append(
@@ -111,20 +111,24 @@ class LinearReadout(Readout):
         return {key: concatenate(outcomes) for key, outcomes in parts.items()}
 
 
+def log_probs(logits: Float[Tensor, "b vocab"]) -> Float[Tensor, "b vocab"]:
+    """Logarithms of the answers' probabilities, in float32 whatever the model computes in."""
+    return logits.float().log_softmax(-1)
+
+
 def reduce_logits(
     logits: Float[Tensor, "b vocab"],
     answer: Int[Tensor, "b"],
     distractor: Int[Tensor, "b"],
     reference: Float[Tensor, "b vocab"] | None = None,
 ) -> Outcome:
-    """LD, arg-max and KL(reference ‖ logits) of a block of logits."""
+    """LD, arg-max and KL(reference ‖ logits) of a block of logits; `reference` is `log_probs`."""
     ld = logits.gather(1, answer[:, None]) - logits.gather(1, distractor[:, None])
     kl = None
     if reference is not None:
-        wanted = reference.float().log_softmax(-1)
-        seen = logits.float().log_softmax(-1)
         # a token of probability 0 adds 0, also where its log is −inf
-        terms = torch.where(wanted.isneginf(), 0.0, wanted.exp() * (wanted - seen))
+        terms = reference.exp() * (reference - log_probs(logits))
+        terms = terms.masked_fill(reference.isneginf(), 0.0)
         kl = terms.sum(-1).clamp(min=0)
     return Outcome(ld[:, 0].float(), logits.argmax(-1), kl)
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.cross_section import K, Outcome, Readout, reduce_logits
+from saebench.cross_section import K, Outcome, Readout, log_probs, reduce_logits
 from saebench.model import LanguageModel
 from saebench.patching.agreement import disagreement
 from saebench.patching.capture import capture
@@ -146,7 +146,7 @@ class PatchedReadout(Readout):
                         scratch,
                     ).unflatten(0, (len(batch), len(prompts)))
                     if reference is not None and first == 0:
-                        wanted = logits[0].clone()
+                        wanted = log_probs(logits[0])
                     for i, row in enumerate(logits, first):
                         ld[i, where], top[i, where], divergence = reduce_logits(
                             row, self.answer[prompts], self.distractor[prompts], wanted
