@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from saebench.contestants import Contestant, control, every_control, resolve
 from saebench.errors import SaebenchError
-from saebench.evaluation import Arena, Options, load_subject
+from saebench.evaluation import Arena, Options, load_subject, named_tasks
 from saebench.options import choice
 from saebench.report import Steps, progress
 from saebench.result import Result
@@ -103,12 +103,7 @@ def _asked(request: Request) -> list[str]:
 
 
 def _load(request: Request, name: str) -> list[Task]:
-    """The task of that name; with `--ravel-data` those of the published data instead of ours."""
-    if request.ravel_data is None or name.split("/")[0] != "ravel":
-        return [load_task(name, request.task_dirs)]
-    from saebench.kinds.ravel_data import choose
-
-    return list(choose(name, request.ravel_data, request.ravel_attributes))
+    return named_tasks(name, request.task_dirs, request.ravel_data, request.ravel_attributes)
 
 
 def _own_tasks(found: list[Contestant], folders: tuple[Path, ...]) -> list[Task]:

@@ -28,7 +28,7 @@ from saebench.outcomes import Key, Outcomes
 from saebench.result import ModelInfo, Result, SplitSizes, TaskInfo
 from saebench.scoring import score, write_entry, write_headline
 from saebench.site import Site
-from saebench.spec import BUDGETS, SyntheticSpec, Task, load_task
+from saebench.spec import BUDGETS, EntitiesSpec, SyntheticSpec, Task, load_task
 
 if TYPE_CHECKING:
     from saebench.model import LanguageModel
@@ -172,11 +172,17 @@ class Arena:
             parametrization=options.parametrization,
             edit_sizes=EDIT_SIZES,
             axes=self.versions,
+            **self._learned(),
             budget=options.budget,
             seed=options.seed,
             dtype=str(self.model.dtype),
             device=self.model.device.type,
         )
+
+    def _learned(self) -> dict[str, object]:
+        """Settings of masks and rotations, for tasks on which they are learned."""
+        learns = isinstance(self.task.spec, EntitiesSpec)
+        return {"learned": disentangle.settings()} if learns else {}
 
     def realise(self, contestant: Contestant, site: Site) -> Realised:
         """The contestant as it stands at a site (a control is made from the site's activations).
@@ -290,8 +296,35 @@ def _position(hook: str, listed: Sequence[Site], default: str) -> str:
     return next((site.position for site in listed if site.hook == hook), default)
 
 
+def named_tasks(
+    name: str,
+    folders: Sequence[Path] = (),
+    ravel_data: str | Path | None = None,
+    ravel_attributes: Sequence[str] = (),
+) -> list[Task]:
+    """The task of that name; with `ravel_data`, `ravel` means all entity types of the published data.
+
+    Raises:
+        TaskError: if there is no such task, or its files are wrong.
+    """
+    if ravel_data is None or name.split("/")[0] != "ravel":
+        return [load_task(name, folders)]
+    from saebench.kinds.ravel_data import choose
+
+    return list(choose(name, str(ravel_data), ravel_attributes))
+
+
+def _only_task(name: str, found: Sequence[Task]) -> Task:
+    if len(found) != 1:
+        raise OptionError(
+            f"{name!r} names {len(found)} tasks; `evaluate` scores one at a time. Name one of"
+            f" {', '.join(task.name for task in found)}."
+        )
+    return found[0]
+
+
 def make_arena(
-    task: str,
+    task: str | Task,
     model: Any = "demo",
     options: Options | None = None,
     *,
@@ -301,7 +334,7 @@ def make_arena(
     tick: Tick = lambda _: None,
 ) -> Arena:
     """A task and a model, by name or already loaded."""
-    found = load_task(task, tasks)
+    found = load_task(task, tasks) if isinstance(task, str) else task
     loaded = load_subject(found, model, device, dtype)
     tick(f"model {loaded.name}")
     return Arena(found, loaded, options or Options(), tick)
@@ -328,7 +361,7 @@ def load_subject(
 
 def evaluate(
     sae: Any,
-    task: str = "ioi",
+    task: str | None = None,
     model: Any = "demo",
     site: str | None = None,
     budget: str = "quick",
@@ -343,8 +376,14 @@ def evaluate(
     supervised: str | None = None,
     parametrization: str = "independent",
     force_mismatch: bool = False,
+    ravel_data: str | Path | None = None,
+    ravel_attributes: Sequence[str] = (),
 ) -> Result:
     """Scores one dictionary on one task at one site; all five axes, with intervals.
+
+    `task` is `ioi` unless said otherwise. `ravel_data` is a directory of the published RAVEL data, or
+    `hij/ravel` for the hub's copy: then `task` is `ravel` or, of several entity types, one such as
+    `ravel/city`; `ravel_attributes` keeps some of its attributes.
 
     `sae` is a path or name as on the command line, a SAELens SAE, or any object with `encode`,
     `decode` and `W_dec` (then `site` is required unless the object names its hook point). Touches
@@ -358,7 +397,9 @@ def evaluate(
         budget, seed, supervised, parametrization, allow_incompetent, None, force_mismatch
     )
     paths = [Path(p) for p in tasks]
-    arena = make_arena(task, model, options, tasks=paths, device=device, dtype=dtype)
+    name = task or ("ravel" if ravel_data else "ioi")
+    chosen = _only_task(name, named_tasks(name, paths, ravel_data, ravel_attributes))
+    arena = make_arena(chosen, model, options, device=device, dtype=dtype)
     where = arena.model
     if isinstance(sae, str | Path):
         found = resolve(str(sae), None, str(where.device), where.dtype)

@@ -19,6 +19,8 @@ from saebench.cross_section import CrossSection, Split
 STEPS, BATCH = 200, 128
 GROUPS = 4
 """Groups of prompts that share a pass, per batch: more of them cost time, fewer make batches alike."""
+SETTINGS = {"steps": STEPS, "batch": BATCH, "groups": GROUPS}
+"""How pairs are drawn and how long anything is trained on them; enters a result's id."""
 Tick = Callable[[str], None]
 
 

@@ -23,6 +23,8 @@ HOT, COLD = 1.0, 0.01
 """Temperature at the first and the last step, evenly spaced in its logarithm between."""
 
 CHECKS = 4
+SETTINGS = {"rate": RATE, "temperature": (HOT, COLD), "looks": CHECKS}
+"""What a mask depends on beyond its pairs; enters a result's id."""
 
 
 class Mask(NamedTuple):

@@ -1,12 +1,14 @@
 """From a name to a result, on the bundled model: the same road for disk, memory and controls."""
 
 import json
+from importlib import import_module
 
 import pytest
 import torch
 
 import saebench
 from saebench import checkpoints, store
+from saebench.axes import disentangle
 from saebench.contestants import control, resolve
 from saebench.errors import IncompetentModelError, OptionError, SiteError, TaskError
 from saebench.evaluation import Options, make_arena
@@ -180,3 +182,26 @@ def test_names_is_the_bad_parametrization_it_is_kept_as():
             next(s.value for s in result.scores if s.attribute == "io" and s.edit == "supervised")
         )
     assert success[0] >= 0.9 > success[1]
+
+
+@pytest.mark.parametrize(
+    ("module", "key"),
+    [("interchange", "steps"), ("masks", "temperature"), ("masks", "rate"), ("dictionaries.das", "rate"),
+     ("dictionaries.das", "parts")],
+)  # fmt: skip
+def test_how_masks_and_rotations_are_learned_is_part_of_the_id(module, key, monkeypatch):
+    """Of results that have them: on IOI nothing is learned, and its ids stay."""
+    site = Site.parse("blocks.1.hook_resid_pre@entity")
+    arenas = {task: make_arena(task) for task in ("ravel", "ioi")}
+    before = {task: arena.id("x", site) for task, arena in arenas.items()}
+    settings = import_module(f"saebench.{module}").SETTINGS
+    monkeypatch.setitem(settings, key, "another")
+    assert arenas["ravel"].id("x", site) != before["ravel"]
+    assert arenas["ioi"].id("x", site) == before["ioi"]
+
+
+def test_the_version_of_learning_is_part_of_the_id(monkeypatch):
+    arena, site = make_arena("ravel"), Site.parse("blocks.1.hook_resid_pre@entity")
+    before = arena.id("x", site)
+    monkeypatch.setattr(disentangle, "VERSION", disentangle.VERSION + 1)
+    assert arena.id("x", site) != before

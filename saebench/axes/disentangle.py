@@ -15,10 +15,16 @@ from saebench.cross_section import CrossSection
 from saebench.dictionaries.base import LabelledDictionary
 from saebench.dictionaries.controls import PCA, Identity
 from saebench.dictionaries.das import DAS, fit_das
+from saebench.dictionaries.das import SETTINGS as DAS_SETTINGS
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.edits import EDIT_SIZES, aware
+from saebench.interchange import SETTINGS as PAIR_SETTINGS
+from saebench.masks import SETTINGS as MASK_SETTINGS
 from saebench.masks import Mask, fit_masks, random_masks, swap_masked
 from saebench.outcomes import Key, Outcomes
+
+VERSION = 1
+"""Raised with every change of how masks and rotations are learned that `settings` does not show."""
 
 MEDIATED = 0.5
 """Below this share of right answers under the full source patch an attribute is not edited here."""
@@ -28,6 +34,17 @@ def applies(section: CrossSection) -> bool:
     """Whether prompts ask for different attributes and `fit` and `select` bring pairs to learn from."""
     pairs = section.fit.source_acts and section.select.source_acts
     return section.test.query is not None and bool(pairs)
+
+
+def settings() -> dict[str, object]:
+    """Everything that masks and rotations are learned with: part of the id of a result that has them."""
+    return {
+        "version": VERSION,
+        "pairs": PAIR_SETTINGS,
+        "mask": MASK_SETTINGS,
+        "das": DAS_SETTINGS,
+        "mediated": MEDIATED,
+    }
 
 
 def add_references(bench: Bench, seed: int, tick: Tick) -> None:

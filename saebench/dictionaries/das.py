@@ -19,6 +19,10 @@ from saebench.interchange import STEPS, Batch, Pairs, Tick, balances, stacked_so
 RATE = 0.01
 CHECKS = 4
 """How often during training the rotation is looked at on `select`."""
+PARTS = (16, 8, 4, 2)
+"""Ranks that are trained, as parts of the width."""
+SETTINGS = {"rate": RATE, "looks": CHECKS, "parts": PARTS}
+"""What a rotation depends on beyond its pairs; enters a result's id."""
 
 
 @final
@@ -54,7 +58,7 @@ class Found(NamedTuple):
 
 def candidate_ranks(d_in: int) -> tuple[int, ...]:
     """Ranks between 0 and d that are trained: d/16, d/8, d/4, d/2."""
-    return tuple(sorted({max(1, d_in // part) for part in (16, 8, 4, 2)} - {d_in}))
+    return tuple(sorted({max(1, d_in // part) for part in PARTS} - {d_in}))
 
 
 def orthonormal(free: Float[Tensor, "k r d_in"]) -> Float[Tensor, "k r d_in"]:

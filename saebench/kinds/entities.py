@@ -18,10 +18,17 @@ from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.supervised import independent
 from saebench.errors import IncompetentModelError, SiteError
 from saebench.kinds.base import Built, Competence, Settings
-from saebench.kinds.entity_facts import SPLITS, Entity, Facts, Phrase, read_facts
+from saebench.kinds.entity_facts import SPLITS, Entity, Facts, read_facts
+from saebench.kinds.entity_prompts import (
+    Prompt,
+    activations,
+    draw_prompts,
+    placement,
+    write_prompt,
+)  # fmt: skip
 from saebench.kinds.lenient import LenientReadout
 from saebench.model import LanguageModel
-from saebench.patching import PatchedReadout, Placement, capture
+from saebench.patching import PatchedReadout
 from saebench.site import Site
 from saebench.spec import Task
 
@@ -45,15 +52,6 @@ SIZES = {
 }
 
 
-class Prompt(NamedTuple):
-    """A prompt about entity number `entity` of its split that asks for attribute `query`."""
-
-    entity: int
-    query: int
-    tokens: tuple[int, ...]
-    position: int
-
-
 class Asked(NamedTuple):
     """Prompts of a split with what the model answers to them."""
 
@@ -66,37 +64,6 @@ class Asked(NamedTuple):
     right: Bool[Tensor, "n"]
     ahead: Bool[Tensor, "n"]
     """Whether the right answer beats every other value."""
-
-
-def write_prompt(
-    entity: int, query: int, phrase: Phrase, name: str, model: LanguageModel, position: str
-) -> Prompt | None:
-    """Tokens of a phrasing and where its site is; None if the name's end is inside a token."""
-    start = model.tokens(phrase.before + name)
-    tokens = model.tokens(phrase.before + name + phrase.after)
-    if tokens[: len(start)] != start or len(tokens) > model.n_ctx:
-        return None
-    at = len(start) - 1 if position == "entity" else len(tokens) - 1
-    return Prompt(entity, query, tuple(tokens), at)
-
-
-def draw_prompts(
-    entities: Sequence[Entity],
-    phrases: Sequence[Sequence[Phrase]],
-    per: int,
-    model: LanguageModel,
-    position: str,
-    rng: np.random.Generator,
-) -> list[Prompt]:
-    """`per` phrasings of every attribute for every entity, drawn without repetition."""
-    prompts = []
-    for number, entity in enumerate(entities):
-        for query, texts in enumerate(phrases):
-            for choice in sorted(rng.permutation(len(texts))[:per]):
-                prompt = write_prompt(number, query, texts[choice], entity.name, model, position)
-                if prompt is not None:
-                    prompts.append(prompt)
-    return prompts
 
 
 def ask(prompts: list[Prompt], entities: Sequence[Entity], facts: Facts, model: LanguageModel,
@@ -132,19 +99,6 @@ def _answers(
     return torch.tensor(
         [int(facts.answers[p.query][entities[p.entity].labels[p.query]]) for p in prompts]
     )
-
-
-def placement(prompts: Sequence[Prompt], site: Site) -> Placement:
-    return Placement(site.hook, torch.tensor([p.position for p in prompts]), site.head)
-
-
-def activations(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
-    """Activations at the site, each distinct prompt run once."""
-    distinct = list(dict.fromkeys((p.tokens, p.position) for p in prompts))
-    place = Placement(site.hook, torch.tensor([at for _, at in distinct]), site.head)
-    found = capture(model, [tokens for tokens, _ in distinct], {site: place})[site]
-    index = {key: i for i, key in enumerate(distinct)}
-    return found[[index[p.tokens, p.position] for p in prompts]]
 
 
 def draw_source(
