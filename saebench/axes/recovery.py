@@ -4,11 +4,11 @@ Not one of the five axes, which ask what is needed on real models too: a set of 
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saebench.axes.base import Bench, Subject, Tick
-from saebench.codes import encode_split
+from saebench.codes import SparseCodes, encode_split
 from saebench.dictionaries.base import encode_any
 from saebench.measures import squared_norm
 from saebench.outcomes import LATENTS, Key, Outcomes
@@ -35,7 +35,7 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
     matching = rec.match(cos)
     known = encode_split(truth, bench.section.test.acts, bench.section.test.labels).codes
     _directions(cos, matching, out)
-    _null_directions(truth.W_dec, d_sae, seed, out)
+    _null_directions(truth, known, d_sae, seed, out)
     _detection(subject, known, cos, matching, seed, out)
     _reconstruction(subject, bench, out)
     _phenomena(subject, truth, known, matching, seed, out)
@@ -61,8 +61,11 @@ def _directions(cos: Tensor, matching: rec.Matching, out: Outcomes) -> None:
     out.add(_latent("share"), 1 / torch.bincount(near, minlength=len(cos))[near])
 
 
-def _null_directions(D: Tensor, d_sae: int, seed: int, out: Outcomes) -> None:
+def _null_directions(
+    truth: Oracle, known: SparseCodes, d_sae: int, seed: int, out: Outcomes
+) -> None:
     """What independent random decoders of the same size reach on the same features."""
+    D, frequent = truth.W_dec, _frequent(known)
     draws = _NULL_DRAWS if len(D) * d_sae <= _SMALL else 1
     found: dict[str, list[float]] = {}
     for i in range(draws):
@@ -70,17 +73,34 @@ def _null_directions(D: Tensor, d_sae: int, seed: int, out: Outcomes) -> None:
         cos = rec.cosines(D, rows)
         matching = rec.match(cos)
         near = rec.nearest(cos)
+        matched = matching.cosine.abs()
         here = {
-            "matched_cosine": matching.cosine[matching.matched].abs().mean(),
+            "matched_cosine": matched[matching.matched].mean(),
+            "matched_cosine_frequent": matched[matching.matched & frequent].mean(),
             "mmcs_recall": cos.abs().max(1).values.mean(),
             "mmcs_precision": cos.abs().max(0).values.mean(),
-            "recovered": (matching.cosine.abs() > rec.RECOVERED_AT).double().mean(),
+            "recovered": (matched > rec.RECOVERED_AT).double().mean(),
             "uniqueness": torch.tensor(len(near.unique()) / d_sae),
+            **_null_leaning(truth, rows, matching),
         }
         for name, value in here.items():
             found.setdefault(name, []).append(float(value))
     for name, values in found.items():
-        out.facts[Key(AXIS, "null", name)] = sum(values) / draws
+        there = [value for value in values if value == value]
+        if there:
+            out.facts[Key(AXIS, "null", name)] = sum(there) / len(there)
+
+
+def _null_leaning(truth: Oracle, rows: Tensor, matching: rec.Matching) -> dict[str, Tensor]:
+    """Leakage and hedging of random decoder rows, where the family has them."""
+    made, out = truth.generator, {}
+    if made.parent is not None:
+        leaked = rec.leakage(truth.W_dec, rows, matching, made.parent.to(rows.device))
+        out["leakage"] = leaked.nanmean()
+    if made.correlation is not None:
+        found = rec.hedging(truth.W_dec, rows, matching, made.correlation.to(rows.device))
+        out["hedging"] = found.total.sum() / found.pairs.sum()
+    return out
 
 
 def _detection(
@@ -90,7 +110,7 @@ def _detection(
     codes = subject.test.codes
     positives = torch.bincount(known.latent, minlength=known.d_sae)
     out.add(_feature("fires"), positives > 0)
-    out.add(_feature("frequent"), positives >= _RARE * known.n)
+    out.add(_feature("frequent"), _frequent(known))
     out.add(_feature("f1"), _feature_f1(codes, known, matching))
     order = torch.randperm(len(cos), generator=_generator(seed))
     shuffled = matching._replace(latent=matching.latent[order.to(matching.latent.device)])
@@ -100,6 +120,11 @@ def _detection(
     dealt = rec.nearest(cos)[torch.randperm(codes.d_sae, generator=_generator(seed)).to(cos.device)]
     out.add(_latent("null_f1"), rec.detections(codes, known, dealt).f1)
     out.add(_latent("dead"), own.fires == 0)
+
+
+def _frequent(known: SparseCodes) -> Bool[Tensor, "n_features"]:
+    """Features that are on at least once in 1,000 samples."""
+    return torch.bincount(known.latent, minlength=known.d_sae) >= _RARE * known.n
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -45,7 +45,8 @@ _MEANS = (
           empty="no feature fires"),
     _Mean("latent_f1", "f1", LATENTS, None, "null_f1", note="each latent for its nearest feature (SAELens' F1)"),
     _Mean("uniqueness", "share", LATENTS, None, "uniqueness"),
-    _Mean("dead_latents", "dead", LATENTS, direction="lower", ceiling=0.0),
+    _Mean("dead_latents", "dead", LATENTS, direction="lower", ceiling=0.0,
+          note="no null: random rows have no encoder, so nothing of theirs is on or off"),
     _Mean("shrinkage", "shrinkage", "test", "has_norm", "null_shrinkage", direction="none",
           note="mean ‖x̂‖ / ‖x‖; 1 is best"),
     _Mean("absorption", "absorption", CHILDREN, "has_absorption", "null_absorption", 0.0, "lower",
@@ -84,8 +85,9 @@ def _mean(ctx: Context, what: _Mean) -> Entry:
         return Entry(AXIS, what.name, reason, n, direction=what.direction, note=what.note)
     floor = _floor(ctx, what, value)
     ceiling = scalar(_ceiling(ctx, what), value)
-    return Entry(AXIS, what.name, value, n, floor=floor, ceiling=ceiling,
-                 direction=what.direction, note=what.note)  # fmt: skip
+    entry = Entry(AXIS, what.name, value, n, floor=floor, ceiling=ceiling,
+                  direction=what.direction, note=what.note)  # fmt: skip
+    return _told(ctx, entry) if what.name == "leakage" else entry
 
 
 def _ceiling(ctx: Context, what: _Mean) -> float:
@@ -132,9 +134,14 @@ def _frequent(ctx: Context) -> list[Entry]:
     both = frequent * outcomes[Key(AXIS, "matched", split=FEATURES)]
     value = boot.mean(outcomes[Key(AXIS, "cosine", split=FEATURES)], both)
     if isinstance(value, Undefined):
-        value = Undefined("no matched feature fires once in 1,000 samples")
+        reason = Undefined("no matched feature fires once in 1,000 samples")
+        found = Entry(AXIS, "matched_cosine_frequent", reason, int(both.sum()))
+    else:
+        null = outcomes.facts[Key(AXIS, "null", "matched_cosine_frequent")]
+        found = Entry(AXIS, "matched_cosine_frequent", value, int(both.sum()),
+                      floor=scalar(null, value), ceiling=scalar(1.0, value))  # fmt: skip
     return [
-        Entry(AXIS, "matched_cosine_frequent", value, int(both.sum())),
+        found,
         Entry(AXIS, "frequent_features", boot.mean(frequent), boot.n, direction="none",
               note="share of features that fire at least once in 1,000 test samples"),
     ]  # fmt: skip
@@ -157,5 +164,18 @@ def _hedging(ctx: Context) -> Entry:
     total = boot.total(ctx.outcomes[Key(AXIS, "hedging", split=FEATURES)])
     pairs = boot.total(ctx.outcomes[Key(AXIS, "hedging_pairs", split=FEATURES)])
     value = ratio(total, pairs, "no matched feature is correlated with another")
-    return Entry(AXIS, "hedging", value, boot.n, direction="none",
-                 note="0 is best; over pairs of correlated features, towards their correlation's sign")  # fmt: skip
+    entry = Entry(AXIS, "hedging", value, boot.n, direction="none",
+                  note="0 is best; over pairs of correlated features, towards their correlation's sign")  # fmt: skip
+    return _told(ctx, entry)
+
+
+def _told(ctx: Context, entry: Entry) -> Entry:
+    """An entry whose null is in its note, not its floor.
+
+    Random rows lean nowhere: they read about 0, as the truth does, so there is no scale between.
+    """
+    null = ctx.outcomes.facts.get(Key(AXIS, "null", entry.name))
+    if null is None or isinstance(entry.value, Undefined):
+        return entry
+    said = f"{entry.note}; null: random decoders of this size read {null + 0.0:.3f}"
+    return replace(entry, note=said, ceiling=scalar(0.0, entry.value))

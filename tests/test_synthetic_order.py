@@ -1,0 +1,98 @@
+"""The order of samples is no part of a measurement: shuffled rows, the same scores."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from saebench.axes import AXES, recovery
+from saebench.axes.base import Subject, make_bench
+from saebench.cross_section import CrossSection, LinearReadout, Split
+from saebench.dictionaries.objects import from_object
+from saebench.dictionaries.supervised import fit_supervised
+from saebench.kinds.base import Settings
+from saebench.kinds.synthetic import build
+from saebench.outcomes import Outcomes
+from saebench.scoring import Scored, score
+from saebench.scoring.base import Entry
+from saebench.site import Site
+from saebench.spec import load_task
+from saebench.stats import Estimate
+from saebench.synthetic.families import make_generator
+from saebench.synthetic.oracle import Oracle
+from saebench.synthetic.training import Recipe, fit
+
+
+def drawn(entry: Entry) -> bool:
+    """Controls that shuffle labels or draw latents row by row: another order is another draw."""
+    return entry.name == "null" or entry.edit == "random"
+
+
+def reordered(split: Split, seed: int) -> Split:
+    """The same rows in another order, everything that belongs to a row carried along."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    old = split.readout
+    assert isinstance(old, LinearReadout) and split.query is not None
+
+    def moved(rows: dict) -> dict[str, Tensor]:
+        return {name: values[order] for name, values in rows.items()}
+
+    readout = LinearReadout(
+        old.weight, old.bias, old.head[order], old.answer[order], old.distractor[order]
+    )
+    return Split(
+        split.acts[order], split.labels[order], split.cluster[order], readout,
+        moved(dict(split.source_acts)), moved(dict(split.source_labels)),
+        moved(dict(split.expected)), split.query[order],
+    )  # fmt: skip
+
+
+def shuffled(section: CrossSection) -> CrossSection:
+    parts = {
+        name: reordered(getattr(section, name), i)
+        for i, name in enumerate(("fit", "select", "test"))
+    }
+    return replace(section, **parts, learned={})
+
+
+def everything(sae, section: CrossSection) -> Scored:
+    """All axes and the recovery scores, as `evaluate` collects them."""
+    assert isinstance(section.truth, Oracle)
+    bench = make_bench(section, section.truth, fit_supervised(section))
+    out = Outcomes(bench.outcomes.cluster, bench.outcomes.attributes)
+    out.merge(bench.outcomes)
+    subject = Subject(from_object(sae), section)
+    for axis in (*AXES.values(), recovery):
+        axis.measure(subject, bench, out, 0, lambda _: None)
+    return score(out)
+
+
+def values(scored: Scored) -> dict:
+    return {
+        e.identity: float(e.value) if isinstance(e.value, Estimate) else None
+        for e in scored.entries
+        if not drawn(e)
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["independent", "correlated", "hierarchical", "occlusion", "splitting", "composed"]
+)
+def test_the_order_of_samples_moves_no_score(name):
+    task = load_task(f"synthetic/{name}")
+    made = make_generator(task)
+    width = max(16, made.n_features)
+    sae = fit(made, Recipe("batchtopk", width, made.true_l0(), samples=40_000, batch=256, lr=3e-3))
+    section = build(task, made, Site("synthetic", "sample"), Settings("quick", 0)).section
+    one, two = everything(sae, section), everything(sae, shuffled(section))
+    plain, other = values(one), values(two)
+    assert set(plain) == set(other) and len(plain) > 40
+    apart = {k: (v, other[k]) for k, v in plain.items() if v != pytest.approx(other[k], abs=1e-6)}
+    assert not apart
+    headlines = [{k: v.value for k, v in scored.axes.items()} for scored in (one, two)]
+    for axis, value in headlines[0].items():
+        again = headlines[1][axis]
+        assert isinstance(value, Estimate) == isinstance(again, Estimate), axis
+        if isinstance(value, Estimate) and isinstance(again, Estimate):
+            assert float(value) == pytest.approx(float(again), abs=1e-6), axis
