@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saebench.evaluation import evaluate
-    from saebench.model import load_model
+    from saebench.model_loading import load_model
     from saebench.regression import compare
     from saebench.result import Result
 
 _HOME = {
     "evaluate": "saebench.evaluation",
-    "load_model": "saebench.model",
+    "load_model": "saebench.model_loading",
     "compare": "saebench.regression",
     "Result": "saebench.result",
 }

@@ -131,7 +131,7 @@ def inspect(
 ) -> None:  # fmt: skip
     """What a checkpoint is, and what is wrong with it."""
     from saebench import inspection
-    from saebench.model import load_model
+    from saebench.model_loading import load_model
 
     wanted = model or ("demo" if path.startswith("demo:") else None)
     loaded = load_model(wanted) if wanted else None

@@ -348,7 +348,8 @@ def load_subject(
     Raises:
         ModelError, TaskError: if it cannot be made.
     """
-    from saebench.model import LanguageModel, load_model
+    from saebench.model import LanguageModel
+    from saebench.model_loading import load_model
 
     if isinstance(task.spec, SyntheticSpec):
         from saebench.synthetic.families import generator_on

@@ -16,7 +16,8 @@ from saebench.interchange import balances
 from saebench.kinds.base import Built, Settings
 from saebench.kinds.entities import build, draw_source
 from saebench.kinds.entity_facts import Entity, read_facts
-from saebench.model import DEMO, LanguageModel, load_model
+from saebench.model import LanguageModel
+from saebench.model_loading import DEMO, load_model
 from saebench.site import Site
 from saebench.spec import load_task, read_task
 

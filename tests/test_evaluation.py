@@ -13,7 +13,7 @@ from saebench.contestants import control, resolve
 from saebench.errors import IncompetentModelError, OptionError, SiteError, TaskError
 from saebench.evaluation import Options, make_arena
 from saebench.kinds.names import draw, split_distances
-from saebench.model import load_model
+from saebench.model_loading import load_model
 from saebench.site import Site
 
 SITE = "blocks.1.hook_resid_pre@end"

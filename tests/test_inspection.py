@@ -236,7 +236,7 @@ def test_text_and_json(tmp_path):
 
 @pytest.fixture(scope="module")
 def demo_model():
-    from saebench.model import load_model
+    from saebench.model_loading import load_model
 
     return load_model("demo", device="cpu")
 

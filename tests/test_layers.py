@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "saebench"
 LAYERS = {
     0: "errors site result",
     1: "interchange stats outcomes outcomes_table spec options store cross_section tolerances provenance",
-    2: "scoring dictionaries codes measures edits model report recovery_table catalogue diagnostics"
+    2: "scoring dictionaries codes measures edits model model_loading report recovery_table catalogue diagnostics"
     " disentangling disentangling_figures",
     3: "patching training differences regression verdict leaderboard",
     4: "kinds checkpoints synthetic axes masks demo",

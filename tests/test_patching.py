@@ -9,7 +9,8 @@ import torch
 from tiny_models import ARCHITECTURES, save_tiny
 
 from saebench.errors import SiteError
-from saebench.model import SITE_HOOKS, LanguageModel, load_model
+from saebench.model import SITE_HOOKS, LanguageModel
+from saebench.model_loading import load_model
 from saebench.patching import PatchedReadout, Placement, capture
 from saebench.patching.plain import PlainPass
 

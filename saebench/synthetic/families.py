@@ -262,7 +262,7 @@ def generator_on(task: Task, device: str) -> Generator:
     """The generator of a task with its activations on a device (`auto`: a GPU if there is one)."""
     from dataclasses import replace
 
-    from saebench.model import find_device
+    from saebench.model_loading import find_device
 
     return replace(make_generator(task), device=find_device(device))
 
