@@ -196,13 +196,16 @@ def _detectable(error: float, law, family: int, tolerance: Tolerance | None) -> 
 
 def _one_sided(a: Maybe, b: Maybe, row: _Row) -> tuple[Status, str]:
     """A score that only one side has. Losing it fails only if the baseline credibly had it."""
-    if isinstance(b, Estimate) and isinstance(a, Undefined):
-        had = row.direction == "higher" and row.tolerance is not None
-        lost = had and b.interval()[0] > row.tolerance.size  # type: ignore[union-attr]
-        return ("lost" if lost else "undefined"), f"candidate: {a.reason}"
-    if isinstance(a, Estimate) and isinstance(b, Undefined):
-        return "gained", f"baseline: {b.reason}"
-    return "undefined", a.reason  # type: ignore[union-attr]
+    if isinstance(b, Undefined):
+        return (
+            ("undefined", a.reason)
+            if isinstance(a, Undefined)
+            else ("gained", f"baseline: {b.reason}")
+        )
+    assert isinstance(a, Undefined)
+    tolerance = row.tolerance if row.direction == "higher" else None
+    lost = tolerance is not None and b.interval()[0] > tolerance.size
+    return ("lost" if lost else "undefined"), f"candidate: {a.reason}"
 
 
 def _judge(d: Difference, p_holm: float) -> Difference:

@@ -7,7 +7,7 @@ a leaderboard, without a model.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -49,9 +49,9 @@ class Outcomes:
     columns: dict[Key, Float[np.ndarray, "_"]] = field(default_factory=dict)
     facts: dict[Key, float] = field(default_factory=dict)
 
-    def add(self, key: Key, values: object) -> None:
+    def add(self, key: Key, values: Any) -> None:
         """Stores a column as float32; a torch tensor is taken as it is."""
-        array = np.asarray(values.cpu() if hasattr(values, "cpu") else values)  # type: ignore[attr-defined]
+        array = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
         array = np.ascontiguousarray(array, dtype=np.float32)
         if array.shape != self.cluster[key.split].shape:
             raise ValueError(

@@ -83,12 +83,15 @@ def _causal_check(ctx: Context) -> list[Entry]:
 
 
 def _headline(ctx: Context, found: dict[str, Detection | None]) -> Headline:
-    causal = [name for name, e in effects(ctx).items() if e.causal and found.get(name) is not None]
+    causal = {
+        name: d
+        for name, e in effects(ctx).items()
+        if e.causal and (d := found.get(name)) is not None
+    }
     if not causal:
         undefined = Undefined(NONE_CAUSAL)
         return Headline(undefined, undefined, undefined, ctx.test.n)
-    stars = [found[name].f1_star.mean() for name in causal]  # type: ignore[union-attr]
-    value = average(stars)
+    value = average([detection.f1_star.mean() for detection in causal.values()])
     floor = scalar(float(np.mean([null(ctx, name) for name in causal])), value)
     note = f"over {', '.join(causal)}"
     return Headline(value, floor, scalar(1.0, value), ctx.test.n, note)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from saebench.scoring.base import Context, Entry, Headline
+from saebench.scoring.base import Context, Direction, Entry, Headline
 from saebench.scoring.causal import NONE_CAUSAL, effects
 from saebench.scoring.control import average
 from saebench.scoring.detection import f1_and_star, key_fact, scalar
@@ -15,7 +15,7 @@ AXIS = "oversplitting"
 REACH = 0.9
 DETECTED_AT = 0.5
 _MISSED = 0.5
-_FACTS = {
+_FACTS: dict[str, tuple[Direction, str]] = {
     "fragments": ("lower", "a mean count over values"),
     "fragment_overlap": ("none", "a mean over pairs of latents"),
     "effective_latents": ("lower", "a mean over values"),
@@ -107,18 +107,22 @@ def _entries(ctx: Context, name: str, splits: Splits) -> list[Entry]:
         value = key_fact(ctx, AXIS, fact, name)
         if value is not None:
             out.append(Entry(AXIS, fact, scalar(value, splits.inverse), n, name,
-                             direction=direction, exact=f"{why}; not resampled"))  # type: ignore[arg-type]  # fmt: skip
+                             direction=direction, exact=f"{why}; not resampled"))  # fmt: skip
     return out
 
 
 def _headline(ctx: Context, found: dict[str, Splits | None]) -> Headline:
     """Mean over causal attributes of the mean over values of 1/n90."""
-    causal = [name for name, e in effects(ctx).items() if e.causal and found.get(name) is not None]
+    causal = {
+        name: s
+        for name, e in effects(ctx).items()
+        if e.causal and (s := found.get(name)) is not None
+    }
     n = ctx.bootstraps["select"].n
     if not causal:
         undefined = Undefined(NONE_CAUSAL)
         return Headline(undefined, undefined, undefined, n)
-    value = average([found[name].inverse for name in causal]).chosen()  # type: ignore[union-attr]
-    share = float(average([found[name].detected for name in causal]))  # type: ignore[union-attr]
+    value = average([splits.inverse for splits in causal.values()]).chosen()
+    share = float(average([splits.detected for splits in causal.values()]))
     note = f"over {', '.join(causal)}; {share:.0%} of values detected"
     return Headline(value, scalar(0.0, value), scalar(1.0, value), n, note)
