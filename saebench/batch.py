@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from saebench.arena import Arena, Options
 from saebench.contestants import Contestant, control, every_control, resolve
 from saebench.errors import SaebenchError
-from saebench.evaluation import Arena, Options, load_subject, named_tasks
+from saebench.evaluation import load_subject, named_tasks
 from saebench.options import choice
 from saebench.report import Steps, progress
 from saebench.result import Result

@@ -8,10 +8,11 @@ import torch
 
 import saebench
 from saebench import checkpoints, store
+from saebench.arena import Options
 from saebench.axes import disentangle
 from saebench.contestants import control, resolve
 from saebench.errors import IncompetentModelError, OptionError, SiteError, TaskError
-from saebench.evaluation import Options, make_arena
+from saebench.evaluation import make_arena
 from saebench.kinds.names import draw, split_distances
 from saebench.model_loading import load_model
 from saebench.site import Site

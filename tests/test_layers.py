@@ -16,7 +16,7 @@ LAYERS = {
     " disentangling disentangling_figures",
     3: "patching training differences regression verdict leaderboard",
     4: "kinds checkpoints synthetic axes masks demo",
-    5: "contestants inspection caveats evaluation",
+    5: "contestants inspection caveats arena evaluation",
     6: "batch synthetic/baselines",
     7: "cli cli_results",
 }

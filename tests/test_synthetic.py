@@ -5,9 +5,10 @@ import io
 import pytest
 import torch
 
+from saebench.arena import Arena, Options
 from saebench.contestants import control
 from saebench.errors import ControlError, TaskError
-from saebench.evaluation import Arena, Options, load_subject
+from saebench.evaluation import load_subject
 from saebench.spec import find_tasks, load_task
 from saebench.synthetic.families import FAMILIES, make_generator
 from saebench.synthetic.generator import seeded

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import Planted
 
+from saebench.arena import Arena, Options
 from saebench.axes import recovery as axis
 from saebench.axes.base import Subject
 from saebench.codes import SparseCodes
 from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.objects import from_object
-from saebench.evaluation import Arena, Options, load_subject
+from saebench.evaluation import load_subject
 from saebench.outcomes import Outcomes
 from saebench.scoring import score
 from saebench.spec import load_task

@@ -5,10 +5,11 @@ import json
 import pytest
 import torch
 
+from saebench.arena import Arena, Options
 from saebench.batch import Request, run
 from saebench.contestants import from_object
 from saebench.errors import OptionError, TaskError, TrainingDataError
-from saebench.evaluation import Arena, Options, evaluate, load_subject
+from saebench.evaluation import evaluate, load_subject
 from saebench.spec import load_task
 from saebench.synthetic.families import make_generator
 from saebench.synthetic.training import Recipe, fit, sparsity_of, start, train, train_from_options
