@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import edits, evaluation, patching
+from benchmarks import edits, evaluation, growth, patching
 from benchmarks.bench import Bench
 from benchmarks.machine import describe
 from benchmarks.report import Table, write
@@ -19,6 +19,8 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "memory": patching.memory,
     "precision": patching.precision,
     "edits": edits.against_dense,
+    "growth-sizes": growth.prompts_and_latents,
+    "growth-saes": growth.budgets_and_saes,
     "evaluation": evaluation.second_sae,
     "evaluation-standard": evaluation.standard,
 }

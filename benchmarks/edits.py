@@ -97,14 +97,19 @@ def peak_bytes(work: Callable[[World], Any], n: int) -> int:
 def _peak(work: Callable[[World], Any], n: int) -> int:
     world = make_world(torch.device("cpu"), n)
     work(World(world.decoder, *(t[:1] for t in world[1:])))  # threads and workspaces, made once
-    # making the world has peaked higher than what is held now: the kernel forgets that here
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _high_water()
+    reset_high_water()
+    before = high_water()
     work(world)
-    return _high_water() - before
+    return high_water() - before
 
 
-def _high_water() -> int:
+def reset_high_water() -> None:
+    """Makes Linux forget earlier peaks: inputs often take more to make than to hold."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def high_water() -> int:
+    """The largest resident memory since the last reset, in bytes."""
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * int(next(line for line in status if line.startswith("VmHWM")).split()[1])
 

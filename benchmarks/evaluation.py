@@ -8,8 +8,9 @@ from torch import Tensor
 
 from benchmarks.bench import Bench
 from benchmarks.report import Table
+from saebench.arena import Options
 from saebench.contestants import control, from_object
-from saebench.evaluation import Options, make_arena
+from saebench.evaluation import make_arena
 
 D_SAE, ACTIVE = 24_576, 64
 LAYER, POSITION = 5, "s2"
@@ -23,14 +24,16 @@ class RandomSAE:
     k: int = ACTIVE
 
     @classmethod
-    def of(cls, d_in: int, seed: int, device: torch.device) -> "RandomSAE":
+    def of(cls, d_in: int, seed: int, device: torch.device, d_sae: int = D_SAE) -> "RandomSAE":
         generator = torch.Generator().manual_seed(seed)
-        rows = torch.randn(D_SAE, d_in, generator=generator)
+        rows = torch.randn(d_sae, d_in, generator=generator)
         return cls(torch.nn.functional.normalize(rows, dim=1).to(device))
 
     def encode(self, x: Tensor) -> Tensor:
         top = (x @ self.W_dec.T).topk(self.k, dim=1)
-        return torch.zeros(len(x), D_SAE, device=x.device).scatter(1, top.indices, top.values)
+        return torch.zeros(len(x), len(self.W_dec), device=x.device).scatter(
+            1, top.indices, top.values
+        )
 
     def decode(self, codes: Tensor) -> Tensor:
         return codes @ self.W_dec
