@@ -61,9 +61,15 @@ DEAD_AFTER_STEPS = 250
 
 
 def training_config(
-    architecture: str, d_in: int, width: int, sparsity: float, steps: int, device: str
+    architecture: str,
+    d_in: int,
+    width: int,
+    sparsity: float,
+    steps: int,
+    device: str,
+    more: Mapping[str, Any] | None = None,
 ):
-    """SAELens' training configuration for one of `ARCHITECTURES`.
+    """SAELens' training configuration for one of `ARCHITECTURES`, with `more` of its options.
 
     Raises:
         ValueError: the architecture is unknown, or the sparsity is not positive.
@@ -76,7 +82,7 @@ def training_config(
     if sparsity <= 0:
         raise ValueError(f"the sparsity of {architecture} must be positive, not {sparsity}")
     entry = ARCHITECTURES[architecture]
-    options = dict(entry.options)
+    options = {**entry.options, **(more or {})}
     options[entry.sparsity] = int(sparsity) if entry.whole else float(sparsity)
     if entry.warm_up:
         options[entry.warm_up] = int(WARM_UP_SHARE * steps)
@@ -104,6 +110,7 @@ def train_sae(
     lr: float = 1e-3,
     seed: int = 0,
     init_decoder: Float[Tensor, "width d_in"] | None = None,
+    options: Mapping[str, Any] | None = None,
     device: str = "cpu",
     progress: bool = True,
 ):
@@ -114,6 +121,7 @@ def train_sae(
     norms (not of matching pursuit): decoder rows come out with norm 1 and codes in activation units.
     `batches` must not end before `steps` batches and those that estimate the scale (a tenth more).
     `init_decoder` starts decoder and encoder from given directions, to tell a bad objective from a bad optimum.
+    `options` are SAELens' own and go before those of the table.
 
     Raises:
         ValueError: unknown architecture, sparsity not positive, or an `init_decoder` of another shape.
@@ -123,7 +131,7 @@ def train_sae(
     from sae_lens.training.sae_trainer import SAETrainer
 
     torch.manual_seed(seed)
-    config = training_config(architecture, d_in, width, sparsity, steps, device)
+    config = training_config(architecture, d_in, width, sparsity, steps, device, options)
     sae = get_sae_training_class(ARCHITECTURES[architecture].sae_lens_name)[0](config)
     if init_decoder is not None:
         start_from(sae, init_decoder)

@@ -8,9 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from saebench.synthetic.baselines import ARCHITECTURES, key, recipes
 from saebench.synthetic.figures import FIGURES, draw
-from saebench.synthetic.phenomena import CURVES, explained, generator, top, write
+from saebench.synthetic.phenomena import CURVES, explained, generator, top
 from saebench.synthetic.seeds import over_seeds, paired
 
 RESULTS = Path(__file__).parents[1] / "results" / "synthetic"
@@ -83,17 +82,6 @@ def test_differences_over_seeds():
             for s in range(3) for a, shift in (("one", 0.0), ("two", 0.5))]  # fmt: skip
     (row,) = paired(pd.DataFrame(rows), "x", "y", "one")
     assert row["mean"] == 0.5 and row["low"] == row["high"] == 0.5
-
-
-def test_baselines_cover_every_architecture_and_resume(tmp_path):
-    levels = [list(recipes(4.0, 20, level, 0)) for level in range(3)]
-    assert all([r.architecture for r in level] == list(ARCHITECTURES) for level in levels)
-    assert len({(r.architecture, r.sparsity) for level in levels for r in level}) == 18
-    row = {"task": "t", "task_sha256": "abc", "architecture": "topk", "sparsity": 2.0, "seed": 0,
-           "width": 20}  # fmt: skip
-    write([row], tmp_path / "b.csv")
-    (back,) = pd.read_csv(tmp_path / "b.csv", dtype=str).to_dict("records")
-    assert key(back) == key(row)
 
 
 def test_generators_take_other_parameters():

@@ -215,14 +215,16 @@ CURVES: dict[str, Callable[[], Iterator[Row]]] = {
 
 
 def write(rows: list[Row], path: Path) -> None:
-    """Rows as CSV, columns in order of first use."""
+    """Rows as CSV, columns in order of first use; whoever stops this finds the old file or the new."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    part = path.with_name(f"{path.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(
             {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
         )
+    part.replace(path)
 
 
 def main() -> None:
