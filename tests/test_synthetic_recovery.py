@@ -87,6 +87,7 @@ def test_the_truth_recovers_itself(name):
     for score_name in ("absorption", "leakage", "hedging"):
         assert found.get(score_name, 0) == pytest.approx(0, abs=1e-6), score_name
     assert found.get("composition", 1) == pytest.approx(1)
+    assert found.get("pair_composition", 1) == pytest.approx(1)
     assert ("absorption" in found) == (name == "hierarchical")
     assert ("hedging" in found) == (name == "correlated")
     assert ("composition" in found) == (name in ("occlusion", "composed"))
@@ -310,7 +311,41 @@ def test_planted_merges_are_read_as_composition():
     together = recovered(Given(merged, truth.b, lambda x: (x @ merged.T).clamp(min=0)), "composed")
     assert apart["composition"] == pytest.approx(1, abs=1e-5)
     assert together["composition"] == pytest.approx(0.5, abs=1e-2)
+    assert apart["pair_composition"] == pytest.approx(1, abs=1e-5)
+    assert together["pair_composition"] == pytest.approx(0.5, abs=1e-2)
     assert together["uniqueness"] == pytest.approx(1) and together["matched_cosine"] < 0.75
+
+
+@pytest.mark.parametrize("planted", [0, 1, 3, 10])
+def test_latents_that_need_a_whole_pair_are_read_as_composition(planted):
+    """Lone parts never turn such a latent on: composition is blind to it, pair_composition is not."""
+    truth = truth_of("composed")
+    D = truth.W_dec
+    pairs = D[:planted] + D[10 : 10 + planted]
+
+    def encode(centred):
+        parts = (centred @ D.T) * (centred @ D.T > 0.1)
+        both = torch.minimum(parts[:, :planted], parts[:, 10 : 10 + planted])
+        left = parts.clone()
+        left[:, :planted] -= both
+        left[:, 10 : 10 + planted] -= both
+        return torch.cat([left, both], 1)
+
+    found = recovered(Given(torch.cat([D, pairs]), truth.b, encode), "composed")
+    assert found["explained_variance"] == pytest.approx(1, abs=1e-5)
+    assert found["composition"] == pytest.approx(1, abs=1e-5)
+    # a part that leaves one of its ten pairs to another latent: effect .9 − .09, and .1 − .09 of nine
+    # companions that are never missing
+    wanted = (20 - 2 * planted + 2 * planted * 0.81 / 0.9 + planted * 0.5) / (20 + planted)
+    assert found["pair_composition"] == pytest.approx(wanted, abs=1e-4)
+
+
+def test_a_latent_that_no_part_moves_has_no_composition():
+    n = torch.arange(12)
+    always = SparseCodes(n, torch.zeros(12, dtype=torch.long), torch.full((12,), 0.3), 12, 2)
+    assert rec.pair_composition(always, (3, 4)).isnan().all()
+    one_part = SparseCodes(n[4:8], torch.ones(4, dtype=torch.long), torch.full((4,), 2.0), 12, 2)
+    assert rec.pair_composition(one_part, (3, 4)).nan_to_num(-1).tolist() == [-1, 1]
 
 
 @pytest.mark.parametrize("k", range(1, 9))

@@ -15,7 +15,7 @@ from saebench.outcomes import LATENTS, Key, Outcomes
 from saebench.synthetic import recovery as rec
 from saebench.synthetic.oracle import Oracle
 
-VERSION = 1
+VERSION = 2
 AXIS = "recovery"
 FEATURES, CHILDREN = "feature", "child"
 _RARE = 1e-3
@@ -175,6 +175,11 @@ def _phenomena(
         _masked(_latent("composition"), rec.composition(alone), out)
         # a latent that every part turns on alike
         out.facts[Key(AXIS, "null", "composition")] = 1 / len(alone)
+    if truth.pairs is not None:
+        one, other = (len(group.features) for group in made.groups)
+        together = encode_split(subject.dictionary, *truth.pairs).codes
+        _masked(_latent("pair_composition"), rec.pair_composition(together, (one, other)), out)
+        out.facts[Key(AXIS, "null", "pair_composition")] = 1 / (one + other)
 
 
 def _masked(key: Key, values: Tensor, out: Outcomes) -> None:

@@ -161,8 +161,19 @@ class Maker:
             return None
         codes = torch.zeros(len(at), self.generator.n_features)
         codes[torch.arange(len(at)), at] = self.generator.activations.mean_firing_magnitudes[at]
-        acts, labels = self.note(Sample(codes, None))
-        acts, labels = self.place(acts, labels)
+        return self._placed(codes)
+
+    def pairs(self) -> tuple[Tensor, Tensor] | None:
+        """Every value of one group with every value of the other, once, whatever their frequency."""
+        if not self.generator.parts:
+            return None
+        one, other = (torch.tensor(group.features) for group in self.generator.groups)
+        at = torch.cartesian_prod(one, other)
+        size = self.generator.activations.mean_firing_magnitudes[at]
+        return self._placed(torch.zeros(len(at), self.generator.n_features).scatter(1, at, size))
+
+    def _placed(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        acts, labels = self.place(*self.note(Sample(codes, None)))
         return acts, labels
 
 
@@ -175,8 +186,8 @@ def build(task: Task, model: Generator, site: Site, settings: Settings) -> Built
     for name, part in drawn.items():
         splits[name] = maker.split(name, part, heads)
         settings.tick(f"samples of {name}")
-    parts = maker.parts()
-    truth = Oracle(model, maker.ledger.close(model.device), parts)
+    parts, pairs = maker.parts(), maker.pairs()
+    truth = Oracle(model, maker.ledger.close(model.device), parts, pairs)
     attributes = tuple(Attribute(g.name, g.values, on_off=g.on_off) for g in model.groups)
     section = CrossSection(attributes, truth=truth, **splits)
     clean = section.test.readout.run({"clean": section.test.acts})["clean"]

@@ -54,7 +54,10 @@ _MEANS = (
     _Mean("leakage", "leakage", CHILDREN, "has_leakage", None, 0.0, "none", "0 is best",
           "no child has a latent"),
     _Mean("composition", "composition", LATENTS, "has_composition", "composition",
-          note="1: latents for parts; ½: for pairs", empty="no part turns any latent on"),
+          note="1: latents for parts; ½: for pairs; lone parts", empty="no part turns any latent on"),
+    _Mean("pair_composition", "pair_composition", LATENTS, "has_pair_composition", "pair_composition",
+          note="1: latents for parts; ½: for pairs; all pairs once",
+          empty="no part makes any latent larger"),
 )  # fmt: skip
 
 

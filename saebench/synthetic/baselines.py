@@ -30,7 +30,7 @@ SHARES = (1.0, 0.5, 2.0)
 SAMPLES = 300_000
 _NAMES = ("l0", "fvu", "matched_cosine", "matched_cosine_calibrated", "mmcs_recall", "mmcs_precision",
           "recovered@0.8", "feature_f1", "uniqueness", "dead_latents", "shrinkage",
-          "explained_variance", "absorption", "leakage", "hedging", "composition")  # fmt: skip
+          "explained_variance", "absorption", "leakage", "hedging", "composition", "pair_composition")  # fmt: skip
 
 
 Key = tuple[str, ...]

@@ -71,8 +71,10 @@ class Oracle(LabelledDictionary):
         generator: Generator,
         ledger: Ledger,
         parts: tuple[Float[Tensor, "p d_in"], Int[Tensor, "p n_labels"]] | None = None,
+        pairs: tuple[Float[Tensor, "m d_in"], Int[Tensor, "m n_labels"]] | None = None,
     ) -> None:
-        self.generator, self.ledger, self.parts = generator, ledger, parts
+        self.generator, self.ledger = generator, ledger
+        self.parts, self.pairs = parts, pairs
         self.W_dec = generator.D.to(generator.device)
         self.b = generator.b.to(generator.device)
 

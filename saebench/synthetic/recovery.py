@@ -17,6 +17,7 @@ MIN_ROWS = 5
 """Rows needed on either side of a conditional probability."""
 # Decides between a feature and its mirror image (±μ); far below what float32 weights resolve.
 _TIE = 1e-7
+_ROUNDING = 1e-5
 
 
 def unit(rows: Float[Tensor, "m d_in"]) -> Float[Tensor, "m d_in"]:
@@ -203,6 +204,28 @@ def composition(parts: Float[Tensor, "n_parts d_sae"]) -> Float[Tensor, "d_sae"]
     size = parts.abs().double()
     total = size.sum(0)
     return torch.where(total > 0, size.max(0).values / total, torch.nan)
+
+
+def pair_composition(codes: SparseCodes, sizes: tuple[int, int]) -> Float[Tensor, "d_sae"]:
+    """`composition` of the main effects that parts have on every latent, over all pairs of parts once.
+
+    Rows of `codes` are pairs (i, k), k fastest. The effect of part i is the latent's mean size over
+    all pairs with i, minus its mean over all pairs, where that is positive. All pairs being equally
+    frequent, a latent for part i owes nothing to its companions, however often they meet in the data;
+    and a latent that only whole pairs turn on is seen, which lone parts do not.
+    """
+    first, second = sizes
+    size = codes.value.abs().double()
+    mean = torch.zeros(codes.d_sae, dtype=size.dtype, device=size.device)
+    mean.index_add_(0, codes.latent, size / codes.n)
+    effects = []
+    for part, n in ((codes.row // second, first), (codes.row % second, second)):
+        flat = torch.zeros(n * codes.d_sae, dtype=size.dtype, device=size.device)
+        flat.index_add_(0, part * codes.d_sae + codes.latent, size * n / codes.n)
+        effects.append(flat.view(n, -1) - mean)
+    effect = torch.cat(effects)
+    # a latent that is on alike for all pairs has no part: only rounding is left of its effects
+    return composition(torch.where(effect > _ROUNDING * mean, effect, 0.0))
 
 
 class ExplainedVariance:
