@@ -81,6 +81,9 @@ _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnySpec)
 class Task:
     """A task folder that has been read: its spec, its files, its digest."""
 
+    notes: tuple[str, ...] = ()
+    """What was left out when it was read, for the result's warnings."""
+
     def __init__(self, folder: Path, spec: NamesSpec | EntitiesSpec | SyntheticSpec) -> None:
         self.folder, self.spec = folder, spec
         self.sha256 = digest(folder)

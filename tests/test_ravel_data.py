@@ -3,11 +3,19 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import saebench
+from saebench import masks
+from saebench.checkpoints import hub
 from saebench.cli import main
+from saebench.dictionaries import das
 from saebench.errors import TaskError
-from saebench.kinds.ravel_data import FILES, choose, load_ravel
+from saebench.kinds.ravel_data import choose, load_ravel
+from saebench.kinds.ravel_files import FILES, HUB
+from saebench.spec import load_task
+from saebench.store import find, load
 
 ENTITIES = {
     "Lyon": ("France", "Europe", "train"), "Porto": ("Portugal", "Europe", "val"),
@@ -64,6 +72,18 @@ def test_any_subset_of_attributes_and_all_types(tmp_path):
         choose("ravel/verbs", folder)
 
 
+def test_attributes_of_one_type_are_not_looked_for_in_the_others(tmp_path):
+    verbs = content()
+    verbs[P] = {"Tense": list(TEMPLATES["Country"])}
+    verbs[A] = {entity: {"Tense": "past"} for entity in ENTITIES}
+    renamed = {name.replace("city", "verb"): part for name, part in verbs.items()}
+    folder = str(write(tmp_path, content() | renamed))
+    [verb] = choose("ravel/verb", folder, ["Tense"])
+    assert verb.spec.attributes == ("Tense",)
+    with pytest.raises(TaskError, match="Tense"):
+        choose("ravel/city", folder, ["Tense"])
+
+
 def broken(change) -> dict:
     files = content()
     change(files)
@@ -106,3 +126,151 @@ def test_no_data_is_said(where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TaskError, match="ravel_city_entity_attributes"):
         load_ravel(where)
+
+
+def tables(folder: Path, kind: str = "city", twice: bool = False) -> Path:
+    """The same data in the form of the hub's copy: a table per split, entities and prompts apart."""
+    entities = [{"ID": f"{i}-0", "City": e, "URL": "https://…", "Country": c, "Continent": k,
+                 "Latitude": "1", "split": s} for i, (e, (c, k, s)) in enumerate(ENTITIES.items())]  # fmt: skip
+    if twice:
+        entities.append(dict(entities[0], ID="9-0", Country="Peru", split="val"))
+    prompts = [{"Template": t, "Attribute": a, "Source": "RAVEL", "Entity": "", "split": s}
+               for a, templates in TEMPLATES.items() for t, s in templates.items()]  # fmt: skip
+    for text, about in content()[W].items():
+        prompts.append({"Template": text, "Attribute": "Other", "Source": "Wikipedia",
+                        "Entity": about["entity"], "split": about["split"]})  # fmt: skip
+    for part, rows in (("entity", entities), ("prompt", prompts)):
+        (folder / f"{kind}_{part}").mkdir(parents=True)
+        for split, some in pd.DataFrame(rows).groupby("split"):
+            file = folder / f"{kind}_{part}" / f"{split}-00000-of-00001.parquet"
+            some.drop(columns="split").to_parquet(file)
+    return folder
+
+
+@pytest.fixture
+def hub_copy(tmp_path, monkeypatch) -> Path:
+    """A local copy as the hub's client leaves it; nothing is fetched."""
+    folder = tmp_path / "snapshot"
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, repo_type: str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_tables_of_the_hub_say_the_same_as_the_files(hub_copy, tmp_path):
+    tables(hub_copy)
+    (tmp_path / "files").mkdir()
+    [ours], [theirs] = (
+        choose("ravel", str(write(tmp_path / "files", content()))),
+        choose("ravel", HUB),
+    )
+    assert theirs.name == ours.name == "ravel/city"
+    assert theirs.rows("") == ours.rows("")
+    assert theirs.spec.templates == ours.spec.templates and theirs.spec.context == ours.spec.context
+    assert theirs.sha256 != choose("ravel/city", HUB, ["Continent"])[0].sha256
+
+
+def test_files_in_a_folder_of_the_copy_are_found(hub_copy):
+    (hub_copy / "data").mkdir(parents=True)
+    write(hub_copy / "data", content())
+    assert [task.name for task in choose("ravel", HUB)] == ["ravel/city"]
+
+
+def test_names_that_entities_share_are_left_out_of_the_tables_and_counted(tmp_path):
+    [task] = choose("ravel", str(tables(tmp_path / "twice", twice=True)))
+    assert [row["entity"] for row in task.rows("")] == ["Porto", "Osaka", "Lille"]
+    assert task.notes == ("1 names that several entities share are left out",)
+    assert choose("ravel", str(tables(tmp_path / "once")))[0].notes == ()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda f: next(f.glob("city_prompt/val*")).unlink(), ("city_prompt", "'val'")),
+        (lambda f: next(f.glob("city_entity/val*")).write_text("x"), ("city_entity/val", "table")),
+    ],
+)
+def test_wrong_tables_are_named(harm, words, tmp_path):
+    harm(tables(tmp_path))
+    with pytest.raises(TaskError) as caught:
+        choose("ravel", str(tmp_path))
+    assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+
+
+def test_without_a_network_the_hub_copy_is_one_paragraph(tmp_path, monkeypatch, capsys):
+    def unreachable(repo, repo_type):
+        raise OSError("cannot reach it\nand a second line")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "control:mean", "--ravel-data", HUB, "--out", str(tmp_path / "out")])
+    message = capsys.readouterr().err
+    assert stop.value.code == 2 and len(message.strip().splitlines()) == 1
+    assert HUB in message and "--ravel-data DIR" in message and "Traceback" not in message
+
+
+def test_the_copy_on_the_hub_can_be_read():
+    if not hub.reachable():
+        pytest.skip("the Hugging Face hub cannot be reached from here")
+    [task] = choose("ravel/city", HUB, ["Country", "Continent", "Language"])
+    rows = task.rows("")
+    assert len(rows) > 2000 and {row["split"] for row in rows} == {"fit", "select", "test"}
+    assert all(task.spec.templates[a].test for a in task.spec.attributes)
+
+
+def known_cities(folder: Path) -> Path:
+    """Files of the published form about cities, in words that the bundled model knows."""
+    bundled = load_task("ravel")
+    spec, chosen = bundled.spec, {}
+    for row in bundled.rows("cities.csv"):
+        if row["country"] in ("France", "Japan", "Brazil", "Egypt", "Germany", "China"):
+            chosen.setdefault(row["country"], []).append(row)
+    names = {"Country": "country", "Continent": "continent"}
+    values, splits = {}, {}
+    for rows in chosen.values():
+        for i, row in enumerate(rows[:9]):
+            values[row["city"]] = {ours: row[theirs] for ours, theirs in names.items()}
+            splits[row["city"]] = ("train", "val", "test")[i % 3]
+    prompts, phrase_splits = {}, {}
+    for ours, theirs in names.items():
+        listed = spec.templates[theirs]
+        prompts[ours] = [t.replace("{city}", "%s") for t in (*listed.fit, *listed.test)]
+        phrase_splits |= {t.replace("{city}", "%s"): "train" for t in listed.fit}
+        phrase_splits |= {t.replace("{city}", "%s"): "test" for t in listed.test}
+    parts = (values, prompts, {}, splits, phrase_splits)
+    return write(folder, {name.format("city"): p for name, p in zip(FILES, parts, strict=True)})
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Masks and rotations learned in two steps: whether a run comes to its end, not how well it does."""
+    original = das.train
+
+    def short(parameters, edit, pairs, split, steps, *rest):
+        return original(parameters, edit, pairs, split, 2, *rest)
+
+    for module in (das, masks):
+        monkeypatch.setattr(module, "train", short)
+
+
+def test_published_data_is_scored_from_python(tmp_path, few_steps):
+    folder = known_cities(tmp_path)
+    result = saebench.evaluate("control:source-patch", ravel_data=folder, task="ravel/city")
+    assert result.task.name == "ravel/city" and result.task.model_accuracy == 1
+    assert result.task.sha256 == choose("ravel", str(folder))[0].sha256
+    cause = {
+        s.attribute: s.value for s in result.scores if s.name == "cause" and s.edit == "source"
+    }
+    assert cause["Country"] >= 0.95 and cause["Continent"] >= 0.95
+
+
+def test_published_data_is_scored_from_the_command_line(tmp_path, few_steps, capsys):
+    folder = known_cities(tmp_path)
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "control:mean", "--ravel-data", str(folder), "--out", str(out)])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0 and "ravel/city" in shown
+    [path] = find(out)
+    assert load(path).result.task.name == "ravel/city" and path.name.startswith("ravel--city--")
+    assert any(s.name == "isolate" and s.edit == "das" for s in load(path).result.scores)

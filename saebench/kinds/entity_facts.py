@@ -64,7 +64,7 @@ def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -
     rng = np.random.default_rng([seed, 2])
     if limit is not None and len(rows) > limit:
         rows = [rows[i] for i in sorted(rng.permutation(len(rows))[:limit])]
-    notes: list[str] = []
+    notes = [*task.notes]
     tokens: dict[str, dict[str, int]] = {}
     for name in spec.attributes:
         tokens[name], dropped = _distinct(sorted({row[name] for row in rows}), model)
