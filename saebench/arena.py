@@ -87,8 +87,7 @@ class Arena:
         everywhere = [Site.parse(t) for texts in self.task.spec.sites.values() for t in texts]
         position = next((s.position for s in (*listed, *everywhere)), "end")
         if asked == "all":
-            hooks = [h for h in self.model.hook_points() if "resid" in h]
-            return sorted((Site(h, position) for h in hooks), key=Site.sort_key)
+            return sorted((Site(h, position) for h in self._residual(hooks)), key=Site.sort_key)
         if asked:
             return [Site.parse(part, position) for part in asked.split(",")]
         found = {Site(hook, _position(hook, listed, position)) for hook in hooks if hook}
@@ -99,6 +98,15 @@ class Arena:
                 f" Add --site HOOK@POSITION, for example --site blocks.1.hook_resid_pre@{position}."
             )
         return sorted(found, key=Site.sort_key) or listed
+
+    def _residual(self, named: Sequence[str | None]) -> list[str]:
+        """Hook points of the residual stream, each activation once, and those that SAEs name.
+
+        A block's `resid_post` is the next one's `resid_pre`.
+        """
+        known = [h for h in self.model.hook_points() if "resid" in h]
+        again = {h for h in known[:-1] if h.endswith("resid_post")} - set(named)
+        return [h for h in known if h not in again]
 
     def _only_site(self, asked: str | None) -> list[Site]:
         """A generator's one site."""

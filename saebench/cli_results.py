@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from saebench.errors import ResultError
+
 app = typer.Typer()
 DEFAULT_OUT = Path("saebench-results")
 
@@ -39,6 +41,24 @@ def figures(
     found = [store.load(path).result for path in store.find(results)]
     for path in disentangling_figures.write(found, out or results / "figures"):
         print(path)
+
+
+@app.command(epilog="Example: saebench disentangle results")
+def disentangle(
+    results: Annotated[Path, typer.Argument(help="A directory of results.")] = DEFAULT_OUT,
+) -> None:
+    """Tables of cause and isolate by method, with paired differences, from results of RAVEL."""
+    from saebench import disentangling, store
+    from saebench.report import console
+
+    found = list(disentangling.tables(store.load(path).result for path in store.find(results)))
+    if not found:
+        raise ResultError(
+            f"No result in {results} holds cause and isolate. Expected some of `saebench evaluate …"
+            " --task ravel`."
+        )
+    for table in found:
+        console().print(table, "")
 
 
 @app.command(

@@ -198,6 +198,8 @@ class CrossSection:
     """Pairs of attributes whose joint values latents are looked for too, e.g. IO∧Pos."""
     truth: object | None = None
     """The generator's own dictionary, for synthetic tasks."""
+    planted: Mapping[str, Float[Tensor, "_ d_in"]] = field(default_factory=dict)
+    """Orthonormal rows of the subspace that was made to carry each attribute, where that is known."""
     learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What has been trained on this section (DAS), kept so that it is trained once."""
 

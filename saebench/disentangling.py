@@ -7,6 +7,7 @@ from rich.table import Table
 
 from saebench.result import Result, Score
 from saebench.scoring.disentangle import FELL_BACK, NOT_MEDIATED, OWN
+from saebench.site import Site
 
 REFERENCES = {
     "none": "no edit",
@@ -25,6 +26,16 @@ VARIANTS = {
     "identity_swap": "identity swap",
     "full": "all latents",
 }
+LABELS = REFERENCES | VARIANTS
+CONTRASTS = ("mask-random_live", "neurons_mask-mask", "das-mask")
+CONTRAST_CAPTION = (
+    "Same prompts, same resamples. An interval that excludes 0 is a credible difference, before any"
+    " correction for their number."
+)
+PLANTED_CAPTION = (
+    "Angles: principal angles, smallest first. Carried: share of the change in the planted subspace that"
+    " the swap reproduces. Leaked: size of its change in the others', as a share of the whole source's."
+)
 SIZES = (1, 2, 4, 8, 16, 32)
 
 
@@ -79,18 +90,23 @@ def own(result: Result) -> Method | None:
 
 
 def methods(results: Sequence[Result]) -> list[Method]:
-    """References, then every dictionary's own edit; interventions are among the references already."""
-    mine = (own(result) for result in results if result.dictionary.kind != "intervention")
+    """References, then every SAE's and control's own edit.
+
+    What only edits and what sees labels (DAS, supervised dictionaries) is among the references already.
+    """
+    already = ("intervention", "labelled")
+    mine = (own(result) for result in results if result.dictionary.kind not in already)
     return references(results[0]) + [one for one in mine if one is not None]
 
 
 def by_site(results: Iterable[Result]) -> dict[tuple[str, str, str, str, int], list[Result]]:
-    """Results with cause and isolate, by model, task, site, budget and seed."""
+    """Results with cause and isolate, by model, task, site, budget and seed; sites as they are computed."""
     found: dict[tuple[str, str, str, str, int], list[Result]] = {}
     for r in results:
         if measured(r):
             found.setdefault((r.model.name, r.task.name, r.site, r.budget, r.seed), []).append(r)
-    return found
+    order = sorted(found, key=lambda key: (*key[:2], *key[3:], Site.parse(key[2]).sort_key()))
+    return {key: found[key] for key in order}
 
 
 def cell(score: Score | None) -> str:
@@ -102,13 +118,17 @@ def cell(score: Score | None) -> str:
     return f"{number(score.value)} {interval(score.ci)}".strip()
 
 
-def tables(results: Sequence[Result]) -> Iterator[Table]:
+def tables(results: Iterable[Result]) -> Iterator[Table]:
     """Every method's cause, isolate and disentangle; then what changes each SAE's."""
     for group in by_site(results).values():
         yield method_table(group)
+        yield from planted_table(group[0])
         variants = variant_table(group)
         if variants.row_count:
             yield variants
+        contrasts = contrast_table(group)
+        if contrasts.row_count:
+            yield contrasts
 
 
 def method_table(group: Sequence[Result]) -> Table:
@@ -157,6 +177,28 @@ def _caption(result: Result) -> str:
     return said + (f" Prompts answered rightly: {', '.join(shares)}." if shares else "")
 
 
+def planted_table(result: Result) -> Iterator[Table]:
+    """DAS against the subspaces that are known to carry the attributes; no table where none is."""
+    found = {(s.name, s.attribute, s.k): s for s in result.scores if s.name.startswith("das_")}
+    names = [name for name in attributes(result) if ("das_overlap", name, None) in found]
+    if not names:
+        return
+    table = Table(title="DAS against the planted subspaces", title_justify="left", pad_edge=False,
+                  caption=PLANTED_CAPTION, caption_justify="left")  # fmt: skip
+    for column in ("attribute", "rank", "overlap (by chance)", "carried", "leaked", "angles"):
+        table.add_column(column, overflow="fold")
+    for name in names:
+        share, rank = found["das_overlap", name, None], found["das_rank", name, None]
+        carried = found["das_carried", name, None]
+        leaked = [f"{other} {found[key].value:.2f}" for other in attributes(result)
+                  if (key := ("das_leaked", f"{name}>{other}", None)) in found]  # fmt: skip
+        angles = [f"{s.value:.0f}°" for (score, a, _), s in found.items()
+                  if score == "das_angle" and a == name]  # fmt: skip
+        table.add_row(name, f"{rank.value:.0f}", f"{share.value:.2f} ({share.floor:.2f})",
+                      f"{carried.value:.2f}", ", ".join(leaked), " ".join(angles))  # fmt: skip
+    yield table
+
+
 def variant_table(group: Sequence[Result]) -> Table:
     """One row an SAE or control: disentangle by variant, and by number of latents for aware edits."""
     table = Table(title="disentangle by choice of latents", title_justify="left", pad_edge=False)
@@ -175,3 +217,29 @@ def variant_table(group: Sequence[Result]) -> Table:
         short = [cell(one.get("disentangle") if one else None).split(" ")[0] for one in curve]
         table.add_row(result.dictionary.name, *shown, *short)
     return table
+
+
+def contrast_table(group: Sequence[Result]) -> Table:
+    """Paired differences: of the supervised dictionaries once, then of every SAE's or control's mask."""
+    table = Table(title="paired differences, first − second", title_justify="left", pad_edge=False,
+                  caption=CONTRAST_CAPTION, caption_justify="left")  # fmt: skip
+    for column in ("dictionary", "first − second", "cause", "isolate", "disentangle"):
+        table.add_column(column, overflow="fold", min_width=18 if column == "dictionary" else None)
+    shared = ("mse-mean", "das-neurons_mask")
+    for edit in shared:
+        _contrast_row(table, group[0], "any (references)", edit)
+    for result in group:
+        for edit in CONTRASTS:
+            _contrast_row(table, result, result.dictionary.name, edit)
+    return table
+
+
+def _contrast_row(table: Table, result: Result, name: str, edit: str) -> None:
+    found = {s.name.removesuffix("_difference"): s for s in result.scores
+             if s.edit == edit and s.name.endswith("_difference")}  # fmt: skip
+    if found:
+        first, _, second = edit.partition("-")
+        both = " − ".join(LABELS.get(part, part) for part in (first, second))
+        table.add_row(
+            name, both, *(cell(found.get(n)) for n in ("cause", "isolate", "disentangle"))
+        )

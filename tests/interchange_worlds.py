@@ -70,3 +70,15 @@ def facts(nested: bool, d_in: int = 24, n: int = 480, noise: float = 0.02, seed:
     )
     section = CrossSection(attributes, split(n), split(n), split(n))
     return World(section, {"child": child_rows, "parent": parent_rows}, atoms)
+
+
+def carriers(world: World) -> dict[str, Tensor]:
+    """Orthonormal rows of the directions in which an attribute's atoms differ.
+
+    The direction that all values share never changes, so nothing can find it.
+    """
+    found = {}
+    for name, atoms in world.atoms.items():
+        _, strength, rows = torch.linalg.svd(atoms - atoms.mean(0), full_matrices=False)
+        found[name] = rows[strength > 1e-3]
+    return found

@@ -2,9 +2,18 @@
 
 import pytest
 import torch
-from interchange_worlds import facts
+from interchange_worlds import carriers, facts
 
-from saebench.dictionaries.das import DAS, candidate_ranks, fit_das, orthonormal, overlap, swap
+from saebench.dictionaries.das import (
+    DAS,
+    candidate_ranks,
+    fit_das,
+    leads,
+    orthonormal,
+    start,
+    swap,
+)  # fmt: skip
+from saebench.dictionaries.subspaces import by_chance, overlap, swapped
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.interchange import Pairs, balance, balances
 
@@ -56,16 +65,33 @@ def test_merged_subspaces_reach_no_more_than_chance_of_equal_labels(nested):
     assert score(world, lambda at, n, t: swap(t.acts, t.source_acts[n], apart[n])) >= 0.99
 
 
-def test_rotation_finds_the_planted_subspace():
-    world = facts(nested=False)
+@pytest.mark.parametrize("nested", [False, True])
+def test_rotation_finds_the_planted_subspace(nested):
+    world = facts(nested)
     das = fit_das(world.section)
-    for name, atoms in world.atoms.items():
-        # the direction that all values share never changes, so nothing can find it
-        _, strength, rows = torch.linalg.svd(atoms - atoms.mean(0), full_matrices=False)
-        agreement, angles = overlap(das.rows[name], rows[strength > 1e-3])
+    for name, rows in carriers(world).items():
+        agreement, angles = overlap(das.rows[name], rows)
         assert agreement >= 0.9, (name, angles)
+        assert len(angles) == min(len(das.rows[name]), len(rows))
     wrong, _ = overlap(world.subspaces["child"], world.subspaces["parent"])
     assert wrong == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_rotation_starts_where_answers_respond_also_if_attributes_depend(nested):
+    world = facts(nested)
+    gradients = leads(world.section, 0)
+    for gradient, (name, rows) in zip(gradients, carriers(world).items(), strict=True):
+        inside = (gradient @ rows.T).square().sum() / gradient.square().sum()
+        assert inside == pytest.approx(1, abs=1e-4), name
+        first = orthonormal(start([gradient], len(rows), 0))[0]
+        assert overlap(first, rows).overlap >= 0.99
+
+
+def test_a_start_without_gradients_is_random_and_has_every_row():
+    for rows in (0, 4):
+        first = orthonormal(start([torch.zeros(rows, 6)], 3, 0))[0]
+        assert torch.allclose(first @ first.T, torch.eye(3), atol=1e-5)
 
 
 def test_overlap_and_angles_by_hand():
@@ -73,7 +99,28 @@ def test_overlap_and_angles_by_hand():
     share, angles = overlap(rows[:2], rows[1:3])
     assert share == pytest.approx(0.5)
     assert angles.tolist() == pytest.approx([0.0, 90.0], abs=1e-3)
-    assert overlap(rows[:0], rows[:2])[0] == 0.0
+    assert overlap(rows[:0], rows[:2]).overlap == 0.0
+
+
+def test_random_subspaces_overlap_as_far_as_chance_says():
+    g = torch.Generator().manual_seed(0)
+    for rank, other in ((2, 6), (6, 2)):
+        draws = [overlap(*(orthonormal(torch.randn(1, r, 12, generator=g))[0] for r in (rank, other)))
+                 for _ in range(200)]  # fmt: skip
+        mean = sum(one.overlap for one in draws) / len(draws)
+        assert mean == pytest.approx(by_chance(rank, other, 12), abs=0.03)
+
+
+def test_what_a_swap_carries_and_what_it_leaks_by_hand():
+    planted = {"a": torch.eye(4)[:2], "b": torch.eye(4)[2:3]}
+    change = torch.ones(3, 4)
+    assert swapped(change, planted["a"], planted, "a") == (1.0, {"b": 0.0})
+    half = swapped(change, torch.eye(4)[1:3], planted, "a")
+    assert half.carried == pytest.approx(0.5) and half.leaked["b"] == pytest.approx(1)
+    assert swapped(change, torch.eye(4)[:0], planted, "a") == (0.0, {"b": 0.0})
+    # the row (e2 + e3)/√2 moves both coordinates by (1 + 1)/2 = 1: reading b and writing a
+    mixed = (torch.eye(4)[1:2] + torch.eye(4)[2:3]) / 2**0.5
+    assert swapped(change, mixed, planted, "a").leaked["b"] == pytest.approx(1)
 
 
 def test_edges_of_rank_are_no_edit_and_the_source_itself():
@@ -104,7 +151,7 @@ def test_same_seed_same_rotation():
 
 
 def test_candidate_ranks():
-    assert candidate_ranks(96) == (6, 12, 24, 48)
+    assert candidate_ranks(96) == (3, 6, 12, 24, 48)
     assert candidate_ranks(2) == (1,)
 
 

@@ -1,9 +1,11 @@
 """Cause, isolate and disentangle from axis to score, table and figure, on planted facts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from interchange_worlds import World, facts
+from interchange_worlds import World, carriers, facts
 from test_masks import Rows
 from worlds import entry
 
@@ -128,6 +130,53 @@ def test_curves_over_sizes_and_counts_are_there(planted):
     assert value(scored, "das_rank", "child", "das") > 0
 
 
+def test_differences_are_paired(planted):
+    """Their interval is that of the difference prompt by prompt, narrower than of two separate runs."""
+    scored = score(planted)
+    for edit in (
+        "mask-random_live",
+        "das-mask",
+        "das-neurons_mask",
+        "neurons_mask-mask",
+        "mse-mean",
+    ):
+        first, second = edit.split("-")
+        for name in ("cause", "isolate", "disentangle"):
+            found = entry(scored, f"{name}_difference", None, edit)
+            sides = [entry(scored, name, None, side).value for side in (first, second)]
+            assert float(found.value) == pytest.approx(float(sides[0]) - float(sides[1]))
+            assert np.allclose(found.value.draws, sides[0].draws - sides[1].draws)
+    gain = entry(scored, "disentangle_difference", None, "mask-random_live").value
+    assert gain.interval()[0] > 0
+    same = entry(scored, "disentangle_difference", None, "das-mask").value
+    low, high = same.interval()
+    assert low <= float(same) <= high <= 0.02
+
+
+def test_without_an_edit_there_is_no_difference_to_it(bench):
+    """What only edits has no mask; the references are compared all the same."""
+    scored = score(outcomes(NoEdit(), bench))
+    edits = {e.edit for e in scored.entries if e.name == "cause_difference"}
+    assert edits == {"das-neurons_mask", "mse-mean"}
+
+
+def test_rotations_are_held_against_planted_subspaces_where_they_are_known(world, planted):
+    assert not any(e.name == "das_overlap" for e in score(planted).entries)
+    section = replace(world.section, planted=carriers(world), learned={})
+    scored = score(outcomes(NoEdit(), bench_of(world._replace(section=section))))
+    for name, other in (("child", "parent"), ("parent", "child")):
+        found = entry(scored, "das_overlap", name, "das")
+        assert float(found.value) >= 0.9 and found.exact is not None
+        assert isinstance(found.floor, Estimate) and 0 < float(found.floor) < 0.5
+        assert value(scored, "das_carried", name, "das") >= 0.95
+        assert value(scored, "das_leaked", f"{name}>{other}", "das") <= 0.05
+        angles = [e for e in scored.entries if e.identity[1:3] == ("das_angle", name)]
+        assert [e.k for e in angles] == list(range(1, len(angles) + 1))
+        cosines = np.cos(np.deg2rad([float(e.value) for e in angles]))
+        assert np.mean(cosines**2) == pytest.approx(float(found.value), abs=1e-3)
+        assert all(e.direction == "lower" for e in angles)
+
+
 def test_supervised_dictionary_is_a_row_with_its_own_edit(world, bench):
     scored = score(outcomes(fit_supervised(world.section, "mean"), bench))
     head = scored.axes["control"]
@@ -137,8 +186,6 @@ def test_supervised_dictionary_is_a_row_with_its_own_edit(world, bench):
 
 def unmediated(world: World, name: str) -> World:
     """The same facts, but the readout does not see one attribute's edits: it answers as before."""
-    from dataclasses import replace
-
     test = world.section.test
     flat = {n: test.acts if n == name else acts for n, acts in test.source_acts.items()}
     section = replace(world.section, test=replace(test, source_acts=flat))

@@ -105,6 +105,66 @@ def test_sites_that_do_not_mediate_say_so():
     assert "–" in row and "0.200 / 0.100" in row
 
 
+def test_sites_stand_in_the_order_of_the_model():
+    sites = [LATE, HERE, "blocks.1.hook_resid_mid@entity", "blocks.0.hook_resid_pre@entity"]
+    found = [key[2] for key in disentangling.by_site([result("one", site) for site in sites])]
+    assert found == [sites[3], HERE, sites[2], LATE]
+
+
+def test_what_is_among_the_references_has_no_second_row():
+    one = result("control:supervised", HERE)
+    seen = one.dictionary.model_copy(update={"kind": "labelled"})
+    labels = [m.label for m in disentangling.methods([one.model_copy(update={"dictionary": seen})])]
+    assert "control:supervised" not in labels and "supervised mse" in labels
+
+
+def planted(one: Result) -> Result:
+    """The same result at a site whose subspaces are known."""
+    numbers = [("das_rank", "country", None, 6.0), ("das_overlap", "country", None, 0.84),
+               ("das_carried", "country", None, 0.93), ("das_leaked", "country>language", None, 0.06),
+               ("das_angle", "country", 1, 17.2), ("das_angle", "country", 2, 28.9)]  # fmt: skip
+    more = [Score(axis="control", name=name, attribute=a, edit="das", k=k, value=value, n=10,
+                  floor=0.25 if name == "das_overlap" else None)
+            for name, a, k, value in numbers]  # fmt: skip
+    return one.model_copy(update={"scores": (*one.scores, *more)})
+
+
+def test_planted_subspaces_have_a_table_where_they_are_known():
+    assert "planted" not in printed([result("one", HERE)])
+    text = printed([planted(result("one", HERE)), planted(result("two", HERE))])
+    assert text.count("DAS against the planted subspaces") == 1
+    row = next(line for line in text.splitlines() if "0.84 (0.25)" in line)
+    assert "country" in row and "0.93" in row and "language 0.06" in row and "17° 29°" in row
+
+
+def contrasted(one: Result) -> Result:
+    """The same result with two paired differences."""
+    more = [Score(axis="control", name=f"{name}_difference", edit=edit, value=0.25, ci=(0.2, 0.3), n=10)
+            for name in ("cause", "isolate", "disentangle")
+            for edit in ("mse-mean", "mask-random_live")]  # fmt: skip
+    return one.model_copy(update={"scores": (*one.scores, *more)})
+
+
+def test_paired_differences_have_a_table_references_once():
+    assert "paired differences" not in printed([result("one", HERE)])
+    lines = printed([contrasted(result(n, HERE)) for n in ("one", "two")]).splitlines()
+    shared = [line for line in lines if "supervised mse − supervised mean" in line]
+    masks = [line for line in lines if "mask − random live latents" in line]
+    assert len(shared) == 1 and len(masks) == 2
+    assert all(line.count("0.250 [0.200, 0.300]") == 3 for line in shared + masks)
+
+
+def test_the_verb_prints_the_tables_of_a_directory(tmp_path, capsys):
+    save(contrasted(result("one", HERE)), Outcomes({}), tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["disentangle", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0 and "full source patch" in shown and "paired differences" in shown
+    with pytest.raises(SystemExit) as stop:
+        main(["disentangle", str(tmp_path / "nothing")])
+    assert stop.value.code == 2 and "--task ravel" in capsys.readouterr().err
+
+
 def test_results_of_other_tasks_have_no_such_table():
     other = result("one", HERE).model_copy(update={"scores": ()})
     assert printed([other]) == ""

@@ -206,3 +206,13 @@ def test_the_version_of_learning_is_part_of_the_id(monkeypatch):
     before = arena.id("x", site)
     monkeypatch.setattr(disentangle, "VERSION", disentangle.VERSION + 1)
     assert arena.id("x", site) != before
+
+
+def test_all_sites_are_those_of_the_residual_stream_each_once():
+    """A block's resid_post is the next one's resid_pre, unless an SAE names it."""
+    arena = make_arena("ravel")
+    found = [str(site) for site in arena.sites([None], "all")]
+    parts = [f"blocks.{i}.hook_resid_{part}@entity" for i in range(4) for part in ("pre", "mid")]
+    assert found == [*parts, "blocks.3.hook_resid_post@entity"]
+    named = arena.sites(["blocks.1.hook_resid_post"], "all")
+    assert [str(s) for s in named if str(s) not in found] == ["blocks.1.hook_resid_post@entity"]

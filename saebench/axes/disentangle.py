@@ -16,6 +16,7 @@ from saebench.dictionaries.base import LabelledDictionary
 from saebench.dictionaries.controls import PCA, Identity
 from saebench.dictionaries.das import DAS, fit_das
 from saebench.dictionaries.das import SETTINGS as DAS_SETTINGS
+from saebench.dictionaries.subspaces import by_chance, overlap, swapped
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.edits import EDIT_SIZES, aware
 from saebench.interchange import SETTINGS as PAIR_SETTINGS
@@ -23,7 +24,7 @@ from saebench.masks import SETTINGS as MASK_SETTINGS
 from saebench.masks import Mask, fit_masks, random_masks, swap_masked
 from saebench.outcomes import Key, Outcomes
 
-VERSION = 1
+VERSION = 2
 """Raised with every change of how masks and rotations are learned that `settings` does not show."""
 
 MEDIATED = 0.5
@@ -81,7 +82,27 @@ def add_references(bench: Bench, seed: int, tick: Tick) -> None:
             out.add(Key("task", "success", name, kind), run.top == test.expected[name])
         out.add(Key("task", "same_label", name), _same_label(section, at))
         out.facts[Key("task", "das_rank", name)] = float(len(das.rows[name]))
+        if name in section.planted:
+            out.facts.update(_against_planted(section, name, das.rows[name]))
         tick(f"references of {name}")
+
+
+def _against_planted(section: CrossSection, name: str, rows: Tensor) -> dict[Key, float]:
+    """Overlap, principal angles, and what the swap does to the planted subspaces over `test`."""
+    planted, test = section.planted, section.test
+    share, angles = overlap(rows, planted[name])
+    does = swapped(test.source_acts[name] - test.acts, rows, planted, name)
+    found = {
+        "das_overlap": share,
+        "das_overlap_chance": by_chance(len(rows), len(planted[name]), section.d_in),
+        "das_carried": does.carried,
+    }
+    facts = {Key("task", score, name): value for score, value in found.items()}
+    for other, value in does.leaked.items():
+        facts[Key("task", "das_leaked", f"{name}>{other}")] = value
+    for i, angle in enumerate(angles.tolist()):
+        facts[Key("task", "das_angle", name, k=i + 1)] = angle
+    return facts
 
 
 def fit_skylines(

@@ -19,9 +19,11 @@ from saebench.interchange import STEPS, Batch, Pairs, Tick, balances, stacked_so
 RATE = 0.01
 CHECKS = 4
 """How often during training the rotation is looked at on `select`."""
-PARTS = (16, 8, 4, 2)
+PARTS = (32, 16, 8, 4, 2)
 """Ranks that are trained, as parts of the width."""
-SETTINGS = {"rate": RATE, "looks": CHECKS, "parts": PARTS}
+LEADS = 8
+"""Batches of pairs from whose gradients a rotation starts."""
+SETTINGS = {"rate": RATE, "looks": CHECKS, "parts": PARTS, "leads": LEADS}
 """What a rotation depends on beyond its pairs; enters a result's id."""
 
 
@@ -57,7 +59,7 @@ class Found(NamedTuple):
 
 
 def candidate_ranks(d_in: int) -> tuple[int, ...]:
-    """Ranks between 0 and d that are trained: d/16, d/8, d/4, d/2."""
+    """Ranks between 0 and d that are trained: d/32, d/16, d/8, d/4, d/2."""
     return tuple(sorted({max(1, d_in // part) for part in PARTS} - {d_in}))
 
 
@@ -66,23 +68,45 @@ def orthonormal(free: Float[Tensor, "k r d_in"]) -> Float[Tensor, "k r d_in"]:
     return torch.linalg.qr(free.transpose(1, 2)).Q.transpose(1, 2)
 
 
-def start(section: CrossSection, rank: int, seed: int) -> Float[Tensor, "n_attributes r d_in"]:
-    """Rows spanning the directions in which an attribute's class means differ most, filled at random.
+def leads(section: CrossSection, seed: int) -> list[Float[Tensor, "_ d_in"]]:
+    """For each attribute, which directions its answers respond to, one a row.
 
-    Directions of little variance have little gradient and would stay where chance put them.
+    Gradients of `logit(wanted) − logit(own answer)` by the activation, on cause pairs of `fit`, at the
+    base and at the source.
+    """
+    fit, pairs = section.fit, Pairs(section, section.fit, seed, isolate=False)
+    sources = stacked_sources(section, fit)
+    found: list[list[Tensor]] = [[fit.acts[:0]] for _ in section.attributes]
+    for _ in range(LEADS):
+        rows, attribute, wanted = pairs.draw()
+        own = fit.readout.answer[rows]
+        for acts in (fit.acts[rows], sources[rows, attribute]):
+            point = acts.clone().requires_grad_()
+            logits = fit.readout.logits(point, rows)
+            tokens = torch.stack([wanted.to(own.device), own], 1)
+            new, old = logits.gather(1, tokens).unbind(1)
+            (gradient,) = torch.autograd.grad((new - old).sum(), point)
+            for at, mine in enumerate(found):
+                mine.append(gradient[(attribute == at).to(gradient.device)])
+    return [torch.cat(mine) for mine in found]
+
+
+def start(
+    gradients: Sequence[Float[Tensor, "_ d_in"]], rank: int, seed: int
+) -> Float[Tensor, "n_attributes r d_in"]:
+    """Rows spanning the directions that answers about each attribute respond to most, filled at random.
+
+    Where attributes depend on each other, class means differ along all of them at once, and much of a
+    rotation that starts there stays in subspaces of other attributes.
     """
     generator = torch.Generator().manual_seed(seed)
-    fit, found = section.fit, []
-    for at, attribute in enumerate(section.attributes):
-        label, n = fit.labels[:, at].cpu(), len(attribute.values)
-        acts = (fit.acts - section.mean).double().cpu()
-        sums = acts.new_zeros(n, acts.shape[1]).index_add_(0, label, acts)
-        means = sums / torch.bincount(label, minlength=n).clamp(min=1)[:, None]
-        _, strength, rows = torch.linalg.svd(means, full_matrices=False)
-        rows = rows[strength > 1e-6 * strength[0].clamp(min=1e-30)][:rank]
-        noise = torch.randn(rank - len(rows), acts.shape[1], generator=generator).double()
+    found = []
+    for gradient in gradients:
+        _, strength, rows = torch.linalg.svd(gradient.double().cpu(), full_matrices=False)
+        rows = rows[strength > 1e-6 * strength.sum()][:rank]
+        noise = torch.randn(rank - len(rows), gradient.shape[1], generator=generator).double()
         found.append(torch.cat([rows, noise]))
-    return torch.stack(found).to(fit.acts)
+    return torch.stack(found).to(gradients[0])
 
 
 def fit_das(
@@ -112,10 +136,12 @@ def fit_das(
                                            for at in edited})  # fmt: skip
         for at in edited:
             found[at] = [Found(edges[at]["0"], 0, 0, empty), Found(edges[at]["d"], d_in, 0, full)]
+        first = leads(section, seed)
         for rank in sorted(ranks):
             if all(max(one.score for one in found[at]) == 1 for at in edited):
                 break
-            seen = _train_rank(section, rank, seed, isolate, edited, steps)
+            free = start(first, rank, seed)
+            seen = _train_rank(section, free, seed, isolate, edited, steps)
             for at in edited:
                 found[at].append(seen[at])
             tick(f"DAS of rank {rank}")
@@ -137,11 +163,12 @@ def _swaps(
 
 
 def _train_rank(
-    section: CrossSection, rank: int, seed: int, isolate: bool, edited: list[int], steps: int
-) -> dict[int, Found]:
-    """Trains one rotation per attribute together; returns each one's best step."""
+    section: CrossSection, free: Float[Tensor, "n_attributes r d_in"], seed: int, isolate: bool,
+    edited: list[int], steps: int,
+) -> dict[int, Found]:  # fmt: skip
+    """Trains one rotation per attribute together, from `free`; returns each one's best step."""
     fit, select = section.fit, section.select
-    free = start(section, rank, seed).requires_grad_()
+    free.requires_grad_()
     sources = stacked_sources(section, fit)
     best: dict[int, Found] = {}
 
@@ -160,21 +187,8 @@ def _train_rank(
                                              for at in edited})  # fmt: skip
         for at in edited:
             if at not in best or now[at][""] >= best[at].score:
-                best[at] = Found(now[at][""], rank, step, rows[at].clone())
+                best[at] = Found(now[at][""], free.shape[1], step, rows[at].clone())
 
     look(0)
     train([free], edit, Pairs(section, fit, seed, isolate), fit, steps, RATE, look)
     return best
-
-
-def overlap(
-    rows: Float[Tensor, "r d_in"], planted: Float[Tensor, "p d_in"]
-) -> tuple[float, Float[Tensor, "m"]]:
-    """How far two subspaces agree: `Σ cos² / min(r, p)` in [0, 1], and the principal angles in degrees.
-
-    Cosines of principal angles are the singular values of `R Pᵀ`; both have orthonormal rows.
-    """
-    if not len(rows) or not len(planted):
-        return 0.0, torch.empty(0)
-    cosines = torch.linalg.svdvals(rows.double().cpu() @ planted.double().cpu().T).clamp(max=1)
-    return float(cosines.square().mean()), torch.rad2deg(cosines.acos())

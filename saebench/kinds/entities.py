@@ -27,6 +27,7 @@ from saebench.kinds.entity_prompts import (
     write_prompt,
 )  # fmt: skip
 from saebench.kinds.lenient import LenientReadout
+from saebench.kinds.planted import planted_subspaces
 from saebench.model import LanguageModel
 from saebench.patching import PatchedReadout
 from saebench.site import Site
@@ -147,7 +148,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         splits[name] = _split(found, name, facts, model, site, settings.memory_bytes, rng)
         asked[name] = found
         settings.tick(f"activations of {name}")
-    section = CrossSection(facts.attributes, **splits)
+    section = CrossSection(facts.attributes, **splits, planted=planted_subspaces(model, site))
     test = asked["test"]
     ahead = test.ahead.float().numpy(force=True)
     # LD > 0 says the same as "beats every other value of its attribute"

@@ -6,6 +6,7 @@ from saebench.outcomes import Outcomes
 from saebench.scoring import (
     approximation,
     causal,
+    contrasts,
     control,
     disentangle,
     interpretability,
@@ -48,7 +49,7 @@ def score(outcomes: Outcomes, seed: int = 0) -> Scored:
             if name == disentangle.AXIS and disentangle.applies(ctx):
                 # a task that measured a skyline for cause and isolate is headed by those
                 axes[name] = disentangle.headline(ctx)
-                entries += disentangle.entries(ctx)
+                entries += disentangle.entries(ctx) + contrasts.entries(ctx)
         else:
             nothing = Undefined(NOT_A_DICTIONARY)
             axes[name] = Headline(nothing, nothing, nothing, 0)

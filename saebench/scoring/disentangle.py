@@ -1,7 +1,7 @@
 """Cause, isolate and disentangle from outcomes (METHODS §3) [RAVEL; SR; SB; MIB]."""
 
 from saebench.outcomes import Key
-from saebench.scoring.base import Context, Entry, Headline
+from saebench.scoring.base import Context, Direction, Entry, Headline
 from saebench.scoring.control import average
 from saebench.stats import Estimate, Undefined
 
@@ -13,6 +13,15 @@ OWN = ("mask", "own", "intervention")
 MEDIATED = 0.5
 NOT_MEDIATED = "not mediated here"
 FELL_BACK = "fell back to the empty mask: the trained one did worse than no edit on select"
+COUNT = "a count, without sampling error"
+GEOMETRY = "of the rotation itself, against the planted subspace: not a mean over prompts"
+PLANTED: dict[str, Direction] = {
+    "das_overlap": "higher",
+    "das_angle": "lower",
+    "das_carried": "higher",
+    "das_leaked": "lower",
+}
+"""Scores of DAS where the subspaces that carry the attributes are known."""
 NO_ATTRIBUTE = "no attribute is mediated here: the full source patch reaches ½ for none"
 
 
@@ -122,17 +131,25 @@ def _published(ctx: Context) -> list[Entry]:
 
 
 def _counts(ctx: Context) -> list[Entry]:
-    """Latents in each mask, whether it fell back, and the rank of each rotation."""
-    found, n, exact = [], ctx.test.n, "a count, without sampling error"
-    for key, value in ctx.outcomes.facts.items():
-        zero = ctx.mean(Key("task", "right", edit="clean")) * 0.0
-        if key.score == "mask_size":
-            back = ctx.outcomes.facts.get(key._replace(score="fell_back"), 0.0)
-            found.append(Entry(AXIS, "mask_size", zero + value, n, key.attribute, key.edit,
-                               direction="none", note=FELL_BACK if back else None, exact=exact))  # fmt: skip
-        elif key.score == "das_rank":
-            found.append(Entry(AXIS, "das_rank", zero + value, n, key.attribute, "das",
-                               direction="none", exact=exact))  # fmt: skip
+    """Latents in each mask, whether it fell back; rank of each rotation, and its place if that is known."""
+    found, n = [], ctx.test.n
+    zero = ctx.mean(Key("task", "right", edit="clean")) * 0.0
+    facts = ctx.outcomes.facts
+    for key, value in facts.items():
+        score, name, direction = key.score, key.attribute, PLANTED.get(key.score)
+        if score == "mask_size":
+            note = FELL_BACK if facts.get(key._replace(score="fell_back"), 0.0) else None
+            found.append(Entry(AXIS, score, zero + value, n, name, key.edit,
+                               direction="none", note=note, exact=COUNT))  # fmt: skip
+        elif score == "das_rank":
+            found.append(Entry(AXIS, score, zero + value, n, name, SKYLINE,
+                               direction="none", exact=COUNT))  # fmt: skip
+        elif direction is not None:
+            chance = facts.get(key._replace(score=f"{score}_chance"))
+            bounds = (None, None) if chance is None else (zero + chance, zero + 1.0)
+            found.append(Entry(AXIS, score, zero + value, n, name, SKYLINE,
+                               key.k if key.k >= 0 else None, None, *bounds,
+                               direction=direction, exact=GEOMETRY))  # fmt: skip
     return found
 
 
