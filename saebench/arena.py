@@ -163,10 +163,12 @@ class Arena:
 
     @property
     def versions(self) -> dict[str, int]:
-        """Versions of the axes; where the truth is known, of the recovery scores too."""
+        """Versions of the axes, and of the scores that only synthetic tasks or only facts have."""
         found = {name: axis.VERSION for name, axis in AXES.items()}
-        known = isinstance(self.task.spec, SyntheticSpec)
-        return found | ({recovery.AXIS: recovery.VERSION} if known else {})
+        known = (
+            {recovery.AXIS: recovery.VERSION} if isinstance(self.task.spec, SyntheticSpec) else {}
+        )
+        return found | known | ({"disentangle": disentangle.VERSION} if self._learns else {})
 
     def id(self, sha256: str, site: Site) -> str:
         """Digest of everything that can change a number."""
@@ -189,8 +191,11 @@ class Arena:
 
     def _learned(self) -> dict[str, object]:
         """Settings of masks and rotations, for tasks on which they are learned."""
-        learns = isinstance(self.task.spec, EntitiesSpec)
-        return {"learned": disentangle.settings()} if learns else {}
+        return {"learned": disentangle.settings()} if self._learns else {}
+
+    @property
+    def _learns(self) -> bool:
+        return isinstance(self.task.spec, EntitiesSpec)
 
     def realise(self, contestant: Contestant, site: Site) -> Realised:
         """The contestant as it stands at a site (a control is made from the site's activations).

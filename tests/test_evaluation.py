@@ -206,6 +206,9 @@ def test_the_version_of_learning_is_part_of_the_id(monkeypatch):
     before = arena.id("x", site)
     monkeypatch.setattr(disentangle, "VERSION", disentangle.VERSION + 1)
     assert arena.id("x", site) != before
+    # results of two versions cannot be compared, and say so
+    assert arena.versions["disentangle"] == disentangle.VERSION
+    assert "disentangle" not in make_arena("ioi").versions
 
 
 def test_all_sites_are_those_of_the_residual_stream_each_once():
