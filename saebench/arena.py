@@ -27,7 +27,7 @@ from saebench.kinds.base import Built, Settings
 from saebench.outcomes import Key, Outcomes
 from saebench.result import ModelInfo, Result, SplitSizes, TaskInfo
 from saebench.scoring import score, write_entry, write_headline
-from saebench.site import Site
+from saebench.site import Site, residual
 from saebench.spec import BUDGETS, EntitiesSpec, SyntheticSpec, Task
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class Arena:
         everywhere = [Site.parse(t) for texts in self.task.spec.sites.values() for t in texts]
         position = next((s.position for s in (*listed, *everywhere)), "end")
         if asked == "all":
-            return sorted((Site(h, position) for h in self._residual(hooks)), key=Site.sort_key)
+            points = {*residual(self.model.hook_points()), *filter(None, hooks)}
+            return sorted((Site(h, position) for h in points), key=Site.sort_key)
         if asked:
             return [Site.parse(part, position) for part in asked.split(",")]
         found = {Site(hook, _position(hook, listed, position)) for hook in hooks if hook}
@@ -98,15 +99,6 @@ class Arena:
                 f" Add --site HOOK@POSITION, for example --site blocks.1.hook_resid_pre@{position}."
             )
         return sorted(found, key=Site.sort_key) or listed
-
-    def _residual(self, named: Sequence[str | None]) -> list[str]:
-        """Hook points of the residual stream, each activation once, and those that SAEs name.
-
-        A block's `resid_post` is the next one's `resid_pre`.
-        """
-        known = [h for h in self.model.hook_points() if "resid" in h]
-        again = {h for h in known[:-1] if h.endswith("resid_post")} - set(named)
-        return [h for h in known if h not in again]
 
     def _only_site(self, asked: str | None) -> list[Site]:
         """A generator's one site."""
@@ -191,11 +183,8 @@ class Arena:
 
     def _learned(self) -> dict[str, object]:
         """Settings of masks and rotations, for tasks on which they are learned."""
-        return {"learned": disentangle.settings()} if self._learns else {}
-
-    @property
-    def _learns(self) -> bool:
-        return isinstance(self.task.spec, EntitiesSpec)
+        learns = isinstance(self.task.spec, EntitiesSpec)
+        return {"learned": disentangle.settings()} if learns else {}
 
     def realise(self, contestant: Contestant, site: Site) -> Realised:
         """The contestant as it stands at a site (a control is made from the site's activations).

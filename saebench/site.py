@@ -1,6 +1,7 @@
 """Where in the model an activation is read and replaced."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saebench.errors import SiteError
@@ -57,3 +58,12 @@ class Site:
         name = self.hook.rsplit(".", 1)[-1]
         order = _ORDER.index(name) if name in _ORDER else len(_ORDER)
         return (self.layer or 0, order, -1 if self.head is None else self.head, self.position)
+
+
+def residual(hooks: Sequence[str]) -> list[str]:
+    """Those of the residual stream, in order, every activation once.
+
+    A block's `resid_post` is the next one's `resid_pre`, so only the last block's is kept.
+    """
+    known = [hook for hook in hooks if "hook_resid" in hook]
+    return [hook for hook in known[:-1] if not hook.endswith("resid_post")] + known[-1:]

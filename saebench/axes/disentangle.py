@@ -24,6 +24,7 @@ from saebench.masks import SETTINGS as MASK_SETTINGS
 from saebench.masks import Mask, fit_masks, random_masks, swap_masked
 from saebench.outcomes import Key, Outcomes
 
+AXIS = "disentangle"
 VERSION = 2
 """Raised with every change of how masks and rotations are learned that `settings` does not show."""
 
