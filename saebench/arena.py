@@ -157,10 +157,8 @@ class Arena:
     def versions(self) -> dict[str, int]:
         """Versions of the axes, and of the scores that only synthetic tasks or only facts have."""
         found = {name: axis.VERSION for name, axis in AXES.items()}
-        known = (
-            {recovery.AXIS: recovery.VERSION} if isinstance(self.task.spec, SyntheticSpec) else {}
-        )
-        return found | known | ({"disentangle": disentangle.VERSION} if self._learns else {})
+        special = {SyntheticSpec: recovery, EntitiesSpec: disentangle}.get(type(self.task.spec))
+        return found | ({special.AXIS: special.VERSION} if special else {})
 
     def id(self, sha256: str, site: Site) -> str:
         """Digest of everything that can change a number."""
