@@ -58,7 +58,7 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
             figure = Figure(figsize=(8.4, 5.2), layout="constrained")
             _cause_isolate(figure, group)
             files[f"{stem}--{site}--cause-isolate.png"] = _png(figure)
-            if any(method(r, "aware", "", "", 1) for r in group):
+            if _sized(group):
                 figure = Figure(figsize=(8.4, 4.2), layout="constrained")
                 _sizes(figure, group)
                 files[f"{stem}--{site}--sizes.png"] = _png(figure)
@@ -128,11 +128,15 @@ def _point(ax: "Axes", one: Method, i: int) -> None:
                 elinewidth=1, label=one.label)  # fmt: skip
 
 
+def _sized(group: Sequence[Result]) -> list[Result]:
+    """SAEs and controls with aware edits; a dictionary that sees labels changes one atom, not k latents."""
+    return [r for r in group if r.dictionary.kind != "labelled" and method(r, "aware", "", "", 1)]
+
+
 def _sizes(figure: "Figure", group: Sequence[Result]) -> None:
     """Disentangle of aware edits against their size, with the skyline and no edit."""
     ax = figure.subplots()
-    drawn = [r for r in group if method(r, "aware", "", "", 1)]
-    for i, result in enumerate(drawn):
+    for i, result in enumerate(_sized(group)):
         found = [
             (k, m.get("disentangle")) for k in SIZES if (m := method(result, "aware", "", "", k))
         ]

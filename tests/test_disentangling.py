@@ -116,6 +116,8 @@ def test_what_is_among_the_references_has_no_second_row():
     seen = one.dictionary.model_copy(update={"kind": "labelled"})
     labels = [m.label for m in disentangling.methods([one.model_copy(update={"dictionary": seen})])]
     assert "control:supervised" not in labels and "supervised mse" in labels
+    files = draw([one.model_copy(update={"dictionary": seen})])
+    assert not any(name.endswith("sizes.png") for name in files)
 
 
 def planted(one: Result) -> Result:
