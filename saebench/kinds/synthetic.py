@@ -183,8 +183,9 @@ def build(task: Task, model: Generator, site: Site, settings: Settings) -> Built
     drawn = {name: maker.draw(name, getattr(size, name)) for name in ("fit", "select", "test")}
     heads = make_heads(model, drawn["fit"][1], drawn["fit"][2][:, :-1])
     splits = {}
-    for name, part in drawn.items():
-        splits[name] = maker.split(name, part, heads)
+    for name in list(drawn):
+        # dense codes of thousands of features are large: those of a split go once it is made
+        splits[name] = maker.split(name, drawn.pop(name), heads)
         settings.tick(f"samples of {name}")
     parts, pairs = maker.parts(), maker.pairs()
     truth = Oracle(model, maker.ledger.close(model.device), parts, pairs)

@@ -48,12 +48,20 @@ class Ledger:
 
     def codes(self, number: Int[Tensor, "n"]) -> Float[Tensor, "n n_features"]:
         """Dense codes of some rows."""
+        return self.of(torch.arange(self.n_features, device=number.device), number)
+
+    def of(self, features: Int[Tensor, "m"], number: Int[Tensor, "n"]) -> Float[Tensor, "n m"]:
+        """Codes of some features in some rows; thousands of others take no memory."""
         count = self.count[number]
         row = torch.arange(len(number), device=number.device).repeat_interleave(count)
         inside = torch.arange(len(row), device=number.device) - (count.cumsum(0) - count)[row]
         at = self.start[number][row] + inside
-        out = torch.zeros(len(number), self.n_features, device=number.device)
-        out[row, self.latent[at]] = self.value[at]
+        slot = torch.full((self.n_features,), -1, device=number.device)
+        slot[features] = torch.arange(len(features), device=number.device)
+        column = slot[self.latent[at]]
+        keep = column >= 0
+        out = torch.zeros(len(number), len(features), device=number.device)
+        out[row[keep], column[keep]] = self.value[at][keep]
         return out
 
 
@@ -93,8 +101,8 @@ class Oracle(LabelledDictionary):
         source_labels: Int[Tensor, "n n_labels"],
     ) -> Float[Tensor, "n d_in"]:
         """The attribute's features take the source's codes; all others stay."""
-        at = list(self.generator.groups[attribute].features)
-        old, new = (self.ledger.codes(x[:, -1])[:, at] for x in (labels, source_labels))
+        at = torch.tensor(self.generator.groups[attribute].features, device=base.device)
+        old, new = (self.ledger.of(at, x[:, -1]) for x in (labels, source_labels))
         return base + (new - old) @ self.W_dec[at]
 
 
