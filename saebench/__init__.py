@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saebench.evaluation import evaluate
+    from saebench.exports import to_frame
     from saebench.model_loading import load_model
     from saebench.regression import compare
     from saebench.result import Result
@@ -21,8 +22,9 @@ _HOME = {
     "load_model": "saebench.model_loading",
     "compare": "saebench.regression",
     "Result": "saebench.result",
+    "to_frame": "saebench.exports",
 }
-__all__ = ["Result", "compare", "evaluate", "load_model"]
+__all__ = ["Result", "compare", "evaluate", "load_model", "to_frame"]
 
 
 def __getattr__(name: str) -> Any:

@@ -66,8 +66,8 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
     Raises:
         SaebenchError: one short paragraph.
     """
+    from saebench.files import ensure_writable
     from saebench.model_loading import DTYPES, find_device
-    from saebench.store import ensure_writable
 
     tasks = [task for name in _asked(request) for task in _load(request, name)]
     ensure_writable(request.out)

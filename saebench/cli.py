@@ -47,6 +47,7 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Directory for results.")] = DEFAULT_OUT,
     force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
     format: Annotated[str, typer.Option(help="table, or json (JSON Lines).")] = "table",
+    export: Annotated[str | None, typer.Option(help="Also write OUT/exported: sae-bench, csv or parquet.")] = None,
     tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
     ravel_data: Annotated[str | None, typer.Option(help="Published RAVEL data: a directory, or hij/ravel.")] = None,
     ravel_attributes: Annotated[str | None, typer.Option(help="Only these of its attributes, by commas.")] = None,
@@ -59,10 +60,12 @@ def evaluate(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:  # fmt: skip
     """Score dictionaries: SAEs, controls, ceilings. Writes results and prints a table."""
+    from saebench import exports
     from saebench.batch import Request, run
     from saebench.options import choice, parse_bytes
 
     choice("format", format, ("table", "json"))
+    choice("export", export or "csv", exports.FORMS)
     request = Request(
         saes=tuple(saes), tasks=tuple(task.split(",")) if task else (), model=model, site=site, budget=budget,
         seed=seed, device=device, dtype=dtype, out=out, force=force, task_dirs=tuple(tasks or ()),
@@ -71,22 +74,21 @@ def evaluate(
         memory_bytes=parse_bytes(memory), allow_incompetent=allow_incompetent,
         force_mismatch=force_mismatch,
     )  # fmt: skip
-    failures = 0
-    if format == "json":
-        for result in run(request, lambda e: _complain(e, debug)):
-            failures += result is None
-            if result is not None:
-                print(result.json_line(), flush=True)
-    else:
+    found = []
+    for result in run(request, lambda e: _complain(e, debug)):
+        found.append(result)
+        if result is not None and format == "json":
+            print(result.json_line(), flush=True)
+    results = [r for r in found if r is not None]
+    if results and format == "table":
         from saebench import report
 
-        found = list(run(request, lambda e: _complain(e, debug)))
-        failures = sum(r is None for r in found)
-        results = [r for r in found if r is not None]
-        if results:
-            report.print_results(results, report.console())
-            print(f"Results: {out}")
-    if failures:
+        report.print_results(results, report.console())
+        print(f"Results: {out}")
+    if results and export:
+        for path in exports.write(results, export, out / "exported"):
+            print(f"Exported: {path}", file=sys.stderr)
+    if len(results) < len(found):
         raise typer.Exit(2)
 
 

@@ -74,8 +74,8 @@ def regress(
 ) -> None:  # fmt: skip
     """Is the candidate credibly worse than the baseline? Exit 0: no; 1: yes; 2: cannot be compared."""
     from saebench import regression, verdict
+    from saebench.files import write_text
     from saebench.report import console
-    from saebench.store import write_text
 
     found = regression.regress(candidate, baseline, tolerances)
     written = {
@@ -141,6 +141,29 @@ def merge(
         print(f"not copied: {problem.path}: {problem.what}")
     print(f"{len(merged.copied)} copied, {len(merged.present)} were there already")
     raise typer.Exit(1 if merged.refused else 0)
+
+
+@results_app.command(
+    "export", epilog="Example: saebench results export results/ --export csv --out exported"
+)
+def export_results(
+    results: Annotated[Path, typer.Argument(help="A directory of results, or one result file.")] = DEFAULT_OUT,
+    export: Annotated[str, typer.Option(help="sae-bench (SAEBench's JSON keys), csv or parquet.")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="Where to write. Default: RESULTS/exported.")] = None,
+) -> None:  # fmt: skip
+    """Write results as SAEBench's JSON layout, or every score of all of them as one table."""
+    from saebench import exports, store
+
+    paths = [results] if results.is_file() else store.find(results)
+    if not paths:
+        raise ResultError(
+            f"There is no result below {str(results)!r}. Expected a directory that `saebench"
+            " evaluate` wrote into, or one of its .json files."
+        )
+    beside = results.parent if results.is_file() else results
+    found = [store.load(path).result for path in paths]
+    for path in exports.write(found, export, out or beside / "exported"):
+        print(path)
 
 
 @app.command(epilog="Example: saebench inspect path/to/sae --model demo")

@@ -6,11 +6,7 @@ the table first, so that a killed writer leaves nothing that looks like a result
 processes may write into one directory.
 """
 
-import hashlib
 import json
-import os
-import re
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,28 +17,12 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from saebench.errors import ResultError, StoreError
+from saebench.files import safe_name, write_all
 from saebench.outcomes import Outcomes
 from saebench.outcomes_table import read_id, read_table, table_bytes
 from saebench.result import SCHEMA, Result
 
-_LONGEST_NAME = 80
 _STALE_SECONDS = 3600.0
-
-
-def safe_name(text: str) -> str:
-    """A name as one path component: inert, at most 80 characters, different for different names.
-
-    Slashes become `--` and colons `=`. Whatever cannot be read back from that (control characters,
-    `..`, quotes, emoji, leading dots, great length) is replaced, and a digest of the whole name is
-    put behind `~` so that two such names do not meet.
-    """
-    name = text.replace("/", "--").replace(":", "=")
-    plain = re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._+=-]*[A-Za-z0-9])?", name) and ".." not in name
-    if plain and len(name) <= _LONGEST_NAME and name.replace("--", "/").replace("=", ":") == text:
-        return name
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:10]
-    words = re.sub(r"[^A-Za-z0-9.+-]+", "_", name).replace("..", "_").strip("._+-")
-    return f"{words[: _LONGEST_NAME - 11].rstrip('._+-') or 'unnamed'}~{digest}"
 
 
 def result_path(result: Result, out: Path) -> Path:
@@ -63,7 +43,7 @@ def save(result: Result, outcomes: Outcomes, out: Path) -> Path:
         path.with_suffix(".parquet"): table_bytes(outcomes, result.id),
         path: json_text(result).encode(),
     }
-    _write_all(contents, out)
+    write_all(contents, out)
     return path
 
 
@@ -84,30 +64,6 @@ def json_text(result: Result) -> str:
 
 def _compact(value: object) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False)
-
-
-def _write_all(contents: dict[Path, bytes], out: Path) -> None:
-    """Writes every file beside its place, then moves them there in the order given."""
-    temporary = {path: path.with_name(f".{secrets.token_hex(8)}.tmp") for path in contents}
-    try:
-        for path, data in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary[path], "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        for path in contents:
-            os.replace(temporary[path], path)
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write results under {str(out)!r}: {error.strerror or error}. Nothing was left"
-            " half-written. Choose a directory that can be written and has room, with --out DIR."
-        ) from error
-    finally:
-        for path in temporary.values():
-            # already moved, or never made
-            if path.parent.is_dir() and os.access(path.parent, os.W_OK):
-                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -321,7 +277,7 @@ def merge(source: Path, destination: Path) -> Merged:
             continue
         target = result_path(stored.result, Path(destination))
         table = stored.table_path.read_bytes()
-        _write_all({target.with_suffix(".parquet"): table, target: path.read_bytes()}, destination)
+        write_all({target.with_suffix(".parquet"): table, target: path.read_bytes()}, destination)
         merged.copied.append(target)
     return merged
 
@@ -332,32 +288,5 @@ def schema_text() -> str:
     return json.dumps({**schema, **Result.model_json_schema(by_alias=True)}, indent=1) + "\n"
 
 
-def ensure_writable(out: Path) -> None:
-    """Refuses a results directory that cannot be written, before anything is computed.
-
-    Raises:
-        StoreError: naming the directory and the reason.
-    """
-    probe = Path(out) / f".{secrets.token_hex(8)}.tmp"
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise StoreError(
-            f"Cannot write results under {str(out)!r}: {error.strerror or error}. Choose a directory"
-            " that can be written, with --out DIR."
-        ) from error
-
-
 if __name__ == "__main__":
     print(schema_text(), end="")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file at once or not at all.
-
-    Raises:
-        StoreError: if it cannot be written.
-    """
-    _write_all({Path(path): text.encode()}, Path(path).parent)

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).parents[1] / "saebench"
 # the first word of a module's name below `saebench.` → its layer; a module imports its own or lower
 LAYERS = {
     0: "errors site result",
-    1: "interchange stats outcomes outcomes_table spec options store cross_section tolerances provenance",
+    1: "files interchange stats outcomes outcomes_table spec options store cross_section tolerances provenance",
     2: "scoring dictionaries codes measures edits model model_loading report recovery_table catalogue diagnostics"
     " disentangling disentangling_figures",
-    3: "patching training differences regression verdict leaderboard",
+    3: "patching training differences regression verdict leaderboard exports",
     4: "kinds checkpoints synthetic axes masks demo",
     5: "contestants inspection caveats arena evaluation",
     6: "batch synthetic/baselines",

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from saebench.errors import StoreError
+from saebench.files import safe_name
 from saebench.leaderboard.boards import Table, collect
 from saebench.leaderboard.figures import draw
 from saebench.leaderboard.page import render_page
 from saebench.leaderboard.tables import render_csv, render_markdown
-from saebench.store import safe_name
 
 __all__ = ["build", "check", "default_out"]
 

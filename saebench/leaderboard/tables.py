@@ -101,7 +101,7 @@ def render_csv(tables: Sequence[Table]) -> str:
     for table in tables:
         for row in table.rows:
             for axis in AXES:
-                writer.writerow([_csv_cell(value) for value in _tidy(row, axis)])
+                writer.writerow([csv_cell(value) for value in _tidy(row, axis)])
     return buffer.getvalue()
 
 
@@ -118,7 +118,8 @@ def _tidy(row: Row, axis: str) -> list[object]:
     ]  # fmt: skip
 
 
-def _csv_cell(value: object) -> object:
+def csv_cell(value: object) -> object:
+    """The value; a text that a spreadsheet would take for a formula gets a leading apostrophe."""
     if not isinstance(value, str):
         return value
     text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
