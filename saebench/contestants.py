@@ -5,12 +5,15 @@ A control can only be made once a site's activations are there, so a contestant 
 """
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from saebench import checkpoints
 from saebench.axes import disentangle
@@ -29,12 +32,16 @@ from saebench.dictionaries.frozen import frozen_decoder
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.errors import CheckpointError, ControlError, SiteError, unknown
 from saebench.kinds.base import Built
+from saebench.kinds.lenient import LenientReadout
+from saebench.patching import PatchedReadout, capture
 from saebench.result import DictionaryInfo
 from saebench.synthetic.oracle import Oracle, Pursuit
 
 Scorable = Dictionary | LabelledDictionary | Intervention
 WIDTH = 8
 """Latents per input dimension of `control:random` where nothing else is said."""
+TOKENS = 4
+"""Tokens of each fit prompt on which an input scale is measured."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,38 @@ def _loaded(section: CrossSection, control: str, argument: str) -> Dictionary:
     acts = section.fit.acts
     loaded = checkpoints.load(argument, device=str(acts.device), dtype=acts.dtype)
     _require_width(loaded, section)
-    return loaded.fitted(acts).dictionary
+    return _fitted(loaded, section).dictionary
+
+
+def _fitted(loaded: checkpoints.Loaded, section: CrossSection) -> checkpoints.Loaded:
+    """The SAE with its input scale, measured where the checkpoint does not give it."""
+    acts = section.fit.acts
+    return loaded.fitted(_typical(section) if loaded.needs_factor else acts)
+
+
+def _typical(section: CrossSection) -> Float[Tensor, "n d_in"]:
+    """Activations like those of training: the site's hook point, at any token of the fit prompts.
+
+    A task edits one position, and norms differ between positions: on the demo model the scale is
+    0.60 at the site alone, 1.12 here and 1.21 on ordinary sentences. The first token is left out,
+    since its norm is often hundreds of times that of others. Where there is no language model, the
+    site's own activations are what an SAE was trained on.
+    """
+    readout = section.fit.readout
+    readout = readout.inner if isinstance(readout, LenientReadout) else readout
+    if not isinstance(readout, PatchedReadout) or len(readout.places) != 1:
+        return section.fit.acts
+    rng, (place,) = random.Random(0), readout.places
+    places = {
+        i: place._replace(positions=torch.tensor([_later(rng, len(t)) for t in readout.tokens]))
+        for i in range(TOKENS)
+    }
+    return torch.cat(list(capture(readout.model, readout.tokens, places).values()))
+
+
+def _later(rng: random.Random, length: int) -> int:
+    """A position behind the first, where there is one."""
+    return rng.randrange(min(1, length - 1), length)
 
 
 def _permuted(section: CrossSection, argument: str) -> Scorable:
@@ -216,7 +254,7 @@ def _sae(loaded: checkpoints.Loaded) -> Contestant:
     def realise(built: Built) -> Realised:
         section = built.section
         _require_width(loaded, section)
-        ready = loaded.fitted(section.fit.acts)
+        ready = _fitted(loaded, section)
         return Realised(ready.dictionary, ready.info, ready.warnings)
 
     return Contestant(

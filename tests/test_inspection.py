@@ -279,5 +279,66 @@ def test_a_demo_sae_unfolded_on_purpose(demo_model, tmp_path):
     assert inspection.fvu_unfolded.value > 1.2 * whole.activity.fvu.value
 
 
+@pytest.fixture(scope="module")
+def unfolded(demo_model, tmp_path_factory) -> tuple[dict, dict, float]:
+    """Results and inspections of a demo SAE: folded, its scale declared, its scale lost; and the scale."""
+    import saebench
+
+    if "standard" not in demo_names():
+        pytest.skip("no demo SAEs are built; `make demo` makes them")
+    from safetensors.torch import load_file, save_file
+
+    from saebench.checkpoints import DEMO
+    from saebench.inspection import activations
+
+    sound = load("demo:standard")
+    acts, _ = activations(demo_model, sound)
+    s = f_factor(acts)
+    state = load_file(DEMO / "standard" / "sae_weights.safetensors")
+    # relu(s (a − b) W + s c) = s relu((a − b) W + c), and the decoder's rows stay unit
+    state |= {"b_enc": state["b_enc"] * s, "b_dec": state["b_dec"] * s}
+    config = json.loads((DEMO / "standard" / "cfg.json").read_text())
+    paths = {"folded": "demo:standard"}
+    for name, scale in (("declared", "expected_average_only_in"), ("lost", "none")):
+        paths[name] = str(tmp_path_factory.mktemp(name))
+        save_file(state, f"{paths[name]}/sae_weights.safetensors")
+        f.dump(Path(paths[name]) / "cfg.json", config | {"normalize_activations": scale})
+    results = {k: saebench.evaluate(p, task="ioi", model=demo_model) for k, p in paths.items()}
+    return results, {k: inspect(p, acts=acts) for k, p in paths.items()}, s
+
+
+class TestWhatTheWarningSaysIsSoInTheScores:
+    """A demo SAE as training on scaled activations would have saved it, scored on IOI."""
+
+    def test_inspect_names_it(self, unfolded):
+        _, inspections, _ = unfolded
+        assert not said(inspections["folded"], "scale not folded")
+        assert said(inspections["declared"], "scale not folded")
+        wrong = inspections["declared"].fvu_unfolded.value
+        assert wrong > 1.5 * inspections["folded"].activity.fvu.value
+        assert inspections["lost"].activity.fvu.value == pytest.approx(wrong, rel=1e-4)
+
+    def test_without_the_scale_scores_fall_as_fvu_says(self, unfolded):
+        results, _, _ = unfolded
+        whole, lost = (results[k].axes["approximation"] for k in ("folded", "lost"))
+        assert lost.ci[1] < whole.ci[0]
+        assert fvu(results["lost"]) > 1.2 * fvu(results["folded"])
+
+    def test_with_the_scale_measured_they_are_back(self, unfolded):
+        """The factor of training is 1.21, that of the task's prompts 1.12: near, and it is said."""
+        results, _, s = unfolded
+        (warning,) = [w for w in results["declared"].warnings if "input scale" in w]
+        measured = float(warning.split()[2].rstrip(","))
+        assert measured == pytest.approx(s, rel=0.15)
+        whole, back, lost = (results[k].axes["approximation"].value for k in results)
+        # measured at the edited position alone the scale is 0.60, and this the worst of the three
+        assert lost < back < whole + 0.01
+        assert fvu(results["declared"]) < fvu(results["lost"])
+
+
+def fvu(result):
+    return next(s.value for s in result.scores if s.name == "fvu")
+
+
 def f_factor(acts):
     return acts.shape[1] ** 0.5 / float(acts.norm(dim=1).mean())

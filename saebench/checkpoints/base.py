@@ -130,7 +130,10 @@ class Loaded:
         if not self.needs_factor:
             return self
         assert isinstance(self.dictionary, SaelensDictionary)
-        return self._with(self.dictionary.fitted(acts), f"measured on {len(acts)} activations")
+        return self._with(
+            self.dictionary.fitted(acts),
+            f"measured on {len(acts)} activations (the factor of its training is more exact: fold it in)",
+        )
 
     def scaled(self, factor: float) -> "Loaded":
         """The same with a given constant input scale (1 scores the weights as they stand)."""
