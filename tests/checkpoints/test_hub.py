@@ -77,6 +77,12 @@ def test_a_sae_lens_object_of_the_registry_becomes_the_same_dictionary(monkeypat
 
 REAL = {
     "gpt2-small-res-jb/blocks.8.hook_resid_pre": ("standard", 768, "blocks.8.hook_resid_pre"),
+    # the repository behind the first, read without SAELens' registry
+    "hf://jbloom/GPT2-Small-SAEs-Reformatted/blocks.8.hook_resid_pre": (
+        "standard",
+        768,
+        "blocks.8.hook_resid_pre",
+    ),
     "gpt2-small-hook-z-kk/blocks.9.hook_z": ("standard", 768, "blocks.9.attn.hook_z"),
 }
 
@@ -84,7 +90,7 @@ REAL = {
 @pytest.mark.slow
 @pytest.mark.parametrize("spec", REAL)
 def test_published_saes(spec, monkeypatch):
-    """Downloads about 150 MB; runs where the hub can be reached and says so where it cannot."""
+    """Downloads up to 500 MB; runs where the hub can be reached and says so where it cannot."""
     from huggingface_hub import constants
 
     if not hub.reachable():
