@@ -388,7 +388,7 @@ def test_every_recovery_score_has_a_section():
 
 def test_silent_features_do_not_count_against_the_truth():
     """On rare features the truth's own latents are silent: that is the ceiling of both scores."""
-    from saebench.synthetic.phenomena import Scene
+    from saebench.synthetic.scene import Scene
 
     made = make_generator(load_task("synthetic/scale-16th"), {"steps": 0, "min_prob": 1e-5})
     scene = Scene(made)

@@ -8,7 +8,6 @@ versions are the same, so that the run can be stopped and resumed.
 """
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,8 +18,9 @@ from saebench.evaluation import load_subject
 from saebench.result import Result
 from saebench.spec import load_task
 from saebench.synthetic import calibration
+from saebench.synthetic.baseline_figures import draw
 from saebench.synthetic.generator import Generator
-from saebench.synthetic.phenomena import Row, write
+from saebench.synthetic.tables import Row, read, write
 from saebench.synthetic.training import DIGEST_KEY, TASK_KEY, Recipe, fit
 
 FAMILIES = ("independent", "correlated", "hierarchical", "occlusion", "splitting", "composed")
@@ -91,12 +91,6 @@ def key(row: Row) -> Key:
              "sparsity", "seed", "versions")  # fmt: skip
     # floats as `write` leaves them in the file
     return tuple(f"{v:.6g}" if isinstance(v := row.get(n, ""), float) else str(v) for n in names)
-
-
-def read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def row_of(result: Result) -> Row:
@@ -180,10 +174,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--figures", action="store_true", help="only draw what has been measured")
     parser.add_argument("--out", type=Path, default=Path("results/synthetic"))
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
-    run(asked.out, asked.families, asked.seeds)
+    if not asked.figures:
+        run(asked.out, asked.families, asked.seeds)
+    draw(asked.out)
 
 
 if __name__ == "__main__":

@@ -1,115 +1,143 @@
 """Figures of the phenomenon curves, drawn from their CSV files."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-_INK = ("#0b5fa5", "#c2410c", "#3f7d20", "#7a3e9d")
+INK = ("#0b5fa5", "#c2410c", "#3f7d20", "#7a3e9d", "#b08900", "#4b5563")
+STYLE = {"random": "-", "truth": "--"}
+CAPTION = (
+    "means over SAE seeds, bars: their range; solid: from random directions, dashed: from the truth"
+)
 
 
-def draw(name: str, folder: Path) -> Path | None:
-    """Draws `<folder>/<name>.png` from `<name>.csv`; None where a curve is a single row."""
-    if name not in FIGURES:
-        return None
+@contextmanager
+def plotting() -> Iterator[Any]:
+    """pyplot without a screen, in the style of these figures."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    frame = pd.read_csv(folder / f"{name}.csv")
     with plt.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
+        yield plt
+
+
+def save(figure: Any, path: Path) -> Path:
+    # no date in the file: the same numbers give the same bytes
+    figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
+    return path
+
+
+def draw(name: str, folder: Path) -> Path | None:
+    """Draws `<folder>/<name>.png` from `<name>.csv`; None where a curve is a single point."""
+    if name not in FIGURES:
+        return None
+    frame = pd.read_csv(folder / f"{name}.csv")
+    with plotting() as plt:
         figure = FIGURES[name](frame, plt)
-        path = folder / f"{name}.png"
-        # no date in the file: the same numbers give the same bytes
-        figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
+        figure.text(0.5, -0.06, CAPTION, ha="center", fontsize=8, color="#555")
+        path = save(figure, folder / f"{name}.png")
         plt.close(figure)
     return path
 
 
-def _panels(plt, n: int):
-    figure, axes = plt.subplots(1, n, figsize=(4.6 * n, 3.6), squeeze=False)
+def _panels(plt: Any, n: int):
+    figure, axes = plt.subplots(1, n, figsize=(4.8 * n, 3.8), squeeze=False)
     figure.subplots_adjust(wspace=0.3)
     return figure, axes[0]
 
 
-def _occlusion(frame: pd.DataFrame, plt):
+def lines(ax: Any, frame: pd.DataFrame, x: str, y: str, by: str, label: str = "{}") -> None:
+    """One colour a value of `by`, one line style a start; mean and range over seeds."""
+    for colour, (value, part) in zip(INK, frame.groupby(by, sort=False), strict=False):
+        for start, style in STYLE.items():
+            chosen = part.query("start == @start").dropna(subset=[y])
+            if chosen.empty:
+                continue
+            found = chosen.groupby(x)[y].agg(["mean", "min", "max"])
+            error = (found["mean"] - found["min"], found["max"] - found["mean"])
+            shown = label.format(f"{value:g}" if isinstance(value, float) else value)
+            ax.errorbar(found.index, found["mean"], yerr=error, fmt=f"o{style}", color=colour,
+                        label=shown if start == "random" else None, capsize=2, ms=4)  # fmt: skip
+    ax.legend(frameon=False, fontsize=8)
+
+
+def _occlusion(frame: pd.DataFrame, plt: Any):
     figure, (ax,) = _panels(plt, 1)
-    for start, style in (("random", "-"), ("truth", "--")):
-        part = frame[frame.start == start]
-        for colour, group in zip(_INK, ("strong", "weak"), strict=False):
-            error = (part[group] - part[f"{group}_low"], part[f"{group}_high"] - part[group])
-            ax.errorbar(part.ratio, part[group], yerr=error, fmt=f"o{style}", color=colour,
-                        label=f"{group}, from {start}", capsize=2)  # fmt: skip
+    long = frame.melt(
+        ["ratio", "start", "seed"], ["strong", "weak"], "group", value_name="coverage"
+    )
+    lines(ax, long, "ratio", "coverage", "group", "{} group")
     ax.set(xlabel="norm ratio strong / weak", ylabel="share of values with F1* ≥ 0.5", ylim=(0, 1.05),
            title="Weak group behind a strong one")  # fmt: skip
-    ax.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _by_seed(frame: pd.DataFrame, keys: list[str], value: str) -> pd.DataFrame:
-    """Mean and range over seeds."""
-    found = frame.groupby(keys)[value].agg(["mean", "min", "max"]).reset_index()
-    return found.rename(columns={"min": "low", "max": "high"})
-
-
-def _lines(ax, found: pd.DataFrame, x: str, by: str) -> None:
-    for colour, (value, part) in zip(_INK, found.groupby(by), strict=False):
-        error = (part["mean"] - part.low, part.high - part["mean"])
-        label = value if isinstance(value, str) else f"{by} = {value:g}"
-        ax.errorbar(
-            part[x], part["mean"], yerr=error, fmt="o-", color=colour, label=label, capsize=2
-        )
-    ax.legend(frameon=False, fontsize=8)
-
-
-def _hedging(frame: pd.DataFrame, plt):
+def _hedging(frame: pd.DataFrame, plt: Any):
     figure, (left, right) = _panels(plt, 2)
-    _lines(left, _by_seed(frame, ["rho", "k"], "hedging"), "rho", "k")
-    left.axhline(0, color="#999", lw=0.8)
-    left.set(
-        xlabel="correlation ρ",
-        ylabel="hedging (0 is best)",
-        title="Lean towards correlated features",
-    )
+    lines(left, frame, "rho", "hedging", "k", "k = {}")
+    left.set(xlabel="correlation ρ", ylabel="hedging (0 is best)",
+             title="Lean towards correlated features")  # fmt: skip
     frame = frame.assign(gain=frame.explained_variance - frame.truth_explained_variance)
-    _lines(right, _by_seed(frame, ["rho", "k"], "gain"), "rho", "k")
-    right.axhline(0, color="#999", lw=0.8)
+    lines(right, frame, "rho", "gain", "k", "k = {}")
     right.set(xlabel="correlation ρ", ylabel="explained variance, SAE − truth at k",
               title="What the objective prefers")  # fmt: skip
+    for ax in (left, right):
+        ax.axhline(0, color="#999", lw=0.8)
     return figure
 
 
-def _absorption(frame: pd.DataFrame, plt):
+def _absorption(frame: pd.DataFrame, plt: Any):
     figure, (ax,) = _panels(plt, 1)
-    found = _by_seed(frame, ["child_given_parent", "architecture"], "absorption")
-    _lines(ax, found, "child_given_parent", "architecture")
-    ax.set(
-        xlabel="P(child | parent)",
-        ylabel="absorption (0 is best)",
-        title="Parents lost to children",
+    lines(ax, frame, "child_given_parent", "absorption", "architecture")
+    ax.set(xlabel="P(child | parent)", ylabel="absorption (0 is best)",
+           title="Parents lost to children, at equal L0")  # fmt: skip
+    return figure
+
+
+def _splitting(frame: pd.DataFrame, plt: Any):
+    figure, (left, right) = _panels(plt, 2)
+    lines(left, frame, "wanted_l0", "n90", "architecture")
+    left.set(
+        xlabel="L0", ylabel="n90 (1 is best)", xscale="log", title="Latents that one sign takes"
     )
+    lines(right, frame, "wanted_l0", "nearest_cosine", "architecture")
+    right.set(xlabel="L0", ylabel="cosine of ±μ with the nearest latent", xscale="log", ylim=(0, 1.05),
+              title="Is there a latent for the sign?")  # fmt: skip
+    for ax in (left, right):
+        ax.set_xticks([1, 4, 16], ["1", "4", "16"])
     return figure
 
 
-def _splitting(frame: pd.DataFrame, plt):
-    figure, (ax,) = _panels(plt, 1)
-    for colour, (name, part) in zip(_INK, frame.groupby("architecture"), strict=False):
-        ax.plot(part.l0, part.n90, "o-", color=colour, label=str(name))
-    ax.set(xlabel="L0", ylabel="n90 (1 is best)", xscale="log", title="Latents that one sign takes")
-    ax.legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _composition(frame: pd.DataFrame, plt):
+def _splitting_noise(frame: pd.DataFrame, plt: Any):
     figure, axes = _panels(plt, 2)
-    frame = frame.assign(
-        latents=[f"{w} latents, k = {k}" for w, k in zip(frame.width, frame.k, strict=True)]
-    )
-    labels = (("composition", "composition (1 parts, ½ pairs)"),
+    sizes = zip(frame.architecture, frame.sparsity, strict=True)
+    names = [f"topk, k = {v:g}" if name == "topk" else f"L1 = {v:g}" for name, v in sizes]
+    frame = frame.assign(sae=names)
+    labels = (("n90", "n90 (1 is best)", "Latents that one sign takes"),
+              ("detected", "share of the two signs detected", "Are they there?"))  # fmt: skip
+    for ax, (column, label, title) in zip(axes, labels, strict=True):
+        lines(ax, frame, "noise", column, "sae")
+        ax.set(xlabel="standard deviation of the noise per dimension (‖μ‖ = 2)", xscale="log",
+               ylabel=label, title=title)  # fmt: skip
+        ax.set_xticks([0.1, 0.25, 0.5, 1], ["0.1", "0.25", "0.5", "1"])
+        ax.minorticks_off()
+    return figure
+
+
+def _composition(frame: pd.DataFrame, plt: Any):
+    figure, axes = _panels(plt, 3)
+    sizes = zip(frame.width, frame.k, strict=True)
+    frame = frame.assign(latents=[f"{w} latents, k = {k}" for w, k in sizes])
+    labels = (("composition", "composition of lone parts"),
+              ("pair_composition", "pair composition (1 parts, ½ pairs)"),
               ("boosted_pair_cosine", "nearest latent to the boosted pair, cosine"))  # fmt: skip
     for ax, (column, label) in zip(axes, labels, strict=True):
-        _lines(ax, _by_seed(frame, ["boost", "latents"], column), "boost", "latents")
+        lines(ax, frame, "boost", column, "latents")
         ax.set(xlabel="share of samples made the boosted pair", ylabel=label, ylim=(0, 1.05))
     return figure
 
@@ -119,5 +147,6 @@ FIGURES: dict[str, Callable] = {
     "hedging": _hedging,
     "absorption": _absorption,
     "splitting": _splitting,
+    "splitting_noise": _splitting_noise,
     "composition": _composition,
 }
