@@ -1,6 +1,6 @@
 """Edits of an activation by changing few latents (METHODS §3) [PE §4.2]."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -150,9 +150,15 @@ def add_codes(
 ) -> Float[Tensor, "n d_in"]:
     """`a + Σ_j code_j w_j`, in pieces."""
     out = base.clone()
-    for part in torch.arange(len(codes.row), device=base.device).split(65536):
-        out.index_add_(0, codes.row[part], codes.value[part, None] * W_dec[codes.latent[part]])
+    for at in _pieces(codes, W_dec):
+        out.index_add_(0, codes.row[at], codes.value[at, None] * W_dec[codes.latent[at]])
     return out
+
+
+def _pieces(codes: SparseCodes, W_dec: Tensor) -> Iterator[slice]:
+    """Codes few enough that their decoder rows may stand in memory one by one."""
+    size = _blocks(len(codes.row), 1, W_dec.shape[1], W_dec.device)
+    return (slice(start, start + size) for start in range(0, len(codes.row), size))
 
 
 def aware(
@@ -181,8 +187,9 @@ def aware(
         change = difference(gone, come)
         lost = torch.zeros(len(base), device=base.device)
         if weight is not None:
-            part = gone.value * (W_dec[gone.latent] * weight[gone.row]).sum(1)
-            lost.index_add_(0, gone.row, part)
+            for at in _pieces(gone, W_dec):
+                along = (W_dec[gone.latent[at]] * weight[gone.row[at]]).sum(1)
+                lost.index_add_(0, gone.row[at], gone.value[at] * along)
         out[e] = Edit(add_codes(base, change, W_dec), change.per_row, lost)
     return out
 
