@@ -94,15 +94,20 @@ class Estimate:
         return Estimate(self.value, self.draws, self.share_of, normal=True)
 
     @property
+    def is_stiff(self) -> bool:
+        """Whether it is a share that every resample repeats: of exactly 0 or 1, or of one cluster."""
+        return self.share_of is not None and (float(self.value) in (0.0, 1.0) or self.share_of == 1)
+
+    @property
     def standard_error(self) -> float:
         finite = self.draws[np.isfinite(self.draws)]
         return float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
 
     def interval(self) -> Interval:
-        """The 95 % interval: percentile; Wilson for a share of exactly 0 or 1; see `normal`."""
+        """The 95 % interval: percentile; Wilson for shares that resampling cannot move; see `normal`."""
         value = float(self.value)
-        if self.share_of is not None and value in (0.0, 1.0):
-            return wilson(round(value * self.share_of), self.share_of)
+        if self.share_of is not None and self.is_stiff:
+            return wilson(value * self.share_of, self.share_of)
         if self.normal:
             half = _Z * self.standard_error
             return value - half, value + half
@@ -191,8 +196,8 @@ class Bootstrap:
         return Estimate(mean.value, mean.draws, share_of=clusters if share else None)
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """Wilson's score interval of a proportion (Wilson 1927)."""
+def wilson(successes: float, n: int) -> Interval:
+    """Wilson's score interval of a proportion (Wilson 1927); successes of a cluster may be a fraction."""
     if n == 0:
         return 0.0, 1.0
     p, z2 = successes / n, _Z**2
@@ -224,12 +229,12 @@ def normalized(value: Maybe, floor: Maybe, ceiling: Maybe) -> Maybe:
 
 
 def normalized_interval(value: Estimate, floor: Estimate, ceiling: Estimate) -> Interval:
-    """Interval of the normalised value; a share at exactly 0 or 1 keeps its Wilson width.
+    """Interval of the normalised value; a share that takes Wilson's interval keeps its width.
 
     Without this a share of 1 between a floor of 0 and a ceiling of 1 would claim no uncertainty.
     """
     low, high = ((value - floor) / (ceiling - floor)).interval()
-    if value.share_of is not None and float(value) in (0.0, 1.0):
+    if value.is_stiff:
         span = float(ceiling) - float(floor)
         ends = sorted((bound - float(floor)) / span for bound in value.interval())
         low, high = min(low, ends[0]), max(high, ends[1])

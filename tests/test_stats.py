@@ -139,6 +139,12 @@ def test_one_cluster_is_defined_and_silent() -> None:
         assert mean.standard_error == pytest.approx(0)
         right = boot.mean(np.ones(20))
         assert isinstance(right, Estimate) and right.interval() == wilson(1, 1)
+        half = boot.mean(np.arange(20) % 2)
+        assert isinstance(half, Estimate)
+        # one cluster says next to nothing about others, and must not claim to be certain
+        low, high = half.interval()
+        assert low < 0.1 and high > 0.9
+        assert normalized_interval(half, half * 0.0, half * 0.0 + 1.0) == (low, high)
 
 
 def test_a_draw_without_denominator_leaves_the_interval() -> None:
