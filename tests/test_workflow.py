@@ -29,12 +29,12 @@ def scripts(path: Path) -> list[str]:
     return [step["run"] for step in steps(path) if "run" in step]
 
 
-def fenced(path: Path) -> Iterator[str]:
-    """Blocks of commands; Python and tables have none."""
+def shown(path: Path) -> Iterator[str]:
+    """Blocks of commands, Python left out, and commands within a sentence."""
     text = path.read_text(encoding="utf-8")
-    return (
-        body for kind, body in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S) if not kind
-    )
+    block = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+    yield from (body for kind, body in block.findall(text) if not kind)
+    yield from re.findall(r"`((?:saebench|make) [^`\n]+)`", block.sub("", text))
 
 
 def commands(script: str, program: str) -> Iterator[list[str]]:
@@ -61,7 +61,7 @@ def misfit(words: list[str]) -> str | None:
 
 @pytest.mark.parametrize("path", [*WORKFLOWS, *DOCUMENTS], ids=lambda p: p.name)
 def test_what_is_called_exists(path: Path) -> None:
-    texts = scripts(path) if path.suffix == ".yml" else list(fenced(path))
+    texts = scripts(path) if path.suffix == ".yml" else list(shown(path))
     for text in texts:
         for words in commands(text, "saebench"):
             assert misfit(words) is None, (words, misfit(words))
