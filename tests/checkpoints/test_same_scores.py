@@ -4,14 +4,19 @@ import math
 import sys
 from pathlib import Path
 
+import pytest
 import sae_files as f
 import torch
+from safetensors.torch import load_file
 from test_formats import every_format
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import bench_of, scores, two_groups
 
+import saebench
 from saebench.checkpoints import FORMATS, load
+from saebench.cli import main
+from saebench.result import Result
 from saebench.scoring import write_entry
 
 
@@ -63,3 +68,34 @@ def test_another_sae_gets_other_scores(tmp_path):
     )
     values = [(write_entry(one[k]).value, write_entry(other[k]).value) for k in one]
     assert any(a is not None and b is not None and abs(a - b) > 1e-3 for a, b in values)
+
+
+@pytest.mark.slow
+def test_every_format_of_a_demo_sae_is_evaluated_to_the_same_scores(tmp_path, monkeypatch, capsys):
+    """The whole road a user takes: a path for every format, the demo model, all five axes."""
+    folder = Path(saebench.__file__).parent / "demo" / "saes" / "standard"
+    w = load_file(folder / "sae_weights.safetensors")
+    monkeypatch.setattr(f, "D_IN", w["W_dec"].shape[1])
+    monkeypatch.setattr(f, "D_SAE", w["W_dec"].shape[0])
+    one_each = {name: loaded.info for name, loaded in every_format(tmp_path / "saes", w)}
+    assert set(one_each) == set(FORMATS)
+    out = tmp_path / "out"
+    paths = [str(folder), *(str(info.source) for info in one_each.values())]
+    with pytest.raises(SystemExit, match="0"):
+        main(["evaluate", *paths, "--architecture", "standard", "--out", str(out),
+              "--site", "blocks.1.hook_resid_pre@end"])  # fmt: skip
+    capsys.readouterr()
+    results = [Result.model_validate_json(p.read_text()) for p in out.rglob("ioi--*.json")]
+    # files that hold the same numbers for the same architecture share one result
+    assert {r.dictionary.sha256 for r in results} >= {i.sha256 for i in one_each.values()}
+    assert {r.dictionary.architecture for r in results} == {"standard", "topk", "jumprelu"}
+    (first,) = [r for r in results if r.dictionary.source == str(folder)]
+    numbers = [s.value for s in first.scores if s.value is not None]
+    assert len(numbers) > 100
+    for other in results:
+        for axis, score in first.axes.items():
+            assert other.axes[axis].value == pytest.approx(score.value, abs=1e-5), axis
+        for a, b in zip(first.scores, other.scores, strict=True):
+            assert (a.name, a.attribute, a.edit, a.k) == (b.name, b.attribute, b.edit, b.k)
+            same = None if a.value is None else pytest.approx(a.value, rel=1e-4, abs=1e-5)
+            assert b.value == same, (a, b)
