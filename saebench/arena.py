@@ -278,12 +278,14 @@ class Arena:
     def score_or_reuse(
         self, contestant: Contestant, site: Site, out: Path | None, force: bool = False
     ) -> Result:
-        """A finished result with the same id if there is one, else a new one, saved under `out`."""
+        """A finished result with the same id, under the name asked for, else a new one, saved."""
         realised = self.realise(contestant, site)
         if out is not None and not force:
             path = store.lookup(out, self.id(realised.info.sha256, site))
             if path is not None:
-                return store.load(path).result
+                found = store.load(path).result
+                info = realised.info.model_copy(update={"l0": found.dictionary.l0})
+                return found.model_copy(update={"dictionary": info})
         scored = self.score(realised, site)
         if out is None:
             # nothing is on disk to compare it by later

@@ -1,6 +1,7 @@
 """From a name to a result, on the bundled model: the same road for disk, memory and controls."""
 
 import json
+import shutil
 from importlib import import_module
 
 import pytest
@@ -87,6 +88,16 @@ def test_a_finished_result_is_reused_and_force_scores_again(arena, tmp_path):
     again = arena.score_or_reuse(control("mean"), site, tmp_path, force=True)
     assert again.provenance.seconds != first.provenance.seconds
     assert numbers(again) == numbers(first)
+
+
+def test_the_same_weights_elsewhere_have_one_result_under_the_name_asked_for(arena, topk, tmp_path):
+    store.save(topk.result, topk.outcomes, tmp_path / "out")
+    shutil.copytree(checkpoints.DEMO / "topk", tmp_path / "mine")
+    (mine,) = resolve(str(tmp_path / "mine"), None, "cpu", torch.float32)
+    found = arena.score_or_reuse(mine, Site.parse(SITE), tmp_path / "out")
+    assert found.id == topk.result.id and len(store.find(tmp_path / "out")) == 1
+    assert (found.dictionary.name, topk.result.dictionary.name) == ("mine", "demo:topk")
+    assert numbers(found) == numbers(topk.result)
 
 
 def test_a_result_is_strict_json_and_reads_back(topk, tmp_path):

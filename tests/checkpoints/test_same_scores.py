@@ -13,8 +13,7 @@ from test_formats import every_format
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import bench_of, scores, two_groups
 
-import saebench
-from saebench.checkpoints import FORMATS, load
+from saebench.checkpoints import DEMO, FORMATS, load
 from saebench.cli import main
 from saebench.result import Result
 from saebench.scoring import write_entry
@@ -73,7 +72,7 @@ def test_another_sae_gets_other_scores(tmp_path):
 @pytest.mark.slow
 def test_every_format_of_a_demo_sae_is_evaluated_to_the_same_scores(tmp_path, monkeypatch, capsys):
     """The whole road a user takes: a path for every format, the demo model, all five axes."""
-    folder = Path(saebench.__file__).parent / "demo" / "saes" / "standard"
+    folder = DEMO / "standard"
     w = load_file(folder / "sae_weights.safetensors")
     monkeypatch.setattr(f, "D_IN", w["W_dec"].shape[1])
     monkeypatch.setattr(f, "D_SAE", w["W_dec"].shape[0])
