@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from saebench.spec import SyntheticSpec, load_task
+from saebench.synthetic import scale
 
 # One of the hundred steps that push features apart: sizes, cache and memory are those of the task.
 SCRIPT = """
@@ -57,3 +61,23 @@ def test_full_size_is_built_once_and_streams_in_four_gibibytes(tmp_path):
     assert len(list((tmp_path / "synthetic").iterdir())) == 1
     assert found["features"] == 16384 and 30 < found["true_l0"] < 38
     assert found["streamed"] <= 4 and found["trained"] <= 4
+
+
+def test_of_two_builders_the_first_wins_and_nothing_is_left_behind(tmp_path, monkeypatch):
+    from sae_lens.synthetic import SyntheticModel
+
+    monkeypatch.setattr(scale, "CACHE", tmp_path)
+    monkeypatch.setattr(scale, "_WORTH_CACHING", 0)
+    spec = scale.Scale(features=84, d_in=16, roots=4, steps=1, probes=2)
+    save = SyntheticModel.save
+
+    def overtaken(self, part):
+        save(self, part)
+        shutil.copytree(part, Path(part).with_suffix(""))
+
+    monkeypatch.setattr(SyntheticModel, "save", overtaken)
+    built = spec.build("mine", 0)
+    (kept,) = tmp_path.iterdir()
+    assert kept.name.startswith("scale-84x16-") and not kept.suffix
+    monkeypatch.setattr(SyntheticModel, "save", None)
+    torch.testing.assert_close(spec.build("mine", 0).D, built.D, rtol=0, atol=0)

@@ -7,6 +7,7 @@ once and cached.
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,13 @@ class Scale(Family):
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(f"{path.name}.{os.getpid()}")
             model.save(part)
-            # a folder that stands under its final name is whole, also with several builders
-            part.rename(path)
+            # a folder that stands under its final name is whole; of several builders the first wins
+            try:
+                part.rename(path)
+            except OSError:
+                shutil.rmtree(part)
+                if not path.is_dir():
+                    raise
         return SyntheticModel.load_from_disk(path)
 
     def _config(self, seed: int) -> Any:
