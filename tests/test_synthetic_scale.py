@@ -68,7 +68,9 @@ def test_of_two_builders_the_first_wins_and_nothing_is_left_behind(tmp_path, mon
 
     monkeypatch.setattr(scale, "CACHE", tmp_path)
     monkeypatch.setattr(scale, "_WORTH_CACHING", 0)
-    spec = scale.Scale(features=84, d_in=16, roots=4, steps=1, probes=2)
+    spec = scale.Scale.model_validate(
+        {"features": 84, "d_in": 16, "roots": 4, "steps": 1, "probes": 2}
+    )
     save = SyntheticModel.save
 
     def overtaken(self, part):
