@@ -1,7 +1,7 @@
 """SynthSAEBench's model (arXiv 2602.14687): thousands of features with everything at once.
 
 Zipf firing, low-rank correlation, trees of mutually exclusive children, magnitudes that fall with
-rank. Pushing 16,384 features apart in 768 dimensions takes 25 minutes on two cores: they are built
+rank. Pushing 16,384 features apart in 768 dimensions takes about an hour of one core: they are built
 once and cached.
 """
 
