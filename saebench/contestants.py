@@ -126,7 +126,7 @@ def _typical(section: CrossSection) -> Float[Tensor, "n d_in"]:
     """Activations like those of training: the site's hook point, at any token of the fit prompts.
 
     A task edits one position, and norms differ between positions: on the demo model the scale is
-    0.60 at the site alone, 1.12 here and 1.21 on ordinary sentences. The first token is left out,
+    0.48 at the site alone, 0.94 here and 0.95 on ordinary sentences. The first token is left out,
     since its norm is often hundreds of times that of others. Where there is no language model, the
     site's own activations are what an SAE was trained on.
     """

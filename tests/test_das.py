@@ -88,6 +88,26 @@ def test_a_rotation_starts_where_answers_respond_also_if_attributes_depend(neste
         assert overlap(first, rows).overlap >= 0.99
 
 
+def test_what_is_perfect_already_is_not_moved():
+    world = facts(nested=False)
+    first = orthonormal(start(leads(world.section, 0), 6, 0))
+    das = fit_das(world.section, ranks=(6,))
+    for mine, begun in zip(das.rows.values(), first, strict=True):
+        assert overlap(mine, begun).overlap == pytest.approx(1, abs=1e-5)
+
+
+def test_directions_that_nothing_needs_are_left_out():
+    world = facts(nested=False)
+    das = fit_das(world.section, ranks=(12,))
+    needed = {name: len(rows) for name, rows in carriers(world).items()}
+    for name, rows in das.rows.items():
+        # 2, 4, 7 and 9 are tried between 0 and 12
+        assert needed[name] <= len(rows) <= 9, name
+        assert rows @ rows.T == pytest.approx(torch.eye(len(rows)), abs=1e-5)
+    assert len(das.rows["parent"]) == needed["parent"] == 2
+    assert score(world, lambda at, name, t: das.edit(name, t.acts, t.source_acts[name])) >= 0.99
+
+
 def test_a_start_without_gradients_is_random_and_has_every_row():
     for rows in (0, 4):
         first = orthonormal(start([torch.zeros(rows, 6)], 3, 0))[0]

@@ -102,6 +102,31 @@ def test_other_subspaces_do_not_carry_them(model, tokenizer, subspaces):
     assert max(figures[name][name] for name in corpus.ATTRIBUTES) <= 0.5
 
 
+def test_answers_are_read_from_the_planted_subspaces(model, tokenizer, subspaces):
+    shares = measure.read_from(model, tokenizer, subspaces, n=100)
+    assert min(shares.values()) >= 0.85
+    # the negative twin: another attribute's subspace
+    shifted = dict(
+        zip(subspaces, [*list(subspaces.values())[1:], *subspaces.values()], strict=False)
+    )
+    assert max(measure.read_from(model, tokenizer, shifted, n=100).values()) <= 0.1
+
+
+def test_planting_moves_everything_but_what_is_asked_for():
+    pairs = lm.draw_planting(Random(0), 300)
+    own = torch.tensor([corpus.ATTRIBUTES.index(prompt.attribute) for prompt in pairs.base])
+    asked = pairs.strength.gather(1, own[:, None])[:, 0]
+    assert set(asked.tolist()) == {0.0, 1.0} and 0.4 < asked.mean() < 0.6
+    others = torch.cat(
+        [row[torch.arange(4) != at] for row, at in zip(pairs.strength, own, strict=True)]
+    )
+    assert others.min() < -1.5 and others.max() > 2.5
+    stays = [
+        answer == prompt.answer for answer, prompt in zip(pairs.answers, pairs.base, strict=True)
+    ]
+    assert all(same for same, moved in zip(stays, asked.tolist(), strict=True) if not moved)
+
+
 def test_two_attributes_matter_at_the_ioi_site(model, tokenizer):
     row = measure.ioi_site(model, tokenizer, lm.PLANTED_LAYER, "end", n=1500)
     for attribute in ("io", "s"):

@@ -280,11 +280,7 @@ def test_a_model_without_the_words_is_refused_in_one_paragraph(tmp_path):
 
 @pytest.mark.slow
 def test_rotations_of_the_demo_model_and_the_planted_subspaces(section):
-    """Swapping the planted subspaces is perfect; the rotations found do as well and point their way.
-
-    They are not the same subspaces. The answers themselves respond to directions outside: about a
-    third of the squared gradient lies there, and nothing that learns from answers can know better.
-    """
+    """Swapping the planted subspaces is perfect; the rotations found do as well and lie within them."""
     planted, das = section.planted, fit_das(section)
     test = section.test
     for at, (name, gradient) in enumerate(
@@ -295,11 +291,11 @@ def test_rotations_of_the_demo_model_and_the_planted_subspaces(section):
         edits = {"planted": swap, "das": das.edit(name, test.acts, source)}
         found = balances(section, test, {at: edits})[at]
         assert found["planted"] >= 0.95 and found["das"] >= 0.95
-        assert overlap(das.rows[name], rows).overlap >= 0.65
+        assert overlap(das.rows[name], rows).overlap >= 0.9
         does = swapped(source - test.acts, das.rows[name], planted, name)
         assert does.carried >= 0.6 and max(does.leaked.values()) <= 0.15
         inside = (gradient @ rows.T).square().sum() / gradient.square().sum()
-        assert 0.5 <= inside <= 0.8
+        assert inside >= 0.85
 
 
 def planted_names(section: CrossSection) -> list[str]:

@@ -199,7 +199,7 @@ def test_names_is_the_bad_parametrization_it_is_kept_as():
 @pytest.mark.parametrize(
     ("module", "key"),
     [("interchange", "steps"), ("masks", "temperature"), ("masks", "rate"), ("dictionaries.das", "rate"),
-     ("dictionaries.das", "parts")],
+     ("dictionaries.das", "parts"), ("dictionaries.das", "between")],
 )  # fmt: skip
 def test_how_masks_and_rotations_are_learned_is_part_of_the_id(module, key, monkeypatch):
     """Of results that have them: on IOI nothing is learned, and its ids stay."""

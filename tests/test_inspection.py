@@ -1,6 +1,7 @@
 """`inspect`: figures against naive computations, warnings where they belong and only there."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -254,56 +255,88 @@ def test_every_demo_sae(name, request):
     assert not said(inspection, "scale not folded")
 
 
-def test_a_demo_sae_unfolded_on_purpose(demo_model, tmp_path):
-    if "topk" not in demo_names():
-        pytest.skip("no demo SAEs are built; `make demo` makes them")
+QUIET = 0.75
+"""Activations of the demo model are almost as large as SAELens scales them to; made smaller by this, they are not."""
+
+
+@pytest.fixture(scope="module")
+def quiet_model(tmp_path_factory):
+    """The demo model with its whole residual stream times `QUIET`: the same answers."""
     from safetensors.torch import load_file, save_file
 
     from saebench.checkpoints import DEMO
+    from saebench.model_loading import load_model
+
+    folder = tmp_path_factory.mktemp("quiet") / "model"
+    shutil.copytree(DEMO.parent / "model", folder)
+    state = load_file(folder / "model.safetensors")
+    for name, tensor in state.items():
+        if "wte" in name or "wpe" in name or "c_proj" in name:
+            state[name] = tensor * QUIET
+        elif "ln_f" in name:  # what it feeds is the embedding again
+            state[name] = tensor / QUIET
+    save_file(state, folder / "model.safetensors", {"format": "pt"})
+    return load_model(str(folder), device="cpu")
+
+
+def quiet_sae(name: str) -> tuple[dict, dict]:
+    """Weights and config of a demo SAE, folded to the quiet model's activations."""
+    from safetensors.torch import load_file
+
+    from saebench.checkpoints import DEMO
+
+    state = load_file(DEMO / name / "sae_weights.safetensors")
+    # relu((q a − q b) W + q c) = q relu((a − b) W + c), and the decoder's rows stay unit
+    state |= {"b_enc": state["b_enc"] * QUIET, "b_dec": state["b_dec"] * QUIET}
+    return state, json.loads((DEMO / name / "cfg.json").read_text())
+
+
+def written(folder: Path, state: dict, config: dict) -> Path:
+    from safetensors.torch import save_file
+
+    save_file(state, folder / "sae_weights.safetensors")
+    f.dump(folder / "cfg.json", config)
+    return folder
+
+
+def test_the_quiet_model_gives_the_same_answers(demo_model, quiet_model):
+    tokens = demo_model.tokens("When Mary and John went to the park, Mary gave a book to")
+    logits = [m.bridge(torch.tensor([tokens]))[0, -1] for m in (demo_model, quiet_model)]
+    torch.testing.assert_close(logits[0], logits[1], atol=1e-2, rtol=1e-3)
+
+
+def test_a_demo_sae_unfolded_on_purpose(quiet_model, tmp_path_factory):
     from saebench.inspection import activations
 
-    sound = load("demo:topk")
-    acts, _ = activations(demo_model, sound)
+    state, config = quiet_sae("topk")
+    sound = written(tmp_path_factory.mktemp("sound"), state, config)
+    acts, _ = activations(quiet_model, load(sound))
     s = f_factor(acts)
-    state = load_file(DEMO / "topk" / "sae_weights.safetensors")
     # undo the folding: what training on scaled activations would have saved
     state |= {"W_enc": state["W_enc"] / s, "W_dec": state["W_dec"] * s, "b_dec": state["b_dec"] * s}
-    save_file(state, tmp_path / "sae_weights.safetensors")
-    config = json.loads((DEMO / "topk" / "cfg.json").read_text())
     config["normalize_activations"] = "expected_average_only_in"
-    f.dump(tmp_path / "cfg.json", config)
-    inspection = inspect(tmp_path, acts=acts)
+    inspection = inspect(written(tmp_path_factory.mktemp("own"), state, config), acts=acts)
     assert said(inspection, "scale not folded")
-    whole = inspect("demo:topk", acts=acts)
+    whole = inspect(sound, acts=acts)
     assert inspection.activity.fvu.value == pytest.approx(whole.activity.fvu.value, rel=1e-4)
     assert inspection.fvu_unfolded.value > 1.2 * whole.activity.fvu.value
 
 
 @pytest.fixture(scope="module")
-def unfolded(demo_model, tmp_path_factory) -> tuple[dict, dict, float]:
+def unfolded(quiet_model, tmp_path_factory) -> tuple[dict, dict, float]:
     """Results and inspections of a demo SAE: folded, its scale declared, its scale lost; and the scale."""
     import saebench
-
-    if "standard" not in demo_names():
-        pytest.skip("no demo SAEs are built; `make demo` makes them")
-    from safetensors.torch import load_file, save_file
-
-    from saebench.checkpoints import DEMO
     from saebench.inspection import activations
 
-    sound = load("demo:standard")
-    acts, _ = activations(demo_model, sound)
+    state, config = quiet_sae("standard")
+    paths = {"folded": written(tmp_path_factory.mktemp("folded"), state, config)}
+    acts, _ = activations(quiet_model, load(paths["folded"]))
     s = f_factor(acts)
-    state = load_file(DEMO / "standard" / "sae_weights.safetensors")
-    # relu(s (a − b) W + s c) = s relu((a − b) W + c), and the decoder's rows stay unit
     state |= {"b_enc": state["b_enc"] * s, "b_dec": state["b_dec"] * s}
-    config = json.loads((DEMO / "standard" / "cfg.json").read_text())
-    paths = {"folded": "demo:standard"}
     for name, scale in (("declared", "expected_average_only_in"), ("lost", "none")):
-        paths[name] = str(tmp_path_factory.mktemp(name))
-        save_file(state, f"{paths[name]}/sae_weights.safetensors")
-        f.dump(Path(paths[name]) / "cfg.json", config | {"normalize_activations": scale})
-    results = {k: saebench.evaluate(p, task="ioi", model=demo_model) for k, p in paths.items()}
+        own = config | {"normalize_activations": scale}
+        paths[name] = written(tmp_path_factory.mktemp(name), state, own)
+    results = {k: saebench.evaluate(p, task="ioi", model=quiet_model) for k, p in paths.items()}
     return results, {k: inspect(p, acts=acts) for k, p in paths.items()}, s
 
 
@@ -325,13 +358,13 @@ class TestWhatTheWarningSaysIsSoInTheScores:
         assert fvu(results["lost"]) > 1.2 * fvu(results["folded"])
 
     def test_with_the_scale_measured_they_are_back(self, unfolded):
-        """The factor of training is 1.21, that of the task's prompts 1.12: near, and it is said."""
+        """The factor of training and that of the task's prompts are near, not equal, and it is said."""
         results, _, s = unfolded
         (warning,) = [w for w in results["declared"].warnings if "input scale" in w]
         measured = float(warning.split()[2].rstrip(","))
         assert measured == pytest.approx(s, rel=0.15)
         whole, back, lost = (results[k].axes["approximation"].value for k in results)
-        # measured at the edited position alone the scale is 0.60, and this the worst of the three
+        # measured at the edited position alone the scale is about half, and this the worst of the three
         assert lost < back < whole + 0.01
         assert fvu(results["declared"]) < fvu(results["lost"])
 

@@ -25,7 +25,7 @@ from saebench.masks import Mask, fit_masks, random_masks, swap_masked
 from saebench.outcomes import Key, Outcomes
 
 AXIS = "disentangle"
-VERSION = 2
+VERSION = 3
 """Raised with every change of how masks and rotations are learned that `settings` does not show."""
 
 MEDIATED = 0.5

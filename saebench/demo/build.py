@@ -78,7 +78,9 @@ def build(out: Path, stages: tuple[str, ...], workers: int, recipe: lm.Recipe) -
     if "card" in stages:
         notes |= card.measure_all(model, tokenizer, load_subspaces(out / "model"), out, recipe)
         write_notes(notes_file, notes)
-        (out / "README.md").write_text(card.render(notes), "utf-8")
+        # from the file, so that rendering it again changes nothing
+        kept = json.loads(notes_file.read_text("utf-8"))
+        (out / "README.md").write_text(card.render(kept), "utf-8")
         print(f"card: {time.monotonic() - began:.0f} s")
 
 

@@ -40,6 +40,7 @@ def measure_all(
         "accuracy": measure.accuracies(model, tokenizer),
         "ioi_sites": sites,
         "planted": planted,
+        "read_from_planted": measure.read_from(model, tokenizer, subspaces),
         "planted_orthonormal_error": (rows @ rows.T - torch.eye(len(rows))).abs().max().item(),
         "saes": saes.sae_figures(out / "saes", model, tokenizer),
         "megabytes": megabytes(out / "model") + megabytes(out / "saes"),
@@ -116,6 +117,9 @@ def render(notes: dict) -> str:
     width = saes.WIDTH_FACTOR * recipe["d_model"]
     return TEXT.format(
         **recipe,
+        giver=lm.GIVER,
+        least=lm.REACH[0],
+        most=lm.REACH[1],
         parameters=f"{notes['parameters']:,}",
         vocabulary=notes["vocabulary"],
         names=len(w.names),
@@ -126,6 +130,9 @@ def render(notes: dict) -> str:
         sites=site_table(notes),
         planted=planted_table(notes),
         orthonormal=f"{notes['planted_orthonormal_error']:.0e}",
+        read_from=", ".join(
+            f"{share:.0%} ({a})" for a, share in notes["read_from_planted"].items()
+        ),
         saes=sae_table(notes),
         hook=saes.HOOK,
         width=width,
@@ -169,17 +176,22 @@ interchange interventions (Geiger et al. 2022, arXiv 2112.00826): three fixed, m
 subspaces of {planted_rank} dimensions of `blocks.1.hook_resid_pre`, at the city's last token, are
 trained to carry country, continent and language. They are a ground truth **put there on purpose**,
 not a discovery, and ship as `model/planted.safetensors` (attribute → orthonormal rows; largest
-deviation from orthonormality {orthonormal}).
+deviation from orthonormality {orthonormal}). In training everything but the subspace asked for is moved
+along the line between the two cities, from {least:g} to {most:g} times the way, with noise on top, so that the
+answer is read from that subspace and from little else.
 
-In the same phase IOI answers are also read off right after block 0 (weight 0.3), so that who receives and
-who gives are both represented there. The setting was chosen among four for the largest effect of S at that
-site; that S matters there is therefore arranged too, if weakly.
+In the same phase IOI answers are also read off right after block 0 (weight {early_readout:g}), with {giver:.1%} of the
+probability left to the one who gives, so that who receives and who gives are both represented there: that S
+matters at that site is arranged too.
 
 Share of wanted answers after swapping between two cities, on the phrasings held out for scoring: the
 source's value if the attribute asked for was swapped, else the base's own. *everything* is the full
 source patch, *complement* all that is orthogonal to the planted subspaces (the base's answer is wanted).
 
 {planted}
+
+Of the squared gradient of the answers by the residual at the city, {read_from} lie in the planted
+subspace of what was asked for.
 
 ## Where IOI is
 

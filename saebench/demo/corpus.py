@@ -53,12 +53,14 @@ FILLER = (
 
 
 class Prompt(NamedTuple):
-    """A text that stops right before its answer; `until` is the text up to the end of the city (facts)."""
+    """A text that stops right before its answer. Facts have `until`, the text up to the end of the city;
+    IOI prompts `giver`, the subject with the space before it."""
 
     text: str
     answer: str
     until: str = ""
     attribute: str = ""
+    giver: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def ioi_prompt(rng: Random, held_out: bool = False) -> Prompt:
     text = rng.choice(w.ioi_templates).format(
         first=first, second=second, s=s, place=rng.choice(w.places), object=rng.choice(w.objects)
     )
-    return Prompt(text, f" {io}")
+    return Prompt(text, f" {io}", giver=f" {s}")
 
 
 def fact_prompt(
@@ -154,19 +156,19 @@ def filler(rng: Random) -> str:
 
 
 class Sentence(NamedTuple):
-    """One sentence of the corpus; `asks_name` if its last word is the answer to an IOI prompt."""
+    """One sentence of the corpus; with a `giver` if its last word is the answer to an IOI prompt."""
 
     text: str
-    asks_name: bool
+    giver: str = ""
 
 
 def sentence(rng: Random) -> Sentence:
     """One sentence of the corpus: IOI 40 %, facts 42 %, filler 18 %."""
     kind = rng.random()
     if kind < 0.18:
-        return Sentence(filler(rng), False)
+        return Sentence(filler(rng))
     prompt = ioi_prompt(rng) if kind < 0.58 else fact_prompt(rng)
-    return Sentence(f"{prompt.text}{prompt.answer}.", kind < 0.58)
+    return Sentence(f"{prompt.text}{prompt.answer}.", prompt.giver)
 
 
 def vocabulary_text() -> list[str]:

@@ -23,6 +23,12 @@ from saebench.demo.tokenizer import encode
 
 PLANTED_LAYER = 1  # the residual stream entering this block
 ANSWER_WEIGHT = 4.0
+GIVER = 0.002
+"""What the early readout leaves to the one who gives: who that is matters at this site then too."""
+PLAIN = 0.4
+"""Share of training pairs whose other parts are kept or swapped, as in scoring, and not stretched."""
+REACH = (-2.0, 3.0)
+"""How far the others are stretched along the line from base to source."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,14 @@ class Recipe:
     heads: int = 4
     context: int = 32
     text_steps: int = 1500
-    planting_steps: int = 300
+    planting_steps: int = 1000
     early_readout: float = 0.3
     batch: int = 96
     learning_rate: float = 3e-3
     planting_rate: float = 1e-3
     planted_rank: int = 24
+    jitter: float = 3.0
+    """Largest standard deviation of the noise added outside the part asked for."""
     seed: int = 0
 
 
@@ -69,7 +77,7 @@ def text_loss(model: nn.Module, tokenizer, sentences: list[Sentence], early: flo
     """Next-token cross-entropy; the token before the final full stop, an answer, weighs more.
 
     `early` is the weight of the same loss for IOI answers read off right after block 0 (through the final
-    norm and the unembedding).
+    norm and the unembedding), where the giver is to get the share `GIVER` of the probability.
     """
     ids, lengths = encode(tokenizer, [one.text for one in sentences])
     with kept_residual(model, PLANTED_LAYER) as kept:
@@ -81,11 +89,13 @@ def text_loss(model: nn.Module, tokenizer, sentences: list[Sentence], early: flo
     loss = cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
     loss = (loss * weight.flatten()).sum() / weight.sum()
     if early:
-        rows = torch.tensor([i for i, one in enumerate(sentences) if one.asks_name])
+        rows = torch.tensor([i for i, one in enumerate(sentences) if one.giver])
         at = lengths[rows] - 3
         normed = model.get_submodule("transformer.ln_f")(kept[0][rows, at])
         guess = model.get_submodule("lm_head")(normed)
-        loss = loss + early * cross_entropy(guess, target[rows, at])
+        giver = first_token(tokenizer, [one.giver for one in sentences if one.giver])
+        answer = (1 - GIVER) * cross_entropy(guess, target[rows, at])
+        loss = loss + early * (answer + GIVER * cross_entropy(guess, giver))
     return loss
 
 
@@ -166,34 +176,57 @@ def patched_logits(
         handle.remove()
 
 
+PARTS = (*ATTRIBUTES, "rest")
+"""What the residual is split into: the planted subspaces, and all that is orthogonal to them."""
+
+
 @dataclass(frozen=True)
 class Interchange:
-    """Base and source prompts about cities, and what each swap of a subspace should make of the answer."""
+    """Base and source prompts about cities, and what patching parts of the residual should answer."""
 
     base: list[Prompt]
     source: list[Prompt]
-    swaps: list[tuple[str, ...]]
+    strength: Float[Tensor, "b 4"]
+    """How far each of `PARTS` goes from the base's value (0) to the source's (1), and past either."""
     answers: list[str]
 
 
-# What is swapped: one planted subspace, the whole residual, or everything but the planted subspaces.
-SWAPS = (*((name,) for name in ATTRIBUTES), (*ATTRIBUTES, "rest"), ("rest",))
-SWAP_WEIGHTS = (4, 4, 4, 3, 1)
+def draw_interchange(
+    rng: Random, n: int, swap: tuple[str, ...], asked: str | None = None, **kind
+) -> Interchange:
+    """`n` pairs of prompts about two different cities whose parts named in `swap` are swapped.
 
-
-def draw_interchange(rng: Random, n: int, swaps=SWAPS, weights=SWAP_WEIGHTS, **kind) -> Interchange:
-    """`n` pairs of prompts about two different cities, half of them asking for what is swapped."""
-    base, source, chosen, answers = [], [], [], []
+    Unless `asked` says what they ask for, at least half ask for one of those, where that is a fact.
+    """
+    base, source, answers = [], [], []
     for _ in range(n):
-        swap = rng.choices(swaps, weights)[0]
         here, there = rng.sample(words().cities, 2)
-        asked = rng.choice(swap) if rng.random() < 0.5 else rng.choice(ATTRIBUTES)
-        prompt = fact_prompt(rng, here, asked if asked in ATTRIBUTES else None, **kind)
+        about = asked or (rng.choice(swap) if rng.random() < 0.5 else rng.choice(ATTRIBUTES))
+        prompt = fact_prompt(rng, here, about if about in ATTRIBUTES else None, **kind)
         base.append(prompt)
         source.append(fact_prompt(rng, there))
-        chosen.append(swap)
         answers.append(f" {(there if prompt.attribute in swap else here)[prompt.attribute]}")
-    return Interchange(base, source, chosen, answers)
+    strength = torch.tensor([float(part in swap) for part in PARTS]).expand(n, -1)
+    return Interchange(base, source, strength, answers)
+
+
+def draw_planting(rng: Random, n: int) -> Interchange:
+    """`n` pairs for training: the part asked for is swapped in half of them, all others by any strength.
+
+    Nothing but the part asked for may then move the answer, in whatever direction cities differ.
+    """
+    base, source, answers, strength = [], [], [], []
+    for _ in range(n):
+        here, there = rng.sample(words().cities, 2)
+        asked, swapped = rng.choice(ATTRIBUTES), rng.random() < 0.5
+        base.append(fact_prompt(rng, here, asked))
+        source.append(fact_prompt(rng, there))
+        answers.append(f" {(there if swapped else here)[asked]}")
+        plain = rng.random() < PLAIN
+        others = [float(rng.random() < 0.5) if plain else rng.uniform(*REACH) for _ in PARTS]
+        others[ATTRIBUTES.index(asked)] = float(swapped)
+        strength.append(others)
+    return Interchange(base, source, torch.tensor(strength), answers)
 
 
 def first_token(tokenizer, answers: list[str]) -> Int[Tensor, "b"]:
@@ -207,20 +240,23 @@ def interchange_logits(
     pairs: Interchange,
     subspaces: dict[str, Tensor],
     layer: int = PLANTED_LAYER,
+    jitter: Float[Tensor, "b d"] | None = None,
 ) -> Float[Tensor, "b vocab"]:
-    """Logits at the answer position after the swaps."""
-    projections = {name: rows.T @ rows for name, rows in subspaces.items()}
-    projections["rest"] = torch.eye(rows_dim(subspaces)) - reduce(torch.add, projections.values())
-    mix = torch.stack(
-        [reduce(torch.add, (projections[name] for name in swap)) for swap in pairs.swaps]
-    )
+    """Logits at the answer position after the patch; `jitter` is added outside the part asked for."""
+    projections = [subspaces[name].T @ subspaces[name] for name in ATTRIBUTES]
+    projections.append(torch.eye(rows_dim(subspaces)) - reduce(torch.add, projections))
+    mix = torch.einsum("bk,kij->bij", pairs.strength, torch.stack(projections))
     source_ids, _ = encode(tokenizer, [prompt.text for prompt in pairs.source])
     there = residual(model, source_ids, layer)
     there = there[torch.arange(len(there)), positions_of(tokenizer, pairs.source)]
+    added = torch.zeros_like(there)
+    if jitter is not None:
+        own = torch.stack([projections[ATTRIBUTES.index(p.attribute)] for p in pairs.base])
+        added = jitter - torch.einsum("bij,bj->bi", own, jitter)
     ids, lengths = encode(tokenizer, [prompt.text for prompt in pairs.base])
     logits = patched_logits(
         model, ids, layer, positions_of(tokenizer, pairs.base),
-        lambda here: here + torch.einsum("bij,bj->bi", mix, there - here),
+        lambda here: here + torch.einsum("bij,bj->bi", mix, there - here) + added,
     )  # fmt: skip
     return logits[torch.arange(len(ids)), lengths - 1]
 
@@ -233,16 +269,18 @@ def rows_dim(subspaces: dict[str, Tensor]) -> int:
 def plant_facts(model: nn.Module, tokenizer, recipe: Recipe, subspaces: dict[str, Tensor]) -> None:
     """The second phase: text and interchange interventions together.
 
-    On the text, IOI answers are also read off right after block 0 (`Recipe.early_readout`): the last
-    token then carries both names there, the indirect object strongly and the subject weakly. Without it
-    the subject's effect at that site is below 5 %.
+    On the text, IOI answers are also read off right after block 0 (`Recipe.early_readout`, `GIVER`): the
+    last token then carries both names there, the indirect object strongly and the subject weakly.
     """
     rng = Random(recipe.seed + 2)
+    generator = torch.Generator().manual_seed(recipe.seed + 2)
     optimizer, schedule = optimizer_for(model, recipe.planting_rate, recipe.planting_steps, 0.1)
     bar = tqdm(range(recipe.planting_steps), desc="planting")
     for step in bar:
-        pairs = draw_interchange(rng, recipe.batch)
-        logits = interchange_logits(model, tokenizer, pairs, subspaces)
+        pairs = draw_planting(rng, recipe.batch)
+        noise = torch.randn(recipe.batch, recipe.d_model, generator=generator)
+        size = torch.rand(recipe.batch, 1, generator=generator) * recipe.jitter
+        logits = interchange_logits(model, tokenizer, pairs, subspaces, jitter=noise * size)
         target = first_token(tokenizer, pairs.answers)
         swapped = cross_entropy(logits, target)
         texts = [sentence(rng) for _ in range(recipe.batch // 2)]

@@ -17,6 +17,7 @@ from saebench.demo.lm import (
     first_token,
     interchange_logits,
     patched_logits,
+    positions_of,
     residual,
 )
 from saebench.demo.tokenizer import encode
@@ -195,7 +196,7 @@ def planted_figures(
     swaps |= {"everything": (*ATTRIBUTES, "rest"), "complement": ("rest",)}
     figures: dict[str, dict[str, float]] = {}
     for name, swap in swaps.items():
-        pairs = draw_interchange(Random(n), n, swaps=(swap,), weights=(1,), splits=("test",))
+        pairs = draw_interchange(Random(n), n, swap, splits=("test",))
         logits = interchange_logits(model, tokenizer, pairs, subspaces, layer)
         right = logits.argmax(-1) == first_token(tokenizer, pairs.answers)
         asked = [prompt.attribute for prompt in pairs.base]
@@ -204,3 +205,35 @@ def planted_figures(
             for a in ATTRIBUTES
         }
     return figures
+
+
+def read_from(
+    model: nn.Module, tokenizer, subspaces: dict[str, Tensor], layer: int = 1, n: int = 300
+) -> dict[str, float]:
+    """For every attribute, how much of what its answers respond to lies in its planted subspace.
+
+    The share, in [0, 1], of the squared gradient of `logit(source's answer) − logit(own answer)` by the
+    residual at the city, at the base and at the source, over pairs of cities with different values.
+    """
+    shares = {}
+    for attribute in ATTRIBUTES:
+        pairs = draw_interchange(Random(n), 2 * n, (attribute,), asked=attribute)
+        new = first_token(tokenizer, pairs.answers)
+        own = first_token(tokenizer, [prompt.answer for prompt in pairs.base])
+        ids, lengths = encode(tokenizer, [prompt.text for prompt in pairs.base])
+        at, differ = positions_of(tokenizer, pairs.base), new != own
+        inside = total = 0.0
+        for prompts in (pairs.base, pairs.source):
+            texts, _ = encode(tokenizer, [prompt.text for prompt in prompts])
+            places = positions_of(tokenizer, prompts)
+            with torch.no_grad():
+                point = residual(model, texts, layer)[torch.arange(len(texts)), places]
+            point = point.clone().requires_grad_()
+            logits = patched_logits(model, ids, layer, at, lambda _, x=point: x)
+            logits = logits[torch.arange(len(ids)), lengths - 1]
+            gap = logits.gather(1, torch.stack([new, own], 1))
+            (gradient,) = torch.autograd.grad((gap[:, 0] - gap[:, 1])[differ].sum(), point)
+            inside += (gradient @ subspaces[attribute].T).square().sum().item()
+            total += gradient.square().sum().item()
+        shares[attribute] = inside / total
+    return shares

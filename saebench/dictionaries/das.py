@@ -21,9 +21,11 @@ CHECKS = 4
 """How often during training the rotation is looked at on `select`."""
 PARTS = (32, 16, 8, 4, 2)
 """Ranks that are trained, as parts of the width."""
+BETWEEN = 4
+"""How many ranks between the best one and the next smaller one trained are tried, by leaving directions out."""
 LEADS = 8
 """Batches of pairs from whose gradients a rotation starts."""
-SETTINGS = {"rate": RATE, "looks": CHECKS, "parts": PARTS, "leads": LEADS}
+SETTINGS = {"rate": RATE, "looks": CHECKS, "parts": PARTS, "between": BETWEEN, "leads": LEADS}
 """What a rotation depends on beyond its pairs; enters a result's id."""
 
 
@@ -121,8 +123,9 @@ def fit_das(
     """Trains a rotation per rank on `fit` and keeps, for each attribute, the best rank and step.
 
     Rank, step and whether anything is swapped at all are chosen on `select` by ½ (cause + isolate);
-    0 (no edit) and d (the whole source) are among the ranks; of equals the smallest rank and the last
-    step count. `skip` names attributes that stay at rank 0. A rank is trained for all attributes
+    0 (no edit) and d (the whole source) are among the ranks. Of equals the smallest rank and the first
+    step count: nothing is moved once there is nothing left to gain, and no direction is kept that is
+    not needed. `skip` names attributes that stay at rank 0. A rank is trained for all attributes
     together and every attribute chooses for itself; once nothing is left to gain no larger rank is
     tried.
     """
@@ -147,12 +150,26 @@ def fit_das(
             tick(f"DAS of rank {rank}")
     rows = {}
     for at, attribute in enumerate(section.attributes):
-        rows[attribute.name] = _choose(found[at]).rows if at in found else empty
+        rows[attribute.name] = _choose(section, at, found[at]).rows if at in found else empty
     return DAS("control:das" if isolate else "control:das:single", rows)
 
 
-def _choose(found: list[Found]) -> Found:
-    return max(found, key=lambda one: (one.score, -one.rank))
+def _choose(section: CrossSection, at: int, found: list[Found]) -> Found:
+    """The best one, without directions that it can do without on `select`."""
+    best = max(found, key=lambda one: (one.score, -one.rank))
+    below = max(one.rank for one in found if one.rank < max(1, best.rank))
+    ranks = {below + (best.rank - below) * i // (BETWEEN + 1) for i in range(1, BETWEEN + 1)}
+    ranks = sorted(ranks - {below, best.rank})
+    if best.rank == section.d_in or not ranks:
+        return best
+    select = section.select
+    moved = (select.source_acts[section.attributes[at].name] - select.acts) @ best.rows.T
+    # first the directions along which sources differ most from their bases
+    rows = torch.linalg.eigh(moved.T @ moved).eigenvectors.flip(1).T @ best.rows
+    fewer = {str(rank): rows[:rank] for rank in ranks}
+    scores = balances(section, select, {at: _swaps(section, select, at, fewer)})[at]
+    enough = [rank for rank in ranks if scores[str(rank)] >= best.score]
+    return Found(best.score, enough[0], best.step, rows[: enough[0]]) if enough else best
 
 
 def _swaps(
@@ -166,7 +183,7 @@ def _train_rank(
     section: CrossSection, free: Float[Tensor, "n_attributes r d_in"], seed: int, isolate: bool,
     edited: list[int], steps: int,
 ) -> dict[int, Found]:  # fmt: skip
-    """Trains one rotation per attribute together, from `free`; returns each one's best step."""
+    """Trains one rotation per attribute together, from `free`; returns each one's first best step."""
     fit, select = section.fit, section.select
     free.requires_grad_()
     sources = stacked_sources(section, fit)
@@ -186,7 +203,7 @@ def _train_rank(
             now = balances(section, select, {at: _swaps(section, select, at, {"": rows[at]})
                                              for at in edited})  # fmt: skip
         for at in edited:
-            if at not in best or now[at][""] >= best[at].score:
+            if at not in best or now[at][""] > best[at].score:
                 best[at] = Found(now[at][""], free.shape[1], step, rows[at].clone())
 
     look(0)
