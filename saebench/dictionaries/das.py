@@ -165,7 +165,8 @@ def _choose(section: CrossSection, at: int, found: list[Found]) -> Found:
     select = section.select
     moved = (select.source_acts[section.attributes[at].name] - select.acts) @ best.rows.T
     # first the directions along which sources differ most from their bases
-    rows = torch.linalg.eigh(moved.T @ moved).eigenvectors.flip(1).T @ best.rows
+    order = torch.linalg.eigh((moved.T @ moved).float()).eigenvectors.flip(1)
+    rows = order.T.to(best.rows) @ best.rows
     fewer = {str(rank): rows[:rank] for rank in ranks}
     scores = balances(section, select, {at: _swaps(section, select, at, fewer)})[at]
     enough = [rank for rank in ranks if scores[str(rank)] >= best.score]
