@@ -4,7 +4,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const AXES = Object.entries(data.axes);
-const FIRST_ROWS = 150;
+const FIRST_ROWS = 60;
 
 // ---- reading ------------------------------------------------------------------------------
 
