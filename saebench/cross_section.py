@@ -19,11 +19,11 @@ K = TypeVar("K", bound=Hashable)
 class Outcome(NamedTuple):
     """What the rest of the model answers when an activation is replaced, reduced over the vocabulary."""
 
-    ld: Float[Tensor, "n"]
+    ld: Float[Tensor, "*e n"]
     """LD = logit(answer) − logit(distractor) of the base prompt's two tokens, in logits."""
-    top: Int[Tensor, "n"]
+    top: Int[Tensor, "*e n"]
     """Arg-max token over the whole vocabulary."""
-    kl: Float[Tensor, "n"] | None
+    kl: Float[Tensor, "*e n"] | None
     """KL(reference ‖ edited) over the whole vocabulary, in nats; None if no reference was given."""
 
 
@@ -111,26 +111,32 @@ class LinearReadout(Readout):
         return {key: concatenate(outcomes) for key, outcomes in parts.items()}
 
 
-def log_probs(logits: Float[Tensor, "b vocab"]) -> Float[Tensor, "b vocab"]:
+def log_probs(logits: Float[Tensor, "*b vocab"]) -> Float[Tensor, "*b vocab"]:
     """Logarithms of the answers' probabilities, in float32 whatever the model computes in."""
     return logits.float().log_softmax(-1)
 
 
 def reduce_logits(
-    logits: Float[Tensor, "b vocab"],
+    logits: Float[Tensor, "*e b vocab"],
     answer: Int[Tensor, "b"],
     distractor: Int[Tensor, "b"],
     reference: Float[Tensor, "b vocab"] | None = None,
 ) -> Outcome:
-    """LD, arg-max and KL(reference ‖ logits) of a block of logits; `reference` is `log_probs`."""
-    ld = logits.gather(1, answer[:, None]) - logits.gather(1, distractor[:, None])
+    """LD, arg-max and KL(reference ‖ logits) of a block of logits; `reference` is `log_probs`.
+
+    In front of the block any number of edits may stand that share answers and reference.
+    """
+    rows = logits.shape[:-1]
+    ld, other = (
+        logits.gather(-1, token.expand(rows)[..., None])[..., 0] for token in (answer, distractor)
+    )
     kl = None
     if reference is not None:
         # a token of probability 0 adds 0, also where its log is −inf
         terms = reference.exp() * (reference - log_probs(logits))
         terms = terms.masked_fill(reference.isneginf(), 0.0)
         kl = terms.sum(-1).clamp(min=0)
-    return Outcome(ld[:, 0].float(), logits.argmax(-1), kl)
+    return Outcome((ld - other).float(), logits.argmax(-1), kl)
 
 
 def concatenate(outcomes: list[Outcome]) -> Outcome:

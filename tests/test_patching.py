@@ -12,6 +12,7 @@ from saebench.errors import SiteError
 from saebench.model import SITE_HOOKS, LanguageModel
 from saebench.model_loading import load_model
 from saebench.patching import PatchedReadout, Placement, capture
+from saebench.patching.distinct import Distinct
 from saebench.patching.plain import PlainPass
 
 TOLERANCE = 1e-4
@@ -166,6 +167,41 @@ def test_run_reduces_the_logits_of_full_passes(model):
         assert torch.allclose(made.difference(edited, rows), difference, atol=TOLERANCE)
     assert got[0].kl.max() < 1e-5 < got[1].kl.min()
     assert made.run(edits)[0].kl is None
+
+
+def test_edits_that_repeat_run_once(gpt2):
+    tokens = EQUAL * 4
+    made = readout(gpt2, tokens, [Placement("blocks.1.hook_mlp_out", positions(tokens, False))])
+    clean = made.clean()
+    a, b = clean + noise(clean, 1), clean + noise(clean, 2)
+    even = (torch.arange(len(tokens)) % 2 == 0)[:, None]
+    # two distinct edits of the even prompts, three of the odd ones, and the reference
+    edits = {"a": a, "b": b, "again": a, "either": torch.where(even, a, clean), "other": b}
+    ran, logits = [], made._pass.logits
+    made._pass.logits = lambda edited, *rest: ran.append(len(edited)) or logits(edited, *rest)  # ty: ignore
+    got = made.run(edits, reference=clean)
+    assert sum(ran) <= 4 * len(tokens) < 6 * len(tokens)
+    for key, edited in edits.items():
+        alone = made.run({key: edited}, reference=clean)[key]
+        assert torch.allclose(got[key].ld, alone.ld, atol=TOLERANCE)
+        assert torch.equal(got[key].top, alone.top)
+        assert torch.allclose(got[key].kl, alone.kl, atol=TOLERANCE)
+    assert torch.equal(got["a"].ld, got["again"].ld)
+    assert made.run({}, reference=clean) == {}
+
+
+def test_distinct_edits_of_every_prompt():
+    a, b = noise(torch.empty(2, 3, 5))
+    found = Distinct.of([a, a, b, torch.stack([a[0], b[1], 2 * a[2]])], a.device)
+    # the first edit, from which divergence is measured, is never merged with another
+    assert found.slot[0].tolist() == [0, 0, 0]
+    assert found.count.tolist() == [3, 3, 4]
+    for prompt, same in enumerate(([1, 3], [2, 3], [3])):
+        assert len({int(found.slot[i, prompt]) for i in same}) == 1
+        assert len({int(found.slot[i, prompt]) for i in range(4)}) == found.count[prompt]
+    for edit, slots in enumerate(found.slot):
+        first = found.edit.gather(0, slots[None])[0]
+        assert (first <= edit).all()
 
 
 def test_order_and_batch_size_change_nothing(model):

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from saebench.model import LanguageModel
 
-# Tokens in one batch. On a CPU the intermediate values of more do not fit into its caches, and
-# fewer do not fill the cores; on a GPU more gain nothing once the matrix products fill it.
+# Tokens in one batch of a model as wide as GPT-2 small; a narrower one takes as many values. On a
+# CPU the intermediate values of more do not fit into its caches, and fewer do not fill the cores;
+# on a GPU more gain nothing once the matrix products fill it.
 MAX_TOKENS = {"cpu": 1536, "cuda": 65536}
 MAX_ROWS = {"cpu": 512, "cuda": 16384}
+WIDTH = 768
 FREE_SHARE = 0.5
 
 
@@ -60,15 +62,18 @@ class Budget:
     def shared(cls, model: LanguageModel, memory_bytes: int | None = None) -> "Budget":
         """One budget for everything that runs on a model: several splits, sites and tasks."""
         return _shared.setdefault(model, {}).setdefault(
-            memory_bytes, cls.of(model.device, memory_bytes)
+            memory_bytes, cls.of(model.device, memory_bytes, model.d_model)
         )
 
     @classmethod
-    def of(cls, device: torch.device, memory_bytes: int | None = None) -> "Budget":
+    def of(
+        cls, device: torch.device, memory_bytes: int | None = None, d_model: int = WIDTH
+    ) -> "Budget":
         if memory_bytes is None:
             memory_bytes = int(FREE_SHARE * free_bytes(device))
         kind = "cpu" if device.type == "cpu" else "cuda"
-        return cls(memory_bytes, MAX_ROWS[kind], MAX_TOKENS[kind])
+        times = max(1, WIDTH // d_model)
+        return cls(memory_bytes, times * MAX_ROWS[kind], times * MAX_TOKENS[kind])
 
     def rows(self, cost: Cost) -> int:
         """Rows that fit into half of the budget, at least one."""
@@ -79,21 +84,25 @@ class Budget:
         """Whether that much more may be kept: a quarter of the budget is for clean runs."""
         return size + sum(holder.nbytes for holder in self.holders) <= self.bytes // 4
 
-    def in_blocks(self, n: int, cost: Cost, work: Callable[[slice, int], None]) -> None:
-        """Calls `work(block, rows)` on consecutive blocks of `n`, each of at most `rows`.
+    def in_blocks(
+        self, n: int, cost: Cost, work: Callable[[slice, int], None], each: int = 1
+    ) -> None:
+        """Calls `work(block, rows)` on consecutive blocks of `n` members of `each` rows.
 
-        Out of memory halves the block and repeats it; finished blocks are kept.
+        A block has at most `rows` rows, or one member whose rows `work` has to divide. Out of
+        memory halves the block and repeats it; finished blocks are kept.
         """
         start = 0
         while start < n:
             rows = self.rows(cost)
-            block = slice(start, min(n, start + rows))
+            block = slice(start, min(n, start + max(1, rows // each)))
             try:
                 work(block, rows)
             except (MemoryError, RuntimeError) as error:
-                if rows == 1 or not _is_out_of_memory(error):
+                ran = min(rows, each * (block.stop - block.start))
+                if ran == 1 or not _is_out_of_memory(error):
                     raise
-                self.limit = rows // 2
+                self.limit = ran // 2
             else:
                 start = block.stop
                 continue

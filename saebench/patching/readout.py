@@ -8,14 +8,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.cross_section import K, Outcome, Readout, log_probs, reduce_logits
+from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
 from saebench.model import LanguageModel
 from saebench.patching.agreement import disagreement
 from saebench.patching.capture import capture
+from saebench.patching.distinct import Distinct
 from saebench.patching.memory import Budget, Cost, Scratch
 from saebench.patching.placement import Placement, check
 from saebench.patching.plain import PlainPass
 from saebench.patching.suffix import SuffixPass
+
+# Logits that are reduced together: more than a CPU's caches hold are read from memory several times.
+REDUCED = 2**20
 
 
 @runtime_checkable
@@ -123,38 +127,47 @@ class PatchedReadout(Readout):
         reference: Float[Tensor, "n d_in"] | None = None,
         rows: Int[Tensor, "n"] | None = None,
     ) -> dict[K, Outcome]:
+        if not edits:
+            return {}
         rows = self._all() if rows is None else rows.cpu()
         queue = ([] if reference is None else [reference]) + list(edits.values())
         device, n = self.model.device, len(rows)
+        distinct = Distinct.of(queue, device)
         ld = torch.empty(len(queue), n, device=device)
         top = torch.empty(len(queue), n, dtype=torch.long, device=device)
         kl = torch.empty(len(queue), n, device=device)
 
         scratch = Scratch()
         for at in self._pass.parts(rows, len(queue)):
+            # prompts with as many distinct edits as each other share a batch
+            at = at[distinct.count[at].argsort(stable=True)]
             part = rows[at]
 
             def work(block: slice, limit: int, at: Tensor = at, part: Tensor = part) -> None:
                 prompts, where = part[block], at[block].to(device)
-                side = max(1, limit // len(prompts))  # edits that run next to each other
-                wanted = None
-                for first in range(0, len(queue), side):
-                    batch = queue[first : first + side]
-                    logits = self._pass.logits(
-                        torch.cat([edit[where.to(edit.device)] for edit in batch]).to(device),
-                        prompts,
-                        scratch,
-                    ).unflatten(0, (len(batch), len(prompts)))
-                    if reference is not None and first == 0:
+                slots = int(distinct.count[at[block]].max())
+                every = torch.stack([edit[where.to(edit.device)].to(device) for edit in queue])
+                batch = every[distinct.edit[:slots, where], torch.arange(len(where), device=device)]
+                # edits that run next to each other, sharing the clean run of few prompts
+                side = max(1, limit // len(prompts))
+                wanted, found = None, []
+                for edited in batch.split(side):
+                    logits = self._pass.logits(edited.flatten(0, 1), prompts, scratch)
+                    logits = logits.unflatten(0, (len(edited), len(prompts)))
+                    if reference is not None and wanted is None:
                         wanted = log_probs(logits[0])
-                    for i, row in enumerate(logits, first):
-                        ld[i, where], top[i, where], divergence = reduce_logits(
-                            row, self.answer[prompts], self.distractor[prompts], wanted
-                        )
-                        if divergence is not None:
-                            kl[i, where] = divergence
+                    found += [
+                        reduce_logits(some, self.answer[prompts], self.distractor[prompts], wanted)
+                        for some in logits.split(max(1, REDUCED // logits[0].numel()))
+                    ]
+                done, slot = concatenate(found), distinct.slot[:, where]
+                ld[:, where] = done.ld.gather(0, slot)
+                top[:, where] = done.top.gather(0, slot)
+                if done.kl is not None:
+                    kl[:, where] = done.kl.gather(0, slot)
 
-            self.budget.in_blocks(len(part), self._pass.cost(part), work)
+            each = int(distinct.count[at].max())
+            self.budget.in_blocks(len(part), self._pass.cost(part), work, each)
 
         skip = 0 if reference is None else 1
         return {
