@@ -275,11 +275,11 @@ def _split(
     patched = readout.run(source_acts)
     return Split(
         acts(batch.prompts),
-        labels,
-        _clusters(batch.cases, len(words.names)),
+        labels.to(model.device),
+        _clusters(batch.cases, len(words.names)).to(model.device),
         readout,
         source_acts,
-        {a: _labels(cases) for a, (cases, _) in batch.sources.items()},
+        {a: _labels(cases).to(model.device) for a, (cases, _) in batch.sources.items()},
         {a: patched[a].top for a in source_acts},
     )
 

@@ -1,0 +1,72 @@
+"""Everything stays on the model's device. Shown on a stand-in; a GPU itself is in `make bench`."""
+
+import pytest
+import torch
+from standin_device import DEVICE, StandIn
+from tiny_models import save_tiny
+
+import saebench
+from saebench.model_loading import load_model
+from saebench.patching import PatchedReadout, Placement
+
+
+@pytest.fixture
+def standin():
+    with StandIn() as device:
+        yield device
+
+
+def test_the_stand_in_is_as_strict_as_a_gpu(standin):
+    here, there = torch.arange(6.0, device=DEVICE).view(2, 3), torch.arange(3.0)
+    assert (here + 1).sum().tolist() == 21 and standin.waits == {"to the CPU": 1}
+    for mixed in (lambda: here + there, lambda: there.add_(here[0]), lambda: there[here[0].long()],
+                  lambda: here.index_add_(0, torch.tensor([1]), here[:1])):  # fmt: skip
+        with pytest.raises(RuntimeError, match="standin"):
+            mixed()
+    with pytest.raises(TypeError):
+        here.numpy()
+    here[torch.tensor([1])] = 0.0
+    here[0, :2].add_(10 * torch.tensor(1.0))
+    assert here.cpu().tolist() == [[10.0, 11.0, 2.0], [0.0, 0.0, 0.0]]
+
+
+def test_an_edit_costs_no_wait_for_the_device(standin, tmp_path):
+    """Waits grow neither with edits nor with what they are; results equal those of the CPU."""
+    directory = str(save_tiny(tmp_path, "gpt2"))
+    tokens = [[0, 5, 9, 11, 30, 7], [0, 6, 3, 2, 31, 17, 18], [0, 1, 9, 4, 30, 2]]
+    found, waits = {}, []
+    for device in ("cpu", str(DEVICE)):
+        model = load_model(directory, device=device)
+        answer = torch.arange(3)
+        place = Placement("blocks.1.hook_resid_pre", torch.tensor([1, 3, 5]))
+        readout = PatchedReadout(model, tokens, [place], answer, answer + 3)
+        assert readout.way == "suffix"
+        clean = readout.clean()
+        assert clean.device.type == model.device.type
+        edits = {i: clean + 0.5 * i for i in range(40)}
+        readout.run({0: edits[0]}, reference=clean)  # makes the clean runs
+        for some in (2, 40):
+            standin.waits.clear()
+            found[device] = readout.run({i: edits[i] for i in range(some)}, reference=clean)
+            waits.append(standin.waits.total())
+    assert waits[:2] == [0, 0] and waits[2] == waits[3] <= 2
+    for i, cpu in found["cpu"].items():
+        for a, b in zip(cpu, found[str(DEVICE)][i], strict=True):
+            assert torch.allclose(a, b.cpu(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "task, sae",
+    [
+        ("ioi", "demo:topk"),
+        pytest.param("ravel", "demo:gated", marks=pytest.mark.slow),
+        pytest.param("synthetic/occlusion", "control:oracle", marks=pytest.mark.slow),
+    ],
+)
+def test_scores_are_those_of_the_cpu(standin, task, sae):
+    """All five axes, with labels, masks and learned subspaces."""
+    here = saebench.evaluate(sae, task=task, device=str(DEVICE))
+    cpu = saebench.evaluate(sae, task=task, device="cpu")
+    values = [result.scores_frame()["value"] for result in (here, cpu)]
+    assert len(values[0]) > 100
+    assert (values[0] - values[1]).abs().max() <= 1e-4
