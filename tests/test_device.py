@@ -1,18 +1,22 @@
 """Everything stays on the model's device. Shown on a stand-in; a GPU itself is in `make bench`."""
 
+import pandas as pd
 import pytest
 import torch
-from standin_device import DEVICE, StandIn
 from tiny_models import save_tiny
 
 import saebench
 from saebench.model_loading import load_model
 from saebench.patching import PatchedReadout, Placement
 
+# older torch has no devices that are written in Python
+standin_device = pytest.importorskip("standin_device", exc_type=ImportError)
+DEVICE = standin_device.DEVICE
+
 
 @pytest.fixture
 def standin():
-    with StandIn() as device:
+    with standin_device.StandIn() as device:
         yield device
 
 
@@ -55,6 +59,7 @@ def test_an_edit_costs_no_wait_for_the_device(standin, tmp_path):
             assert torch.allclose(a, b.cpu(), atol=1e-5)
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "task, sae",
     [
@@ -63,10 +68,11 @@ def test_an_edit_costs_no_wait_for_the_device(standin, tmp_path):
         pytest.param("synthetic/occlusion", "control:oracle", marks=pytest.mark.slow),
     ],
 )
-def test_scores_are_those_of_the_cpu(standin, task, sae):
+def test_scores_are_those_of_the_cpu(task, sae):
     """All five axes, with labels, masks and learned subspaces."""
-    here = saebench.evaluate(sae, task=task, device=str(DEVICE))
-    cpu = saebench.evaluate(sae, task=task, device="cpu")
-    values = [result.scores_frame()["value"] for result in (here, cpu)]
-    assert len(values[0]) > 100
-    assert (values[0] - values[1]).abs().max() <= 1e-4
+    cpu = saebench.evaluate(sae, task=task, device="cpu").scores_frame()["value"]
+    with standin_device.StandIn():
+        here = saebench.evaluate(sae, task=task, device=str(DEVICE)).scores_frame()["value"]
+    assert len(cpu.dropna()) > 100
+    # angles of learned subspaces, in degrees, are the furthest apart
+    pd.testing.assert_series_equal(here, cpu, rtol=1e-5, atol=1e-6)
