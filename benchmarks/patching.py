@@ -144,7 +144,8 @@ def growth(bench: Bench) -> Table:
     rows = []
     readout, edits = setting(bench, 5, 12)
     for count in (1, 4, 16, 64):
-        many = {i: edits[i % N_EDITS] for i in range(count)}
+        # all different: what repeats would run once
+        many = {i: edits[i % N_EDITS] * (1 + i // N_EDITS) for i in range(count)}
         first, later = [], []
         for _ in range(2):
             readout.forget()
