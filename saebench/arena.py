@@ -11,7 +11,7 @@ from saebench import provenance, store
 from saebench.axes import AXES, disentangle, recovery
 from saebench.axes.base import Bench, Subject, make_bench
 from saebench.axes.control import measure_intervention
-from saebench.contestants import Contestant, Realised
+from saebench.contestants import Contestant, Realised, Scorable
 from saebench.dictionaries.base import Intervention, LabelledDictionary
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.edits import EDIT_SIZES
@@ -22,6 +22,7 @@ from saebench.errors import (
     TrainingDataError,
     unknown,
 )  # fmt: skip
+from saebench.exact import exact
 from saebench.kinds import KINDS
 from saebench.kinds.base import Built, Settings
 from saebench.outcomes import Key, Outcomes
@@ -110,7 +111,8 @@ class Arena:
     def bench(self, site: Site) -> tuple[Built, Bench]:
         """Activations, ceiling and reference outcomes of a site, made once."""
         if site not in self._benches:
-            self._benches[site] = self._make(site)
+            with exact(self.model.device):
+                self._benches[site] = self._make(site)
         return self._benches[site]
 
     def _make(self, site: Site) -> tuple[Built, Bench]:
@@ -197,7 +199,9 @@ class Arena:
                 f" {self.task.name} …` trains one; --force-mismatch scores it all the same and marks"
                 " the result."
             )
-        realised = contestant.realise(self.bench(site)[0])
+        built, _ = self.bench(site)
+        with exact(self.model.device):
+            realised = contestant.realise(built)
         marked = (*realised.warnings, f"scored with --force-mismatch: {strange}")
         return replace(realised, warnings=marked) if strange else realised
 
@@ -223,16 +227,19 @@ class Arena:
         built, bench = self.bench(site)
         out = Outcomes(bench.outcomes.cluster, bench.outcomes.attributes)
         out.merge(bench.outcomes)
-        scorable = realised.scorable
-        if isinstance(scorable, Intervention):
-            measure_intervention(scorable, bench, out, self.tick)
-        else:
-            subject = Subject(scorable, bench.section)
-            for axis in AXES.values():
-                axis.measure(subject, bench, out, self.options.seed, self.tick)
-            recovery.measure(subject, bench, out, self.options.seed, self.tick)
+        with exact(self.model.device):
+            self._measure(realised.scorable, bench, out)
         result = self._write(realised, site, built, out, started)
         return Scored(result, out)
+
+    def _measure(self, scorable: Scorable, bench: Bench, out: Outcomes) -> None:
+        if isinstance(scorable, Intervention):
+            measure_intervention(scorable, bench, out, self.tick)
+            return
+        subject = Subject(scorable, bench.section)
+        for axis in AXES.values():
+            axis.measure(subject, bench, out, self.options.seed, self.tick)
+        recovery.measure(subject, bench, out, self.options.seed, self.tick)
 
     def _write(
         self, realised: Realised, site: Site, built: Built, out: Outcomes, started: float

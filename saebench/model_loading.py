@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,8 +65,8 @@ def find_device(device: str) -> torch.device:
             raise OptionError(
                 f"Device {device!r} was asked for, but torch sees no CUDA GPU. Use --device cpu."
             )
-        # a result must not depend on a default that trades digits for speed
-        torch.backends.cuda.matmul.allow_tf32 = False
+        # cuBLAS reads it once, before its first product: what makes its sums repeatable
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return where
 
 

@@ -6,6 +6,8 @@ import torch
 from tiny_models import save_tiny
 
 import saebench
+from saebench.axes import control
+from saebench.exact import exact
 from saebench.model_loading import load_model
 from saebench.patching import PatchedReadout, Placement
 
@@ -59,6 +61,26 @@ def test_an_edit_costs_no_wait_for_the_device(standin, tmp_path):
             assert torch.allclose(a, b.cpu(), atol=1e-5)
 
 
+def test_scoring_is_exact_and_leaves_the_settings_of_a_training_run():
+    def settings():
+        matmul = torch.backends.cuda.matmul
+        order = torch.are_deterministic_algorithms_enabled()
+        return order, matmul.fp32_precision, torch.utils.deterministic.fill_uninitialized_memory
+
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        before = settings()
+        with pytest.raises(ZeroDivisionError), exact(DEVICE):
+            assert settings() == (True, "ieee", False)
+            assert torch.is_deterministic_algorithms_warn_only_enabled()
+            raise ZeroDivisionError
+        assert settings() == before == (False, "tf32", True)
+        with exact(torch.device("cpu")):
+            assert settings() == before
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = "none"
+
+
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     "task, sae",
@@ -68,11 +90,19 @@ def test_an_edit_costs_no_wait_for_the_device(standin, tmp_path):
         pytest.param("synthetic/occlusion", "control:oracle", marks=pytest.mark.slow),
     ],
 )
-def test_scores_are_those_of_the_cpu(task, sae):
+def test_scores_are_those_of_the_cpu(monkeypatch, task, sae):
     """All five axes, with labels, masks and learned subspaces."""
     cpu = saebench.evaluate(sae, task=task, device="cpu").scores_frame()["value"]
+    exactly, run = [], control._run
+
+    def watched(*arguments):
+        exactly.append(torch.are_deterministic_algorithms_enabled())
+        run(*arguments)
+
+    monkeypatch.setattr(control, "_run", watched)
     with standin_device.StandIn():
         here = saebench.evaluate(sae, task=task, device=str(DEVICE)).scores_frame()["value"]
+    assert exactly and all(exactly) and not torch.are_deterministic_algorithms_enabled()
     assert len(cpu.dropna()) > 100
     # angles of learned subspaces, in degrees, are the furthest apart
     pd.testing.assert_series_equal(here, cpu, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,37 @@
+"""Settings under which a GPU computes in full float32, and the same numbers every time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """TF32 off and kernels in a fixed order of summation where there are such.
+
+    Afterwards the caller's settings hold again: a training run that scores its SAE now and then
+    keeps its speed. Nothing to do on a CPU, where both hold anyway.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    filled, matmul = memory.fill_uninitialized_memory, torch.backends.cuda.matmul
+    # torch before 2.9 has the second only, and later ones refuse to mix the two
+    new = hasattr(matmul, "fp32_precision")
+    setting, full = ("fp32_precision", "ieee") if new else ("allow_tf32", False)
+    precision = getattr(matmul, setting)
+    try:
+        # a kernel without a fixed order still runs: it is torch that says so
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False  # every value is written
+        setattr(matmul, setting, full)
+        yield
+    finally:
+        setattr(matmul, setting, precision)
+        memory.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(deterministic, warn_only=lenient)
