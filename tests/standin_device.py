@@ -15,7 +15,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-_setup_privateuseone_for_python_backend("standin")
+
+class _Unannounced:
+    """What torch asks of a device's module: none is there, so that nobody else takes it for a GPU."""
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def is_available(self) -> bool:
+        return False
+
+    def device_count(self) -> int:
+        return 0
+
+    def current_device(self) -> int:
+        return 0
+
+    def manual_seed_all(self, seed: int) -> None:
+        """It has no generator of its own."""
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+
+_setup_privateuseone_for_python_backend("standin", _Unannounced())
 DEVICE = torch.device("standin", 0)
 WAITS = {"_local_scalar_dense", "_unique2", "equal", "is_nonzero", "masked_select", "nonzero",
          "repeat_interleave", "unique_dim"}  # fmt: skip

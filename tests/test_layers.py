@@ -13,7 +13,7 @@ LAYERS = {
     0: "errors site result",
     1: "files interchange stats outcomes outcomes_table spec options store cross_section tolerances provenance",
     2: "scoring dictionaries codes measures edits model model_loading report recovery_table catalogue diagnostics"
-    " disentangling disentangling_figures",
+    " exact disentangling disentangling_figures",
     3: "patching training differences regression verdict leaderboard exports",
     4: "kinds checkpoints synthetic axes masks demo",
     5: "contestants inspection caveats arena evaluation",
