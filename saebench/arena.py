@@ -13,7 +13,7 @@ from saebench.axes.base import Bench, Subject, make_bench
 from saebench.axes.control import measure_intervention
 from saebench.contestants import Contestant, Realised, Scorable
 from saebench.dictionaries.base import Intervention, LabelledDictionary
-from saebench.dictionaries.supervised import fit_supervised
+from saebench.dictionaries.supervised import Method, fit_supervised
 from saebench.edits import EDIT_SIZES
 from saebench.errors import (
     IncompetentModelError,
@@ -125,8 +125,8 @@ class Arena:
         if variables is None:
             known = built.parametrizations
             raise OptionError(unknown("parametrization", options.parametrization, known))
-        atoms = fit_supervised(section, method)  # type: ignore[arg-type]
-        ceiling = fit_supervised(section, method, variables)  # type: ignore[arg-type]
+        atoms = fit_supervised(section, method)
+        ceiling = fit_supervised(section, method, variables)
         truth = section.truth
         if isinstance(truth, LabelledDictionary):
             ceiling = truth
@@ -137,10 +137,11 @@ class Arena:
             disentangle.add_references(bench, self.options.seed, self.tick)
         return built, bench
 
-    def supervised(self, built: Built) -> str:
+    def supervised(self, built: Built) -> Method:
         """`mean`, or `mse` where the task's attributes depend on each other."""
-        if self.options.supervised:
-            return self.options.supervised
+        asked = self.options.supervised
+        if asked == "mean" or asked == "mse":
+            return asked
         return "mse" if any(a.parent for a in built.section.attributes) else "mean"
 
     def _require_competence(self, built: Built) -> None:

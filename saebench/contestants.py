@@ -29,7 +29,7 @@ from saebench.dictionaries.controls import (
     SourcePatch,
 )  # fmt: skip
 from saebench.dictionaries.frozen import frozen_decoder
-from saebench.dictionaries.supervised import fit_supervised
+from saebench.dictionaries.supervised import Method, fit_supervised
 from saebench.errors import CheckpointError, ControlError, SiteError, unknown
 from saebench.kinds.base import Built
 from saebench.kinds.lenient import LenientReadout
@@ -156,10 +156,10 @@ def _frozen_decoder(section: CrossSection, argument: str) -> Scorable:
 
 
 def _supervised(section: CrossSection, argument: str) -> Scorable:
-    methods = {"": "mean", "mean": "mean", "mse": "mse"}
+    methods: dict[str, Method] = {"": "mean", "mean": "mean", "mse": "mse"}
     if argument not in methods:
         raise ControlError(unknown("kind of supervised dictionary", argument, ("mean", "mse")))
-    return fit_supervised(section, methods[argument])  # type: ignore[arg-type]
+    return fit_supervised(section, methods[argument])
 
 
 def _no_edit(section: CrossSection, argument: str) -> Scorable:
@@ -236,7 +236,11 @@ def control(spec: str) -> Contestant:
 
 
 def _control_info(spec: str, scorable: Scorable, section: CrossSection) -> DictionaryInfo:
-    kind = {LabelledDictionary: "labelled", Intervention: "intervention", Dictionary: "control"}
+    kind = "control"
+    if isinstance(scorable, LabelledDictionary):
+        kind = "labelled"
+    elif isinstance(scorable, Intervention):
+        kind = "intervention"
     return DictionaryInfo(
         name=f"control:{spec}",
         source=f"control:{spec}",
@@ -246,7 +250,7 @@ def _control_info(spec: str, scorable: Scorable, section: CrossSection) -> Dicti
         d_sae=getattr(scorable, "d_sae", 0),
         # a control is a function of its name and of the activations, which the result's id covers
         sha256=hashlib.sha256(f"control:{spec}/1".encode()).hexdigest(),
-        kind=next(k for t, k in kind.items() if isinstance(scorable, t)),  # type: ignore[arg-type]
+        kind=kind,
     )
 
 

@@ -21,7 +21,7 @@ def exact(device: torch.device) -> Iterator[None]:
     lenient = torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
     filled, matmul = memory.fill_uninitialized_memory, torch.backends.cuda.matmul
-    # torch before 2.9 has the second only, and later ones refuse to mix the two
+    # torch before 2.9 has `allow_tf32` only, and later ones refuse to mix it with the other
     new = hasattr(matmul, "fp32_precision")
     setting, full = ("fp32_precision", "ieee") if new else ("allow_tf32", False)
     precision = getattr(matmul, setting)

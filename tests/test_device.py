@@ -1,4 +1,4 @@
-"""Everything stays on the model's device. Shown on a stand-in; a GPU itself is in `make bench`."""
+"""Devices are not mixed, and edits do not wait for theirs. Shown on a stand-in; a GPU itself is in `make bench`."""
 
 import pandas as pd
 import pytest

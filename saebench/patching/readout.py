@@ -146,8 +146,12 @@ class PatchedReadout(Readout):
             def work(block: slice, limit: int, at: Tensor = at, part: Tensor = part) -> None:
                 prompts, where = part[block], at[block].to(device)
                 slots = int(distinct.count[at[block]].max())
-                every = torch.stack([edit[where.to(edit.device)].to(device) for edit in queue])
-                batch = every[distinct.edit[:slots, where], torch.arange(len(where), device=device)]
+                batch = torch.zeros(
+                    slots, len(where), self.d_in, dtype=queue[0].dtype, device=device
+                )
+                beside = torch.arange(len(where), device=device)
+                for edit, slot in zip(queue, distinct.slot[:, where], strict=True):
+                    batch[slot, beside] = edit[where.to(edit.device)].to(device)
                 # edits that run next to each other, sharing the clean run of few prompts
                 side = max(1, limit // len(prompts))
                 wanted, found = None, []
