@@ -200,8 +200,9 @@ def test_distinct_edits_of_every_prompt():
         assert len({int(found.slot[i, prompt]) for i in same}) == 1
         assert len({int(found.slot[i, prompt]) for i in range(4)}) == found.count[prompt]
     # a broken edit is neither the reference nor another broken one
-    broken = torch.full_like(a, -torch.inf)
-    assert Distinct.of([a, broken, broken], a.device).count.tolist() == [3, 3, 3]
+    broken = a.clone()
+    broken[:, 0] = torch.inf
+    assert Distinct.of([a, broken, broken, -broken], a.device).count.tolist() == [4, 4, 4]
 
 
 def test_order_and_batch_size_change_nothing(model):
