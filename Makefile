@@ -42,7 +42,7 @@ format: setup ## apply the formatter and the safe fixes
 	@.venv/bin/ruff format .
 
 demo: setup ## retrain the bundled model and SAEs
-	@$(PY) -m saebench.demo.build
+	@$(PY) -m saebench.studies.demo.build
 
 baselines: setup ## rewrite the committed results and leaderboard, saying what moved
 	@$(SAEBENCH) evaluate demo:all control:all --task $(if $(TASK),$(TASK),ioi) --out results --force
@@ -60,8 +60,8 @@ regression: setup ## fail if CANDIDATE (a checkpoint) is credibly worse than BAS
 	@$(SAEBENCH) regress .regression/*/*/*.json --baseline '$(BASELINE)' --tolerances results/tolerances.toml
 
 synthetic-baselines: setup ## train and score SAEs of six architectures on every small synthetic family, and draw the curves
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.synthetic.baselines
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.synthetic.phenomena
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.baselines
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.phenomena
 
 bench: setup ## speed and memory against TransformerLens and the floor; writes results/benchmarks
 	@$(PY) -m benchmarks

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from saebench.model import LanguageModel
-from saebench.model_loading import load_model
+from saebench.models.language_model import LanguageModel
+from saebench.models.loading import load_model
 
 N_PROMPTS, LENGTH = 16, 20
 GPT2_TOKENIZER = Path(__file__).parents[2] / "shared" / "models" / "gpt2-tokenizer"

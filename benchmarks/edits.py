@@ -11,9 +11,9 @@ from torch import Tensor
 from benchmarks.bench import Bench
 from benchmarks.machine import best
 from benchmarks.report import Table
-from saebench.codes import SparseCodes
-from saebench.edits import greedy
-from saebench.measures import f1_table
+from saebench.dictionaries.codes import SparseCodes
+from saebench.edits.few_latents import greedy
+from saebench.measures.detection import f1_table
 
 D_SAE, D_IN, N, K, ACTIVE = 24_576, 768, 100, 8, 64
 N_VALUES, N_F1 = 40, 500

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from benchmarks.bench import Bench
 from benchmarks.report import Table
-from saebench.arena import Options
-from saebench.contestants import control, from_object
-from saebench.evaluation import make_arena
+from saebench.evaluation.api import make_arena
+from saebench.evaluation.arena import Options
+from saebench.evaluation.contestants import control, from_object
 
 D_SAE, ACTIVE = 24_576, 64
 LAYER, POSITION = 5, "s2"

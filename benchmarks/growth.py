@@ -11,15 +11,15 @@ from benchmarks.bench import Bench
 from benchmarks.edits import high_water, reset_high_water
 from benchmarks.evaluation import ACTIVE, RandomSAE
 from benchmarks.report import Table
-from saebench.arena import Options
 from saebench.axes import AXES
 from saebench.axes.base import Subject, make_bench
-from saebench.contestants import control, resolve
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
 from saebench.dictionaries.objects import from_object as as_dictionary
 from saebench.dictionaries.supervised import fit_supervised
-from saebench.evaluation import make_arena
-from saebench.outcomes import Outcomes
+from saebench.evaluation.api import make_arena
+from saebench.evaluation.arena import Options
+from saebench.evaluation.contestants import control, resolve
+from saebench.records.outcomes import Outcomes
 from saebench.scoring import score
 
 D_IN, N_VALUES = 768, 40

@@ -11,8 +11,8 @@ from benchmarks.bench import LENGTH, N_PROMPTS, Bench
 from benchmarks.machine import Products, interleaved
 from benchmarks.report import Table
 from saebench.cross_section import Outcome
-from saebench.model import LanguageModel
-from saebench.model_loading import load_model
+from saebench.models.language_model import LanguageModel
+from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement
 
 N_EDITS = 16

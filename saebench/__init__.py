@@ -11,18 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saebench.evaluation import evaluate
-    from saebench.exports import to_frame
-    from saebench.model_loading import load_model
-    from saebench.regression import compare
-    from saebench.result import Result
+    from saebench.evaluation.api import evaluate
+    from saebench.models.loading import load_model
+    from saebench.records.result import Result
+    from saebench.regression.compare import compare
+    from saebench.reporting.exports import to_frame
 
 _HOME = {
-    "evaluate": "saebench.evaluation",
-    "load_model": "saebench.model_loading",
-    "compare": "saebench.regression",
-    "Result": "saebench.result",
-    "to_frame": "saebench.exports",
+    "evaluate": "saebench.evaluation.api",
+    "load_model": "saebench.models.loading",
+    "compare": "saebench.regression.compare",
+    "Result": "saebench.records.result",
+    "to_frame": "saebench.reporting.exports",
 }
 __all__ = ["Result", "compare", "evaluate", "load_model", "to_frame"]
 

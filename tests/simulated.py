@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 
-from saebench.outcomes import AttributeFacts, Key, Outcomes
-from saebench.result import (
+from saebench.records.outcomes import AttributeFacts, Key, Outcomes
+from saebench.records.result import (
     AxisScore,
     DictionaryInfo,
     ModelInfo,
@@ -145,8 +145,8 @@ def populate(out: object, n: int, tasks: tuple[str, ...] = ("ioi",)) -> None:
     """`n` SAEs and the usual references on each task, saved with tiny tables of outcomes."""
     from pathlib import Path
 
-    from saebench import store
-    from saebench.outcomes_table import table_bytes
+    from saebench.records import store
+    from saebench.records.table import table_bytes
 
     for task in tasks:
         results = [sae(i, task) for i in range(n)]

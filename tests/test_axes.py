@@ -10,10 +10,10 @@ from saebench.axes.base import Subject, properties
 from saebench.axes.detection import permuted_f1_star
 from saebench.axes.occlusion import _reconstructed
 from saebench.axes.oversplitting import _effective, _fragments, _overlap
-from saebench.measures import f1_table
-from saebench.outcomes import Key
+from saebench.measures.detection import f1_table
+from saebench.records.outcomes import Key
 from saebench.scoring import write_headline
-from saebench.stats import Bootstrap, Estimate, normalized
+from saebench.scoring.estimates import Bootstrap, Estimate, normalized
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from saebench.cli import main
-from saebench.errors import OptionError
-from saebench.options import choice, parse_bytes
+from saebench.errors import OptionError, choice, parse_bytes
 
 DEMO = Path(__file__).parents[1] / "saebench" / "demo" / "saes" / "topk"
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from worlds import Planted, two_groups
 
-from saebench.contestants import CONTROLS, control, every_control
 from saebench.dictionaries.controls import PCA, Identity, Mean, Permuted, Random
 from saebench.errors import ControlError
+from saebench.evaluation.contestants import CONTROLS, control, every_control
 from saebench.kinds.base import Built, Competence
 
 

@@ -4,18 +4,10 @@ import pytest
 import torch
 from interchange_worlds import carriers, facts
 
-from saebench.dictionaries.das import (
-    DAS,
-    candidate_ranks,
-    fit_das,
-    leads,
-    orthonormal,
-    start,
-    swap,
-)  # fmt: skip
-from saebench.dictionaries.subspaces import by_chance, overlap, swapped
 from saebench.dictionaries.supervised import fit_supervised
-from saebench.interchange import Pairs, balance, balances
+from saebench.edits.das import DAS, candidate_ranks, fit_das, leads, orthonormal, start, swap
+from saebench.edits.pairs import Pairs, balance, balances
+from saebench.measures.subspaces import by_chance, overlap, swapped
 
 
 def score(world, edit) -> float:

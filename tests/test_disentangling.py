@@ -5,12 +5,10 @@ import io
 import pytest
 from rich.console import Console
 
-from saebench import disentangling
 from saebench.cli import main
-from saebench.disentangling_figures import draw
 from saebench.errors import ResultError
-from saebench.outcomes import Outcomes
-from saebench.result import (
+from saebench.records.outcomes import Outcomes
+from saebench.records.result import (
     AxisScore,
     DictionaryInfo,
     ModelInfo,
@@ -20,8 +18,10 @@ from saebench.result import (
     SplitSizes,
     TaskInfo,
 )
+from saebench.records.store import save
+from saebench.reporting import disentangle as disentangling
+from saebench.reporting.disentangle_figures import draw
 from saebench.scoring.disentangle import FELL_BACK, NO_ATTRIBUTE, NOT_MEDIATED
-from saebench.store import save
 
 NAMES = ("country", "language")
 

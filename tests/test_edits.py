@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_measures import random_codes, sparse
 
-from saebench.edits import aware, greedy, random_swap, swap_all
-from saebench.measures import f1_table
+from saebench.edits.few_latents import aware, greedy, random_swap, swap_all
+from saebench.measures.detection import f1_table
 
 
 def world(n=20, d_sae=30, d_in=12, seed=0):

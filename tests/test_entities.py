@@ -12,17 +12,17 @@ from safetensors.torch import load_file
 from tiny_models import save_tiny
 
 from saebench.cross_section import CrossSection
-from saebench.dictionaries.das import fit_das, leads
-from saebench.dictionaries.subspaces import overlap, swapped
+from saebench.edits.das import fit_das, leads
+from saebench.edits.pairs import balances
 from saebench.errors import IncompetentModelError, SiteError, TaskError
-from saebench.interchange import balances
 from saebench.kinds.base import Built, Settings
-from saebench.kinds.entities import build, draw_source
-from saebench.kinds.entity_facts import Entity, Phrase, cut, read_facts
-from saebench.kinds.entity_prompts import draw_prompts, write_prompt
-from saebench.kinds.planted import planted_subspaces
-from saebench.model import LanguageModel
-from saebench.model_loading import DEMO, load_model
+from saebench.kinds.entities.facts import Entity, Phrase, cut, read_facts
+from saebench.kinds.entities.planted import planted_subspaces
+from saebench.kinds.entities.prompts import draw_prompts, write_prompt
+from saebench.kinds.entities.sections import build, draw_source
+from saebench.measures.subspaces import overlap, swapped
+from saebench.models.language_model import LanguageModel
+from saebench.models.loading import DEMO, load_model
 from saebench.site import Site
 from saebench.spec import load_task, read_task
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 import saebench
-from saebench import checkpoints, store
-from saebench.arena import Options
+from saebench import checkpoints
 from saebench.axes import disentangle
-from saebench.contestants import control, resolve
 from saebench.errors import IncompetentModelError, OptionError, SiteError, TaskError
-from saebench.evaluation import make_arena
+from saebench.evaluation.api import make_arena
+from saebench.evaluation.arena import Options
+from saebench.evaluation.contestants import control, resolve
 from saebench.kinds.names import draw, split_distances
-from saebench.model_loading import load_model
+from saebench.models.loading import load_model
+from saebench.records import store
 from saebench.site import Site
 
 SITE = "blocks.1.hook_resid_pre@end"
@@ -198,8 +199,8 @@ def test_names_is_the_bad_parametrization_it_is_kept_as():
 
 @pytest.mark.parametrize(
     ("module", "key"),
-    [("interchange", "steps"), ("masks", "temperature"), ("masks", "rate"), ("dictionaries.das", "rate"),
-     ("dictionaries.das", "parts"), ("dictionaries.das", "between")],
+    [("edits.pairs", "steps"), ("edits.masks", "temperature"), ("edits.masks", "rate"), ("edits.das", "rate"),
+     ("edits.das", "parts"), ("edits.das", "between")],
 )  # fmt: skip
 def test_how_masks_and_rotations_are_learned_is_part_of_the_id(module, key, monkeypatch):
     """Of results that have them: on IOI nothing is learned, and its ids stay."""

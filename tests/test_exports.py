@@ -11,9 +11,10 @@ import simulated
 from test_cli import run
 
 import saebench
-from saebench import exports, store
 from saebench.errors import OptionError, StoreError
-from saebench.result import Result, Score
+from saebench.records import store
+from saebench.records.result import Result, Score
+from saebench.reporting import exports
 
 SAE_BENCH = {
     "eval_type_id": str, "eval_config": dict, "eval_id": str, "datetime_epoch_millis": int,

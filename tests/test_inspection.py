@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent / "checkpoints"))
 import sae_files as f
 
 from saebench.checkpoints import demo_names, load, load_object
-from saebench.diagnostics import activity, nearest_neighbours, predictable
+from saebench.checkpoints.diagnostics import activity, nearest_neighbours, predictable
+from saebench.checkpoints.inspection import inspect
 from saebench.errors import CheckpointError
-from saebench.inspection import inspect
 
 
 def said(inspection, start):
@@ -91,7 +91,7 @@ class TestFigures:
         assert int((found > 0.999).sum()) == 6
 
     def test_near_duplicates_of_a_wide_dictionary_are_sampled(self, monkeypatch):
-        import saebench.diagnostics as diagnostics
+        import saebench.checkpoints.diagnostics as diagnostics
 
         monkeypatch.setattr(diagnostics, "MAX_ROWS", 10)
         rows = torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
@@ -237,7 +237,7 @@ def test_text_and_json(tmp_path):
 
 @pytest.fixture(scope="module")
 def demo_model():
-    from saebench.model_loading import load_model
+    from saebench.models.loading import load_model
 
     return load_model("demo", device="cpu")
 
@@ -265,7 +265,7 @@ def quiet_model(tmp_path_factory):
     from safetensors.torch import load_file, save_file
 
     from saebench.checkpoints import DEMO
-    from saebench.model_loading import load_model
+    from saebench.models.loading import load_model
 
     folder = tmp_path_factory.mktemp("quiet") / "model"
     shutil.copytree(DEMO.parent / "model", folder)
@@ -306,7 +306,7 @@ def test_the_quiet_model_gives_the_same_answers(demo_model, quiet_model):
 
 
 def test_a_demo_sae_unfolded_on_purpose(quiet_model, tmp_path_factory):
-    from saebench.inspection import activations
+    from saebench.checkpoints.inspection import activations
 
     state, config = quiet_sae("topk")
     sound = written(tmp_path_factory.mktemp("sound"), state, config)
@@ -326,7 +326,7 @@ def test_a_demo_sae_unfolded_on_purpose(quiet_model, tmp_path_factory):
 def unfolded(quiet_model, tmp_path_factory) -> tuple[dict, dict, float]:
     """Results and inspections of a demo SAE: folded, its scale declared, its scale lost; and the scale."""
     import saebench
-    from saebench.inspection import activations
+    from saebench.checkpoints.inspection import activations
 
     state, config = quiet_sae("standard")
     paths = {"folded": written(tmp_path_factory.mktemp("folded"), state, config)}

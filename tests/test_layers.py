@@ -1,61 +1,59 @@
-"""Imports only go down, and the reporting side never needs torch (ARCHITECTURE)."""
+"""Imports only go down, lazy ones included, and the reporting side never needs torch."""
 
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "saebench"
-# the first word of a module's name below `saebench.` → its layer; a module imports its own or lower
-LAYERS = {
-    0: "errors site result",
-    1: "files interchange stats outcomes outcomes_table spec options store cross_section tolerances provenance",
-    2: "scoring dictionaries codes measures edits model model_loading report recovery_table catalogue diagnostics"
-    " exact disentangling disentangling_figures",
-    3: "patching training differences regression verdict leaderboard exports",
-    4: "kinds checkpoints synthetic axes masks demo",
-    5: "contestants inspection caveats arena evaluation",
-    6: "batch synthetic/baselines",
-    7: "cli cli_results",
-}
-LAYER = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 
 
-def imports(path: Path) -> set[str]:
-    """Modules of the package that a file imports at its top level."""
+def imports(path: Path, modules: set[str]) -> set[str]:
+    """Modules of the package that a file imports anywhere, lazily too; not for types alone."""
     found = set()
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("saebench"):
-            parts = (node.module or "").split(".")
-            names = [parts[1]] if len(parts) > 1 else [alias.name for alias in node.names]
-            found |= {name for name in names if name in LAYER}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (names & modules) or {node.module}
     return found
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE))
-)
-def test_imports_only_go_down(path: Path):
-    relative = path.relative_to(PACKAGE)
-    name = relative.parts[0].removesuffix(".py")
-    # a script that drives whole evaluations may stand beside what it drives
-    name = (
-        relative.with_suffix("").as_posix()
-        if relative.with_suffix("").as_posix() in LAYER
-        else name
-    )
-    if name in ("__init__", "__main__"):
-        return
-    assert name in LAYER, f"{name} has no layer: add it to LAYERS"
-    upward = {other for other in imports(path) if LAYER[other] > LAYER[name]}
-    assert not upward, f"{name} (layer {LAYER[name]}) imports {upward}"
+def graph() -> dict[str, set[str]]:
+    names = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return {n: imports(p, set(names)) - {n} for n, p in names.items() if n != "saebench"}
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    try:
+        list(TopologicalSorter(arrows).static_order())
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_circle_of_files():
+    assert not circle(graph())
+
+
+def test_no_circle_of_packages():
+    packages: dict[str, set[str]] = {}
+    for name, others in graph().items():
+        here = name.split(".")[1]
+        packages.setdefault(here, set()).update(o.split(".")[1] for o in others if "." in o)
+        packages[here].discard(here)
+    assert not circle(packages)
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "scoring", "regression", "verdict", "leaderboard", "store", "report", "spec"]
-)
+    "module", ["cli", "scoring", "regression.compare", "reporting.verdict",
+     "reporting.leaderboard", "reporting.terminal", "records.store", "spec"],
+)  # fmt: skip
 def test_the_reporting_side_needs_no_torch(module: str):
     code = f"import sys, saebench.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -63,6 +61,6 @@ def test_the_reporting_side_needs_no_torch(module: str):
 
 def test_only_patching_registers_hooks():
     for path in PACKAGE.rglob("*.py"):
-        if path.relative_to(PACKAGE).parts[0] not in ("patching", "demo"):
+        if path.relative_to(PACKAGE).parts[0] not in ("patching", "studies"):
             text = path.read_text(encoding="utf-8")
             assert "run_with_hooks" not in text and "register_forward" not in text, path

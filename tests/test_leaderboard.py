@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import simulated
 
-from saebench import leaderboard, store
 from saebench.errors import StoreError
-from saebench.leaderboard.boards import AXES, OVERALL, Rank, collect, l0_band, rank
-from saebench.leaderboard.page import LARGEST, LEVELS, render_page, script_json
-from saebench.leaderboard.tables import render_csv, render_markdown
-from saebench.result import AxisScore
+from saebench.records import store
+from saebench.records.result import AxisScore
+from saebench.reporting import leaderboard
+from saebench.reporting.leaderboard.boards import AXES, OVERALL, Rank, collect, l0_band, rank
+from saebench.reporting.leaderboard.page import LARGEST, LEVELS, render_page, script_json
+from saebench.reporting.leaderboard.tables import render_csv, render_markdown
 
 HOSTILE = [
     "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "../../etc/passwd",
@@ -269,7 +270,7 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(
     full = render_page(found, [])
     sizes = [len(full)]
     for level in LEVELS[1:]:
-        monkeypatch.setattr("saebench.leaderboard.page.LARGEST", sizes[-1] - 1)
+        monkeypatch.setattr("saebench.reporting.leaderboard.page.LARGEST", sizes[-1] - 1)
         page = render_page(found, [])
         assert level.remark in page
         sizes.append(len(page.encode()))
@@ -280,7 +281,7 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(
 TIMED = """
 import sys, time, matplotlib.figure, jinja2
 from pathlib import Path
-from saebench import leaderboard
+from saebench.reporting import leaderboard
 cpu, wall = time.process_time(), time.perf_counter()
 leaderboard.build(Path(sys.argv[1]))
 print(time.process_time() - cpu, time.perf_counter() - wall)

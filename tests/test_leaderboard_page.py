@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import simulated
 
-from saebench import leaderboard, store
+from saebench.records import store
+from saebench.reporting import leaderboard
 
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("chrome")

@@ -7,13 +7,13 @@ import torch
 from interchange_worlds import facts
 from torch import Tensor
 
-from saebench import masks
-from saebench.codes import difference, encode_split
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.base import Dictionary, Encoding
+from saebench.dictionaries.codes import difference, encode_split
 from saebench.dictionaries.controls import Identity, Mean
-from saebench.interchange import balances
-from saebench.masks import Mask, fit_masks, hard, random_masks, swap_masked, temperature
+from saebench.edits import masks
+from saebench.edits.masks import Mask, fit_masks, hard, random_masks, swap_masked, temperature
+from saebench.edits.pairs import balances
 
 
 class Rows(Dictionary):

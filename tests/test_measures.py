@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saebench.codes import SparseCodes, difference
-from saebench.measures import (
+from saebench.dictionaries.codes import SparseCodes, difference
+from saebench.measures.detection import (
     best_detectors,
     correct,
     explain,

@@ -8,7 +8,7 @@ import torch
 from tiny_models import ARCHITECTURES, save_tiny, word_tokenizer
 
 from saebench.errors import ModelError, OptionError, SiteError
-from saebench.model_loading import load_model
+from saebench.models.loading import load_model
 
 
 @pytest.fixture(scope="module")

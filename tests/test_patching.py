@@ -9,8 +9,8 @@ import torch
 from tiny_models import ARCHITECTURES, save_tiny
 
 from saebench.errors import SiteError
-from saebench.model import SITE_HOOKS, LanguageModel
-from saebench.model_loading import load_model
+from saebench.models.language_model import SITE_HOOKS, LanguageModel
+from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement, capture
 from saebench.patching.distinct import Distinct
 from saebench.patching.plain import PlainPass

@@ -7,15 +7,14 @@ import pandas as pd
 import pytest
 
 import saebench
-from saebench import masks
 from saebench.checkpoints import hub
 from saebench.cli import main
-from saebench.dictionaries import das
+from saebench.edits import das, masks
 from saebench.errors import TaskError
-from saebench.kinds.ravel_data import choose, load_ravel
-from saebench.kinds.ravel_files import FILES, HUB
+from saebench.kinds.entities.release import choose, load_ravel
+from saebench.kinds.entities.release_files import FILES, HUB
+from saebench.records.store import find, load
 from saebench.spec import load_task
-from saebench.store import find, load
 
 ENTITIES = {
     "Lyon": ("France", "Europe", "train"), "Porto": ("Portugal", "Europe", "val"),

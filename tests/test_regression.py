@@ -13,22 +13,17 @@ from rich.console import Console
 from scipy.stats import norm
 
 import saebench.scoring
-from saebench import store
-from saebench.differences import Difference, differences
 from saebench.errors import OptionError, ResultError
-from saebench.outcomes import Key, Outcomes
-from saebench.regression import Comparison, Verdict, compare, regress
-from saebench.result import Result
+from saebench.records import store
+from saebench.records.outcomes import Key, Outcomes
+from saebench.records.result import Result
+from saebench.regression.compare import Comparison, Verdict, compare, regress
+from saebench.regression.differences import Difference, differences
+from saebench.regression.tolerances import Tolerance, Tolerances
+from saebench.reporting.text import markdown_text
+from saebench.reporting.verdict import render_json, render_junit, render_markdown, render_terminal
 from saebench.scoring.base import Entry, Headline, Scored
-from saebench.stats import Bootstrap, Undefined
-from saebench.tolerances import Tolerance, Tolerances
-from saebench.verdict import (
-    markdown_text,
-    render_json,
-    render_junit,
-    render_markdown,
-    render_terminal,
-)
+from saebench.scoring.estimates import Bootstrap, Undefined
 
 ROOT = Path(__file__).parents[1]
 SCORES = (*simulated.AXES, "approximation/necessity", "approximation/agreement")

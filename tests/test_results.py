@@ -7,7 +7,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from test_docs import headings
 
-from saebench import leaderboard, store
+from saebench.records import store
+from saebench.reporting import leaderboard
 
 RESULTS = Path(__file__).parents[1] / "results"
 PATHS = store.find(RESULTS)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from worlds import Planted, bench_of, entry, measure, two_groups
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring import score, write_entry, write_headline
 from saebench.scoring.approximation import folded
 from saebench.scoring.base import Context
 from saebench.scoring.detection import detect
+from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
 from saebench.scoring.occlusion import pairs
 from saebench.scoring.oversplitting import measure_attribute
-from saebench.stats import Bootstrap, Estimate, Undefined
 
 
 @pytest.fixture(scope="module")

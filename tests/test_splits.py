@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from worlds import Planted, bench_of, entry, scores, two_groups
 
-from saebench.stats import Estimate
+from saebench.scoring.estimates import Estimate
 
 
 def spoiled(which: str):

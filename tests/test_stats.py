@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from saebench.scoring.detection import f1_and_star
-from saebench.stats import (
+from saebench.scoring.estimates import (
     Bootstrap,
     Estimate,
     Undefined,

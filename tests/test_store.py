@@ -17,11 +17,11 @@ import simulated
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saebench import store
 from saebench.errors import ResultError, StoreError
-from saebench.outcomes import Key, Outcomes
-from saebench.outcomes_table import read_table, table_bytes
-from saebench.result import Result
+from saebench.records import store
+from saebench.records.outcomes import Key, Outcomes
+from saebench.records.result import Result
+from saebench.records.table import read_table, table_bytes
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = [
@@ -285,7 +285,7 @@ def test_merge_copies_what_is_new_and_sound(tmp_path: Path) -> None:
 
 WRITER = """
 import sys; sys.path.insert(0, {tests!r})
-import simulated; from saebench import store
+import simulated; from saebench.records import store
 for i in range({first}, {first} + 200):
     print(i, store.save(simulated.result(i), simulated.outcomes(i), {out!r}).name, flush=True)
 """
@@ -320,7 +320,7 @@ def test_two_writers_one_killed_lose_nothing(tmp_path: Path) -> None:
 def test_the_committed_schema_is_current_and_strict() -> None:
     text = (ROOT / "results" / "schema.json").read_text()
     assert text == store.schema_text(), (
-        "write it again: python -m saebench.store > results/schema.json"
+        "write it again: python -m saebench.records.store > results/schema.json"
     )
     validator = jsonschema.Draft202012Validator(json.loads(text))
     document = json.loads(store.json_text(simulated.result()))

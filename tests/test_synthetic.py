@@ -5,14 +5,14 @@ import io
 import pytest
 import torch
 
-from saebench.arena import Arena, Options
-from saebench.contestants import control
 from saebench.errors import ControlError, TaskError
-from saebench.evaluation import load_subject
+from saebench.evaluation.api import load_subject
+from saebench.evaluation.arena import Arena, Options
+from saebench.evaluation.contestants import control
 from saebench.spec import find_tasks, load_task
-from saebench.synthetic.families import FAMILIES, make_generator
 from saebench.synthetic.generator import seeded
 from saebench.synthetic.oracle import Ledger, Oracle
+from saebench.synthetic.registry import FAMILIES, make_generator
 
 SMALL = ("independent", "correlated", "hierarchical", "occlusion", "splitting", "composed")
 AXES = ("approximation", "control", "interpretability", "occlusion", "oversplitting")
@@ -169,7 +169,7 @@ def test_wrong_parameters_are_one_paragraph():
 def test_the_oracle_exists_on_synthetic_tasks_only():
     from worlds import two_groups
 
-    from saebench.contestants import CONTROLS
+    from saebench.evaluation.contestants import CONTROLS
 
     section = two_groups(n=100)[0]
     for name in ("oracle", "matching-pursuit"):
@@ -198,7 +198,7 @@ def test_scale_has_its_trees_and_its_law():
 def test_recovery_has_its_table():
     from rich.console import Console
 
-    from saebench.recovery_table import tables
+    from saebench.reporting.recovery import tables
 
     results = [scored("hierarchical", name) for name in ("mean", "oracle")]
     (table,) = tables(results)

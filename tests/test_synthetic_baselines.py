@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from saebench.spec import load_task
-from saebench.synthetic import baselines
-from saebench.synthetic.baselines import ARCHITECTURES, SHARES, Family, calibrate, key, plan, run
-from saebench.synthetic.calibration import Level, levels, mean_l0, search
-from saebench.synthetic.families import make_generator
+from saebench.studies import baselines
+from saebench.studies.baselines import ARCHITECTURES, SHARES, Family, calibrate, key, plan, run
+from saebench.studies.calibration import Level, levels, mean_l0, search
+from saebench.synthetic.registry import make_generator
 from saebench.synthetic.training import Recipe, fit
 
 RESULTS = Path(__file__).parents[1] / "results" / "synthetic"

@@ -9,12 +9,12 @@ import pytest
 import torch
 from scipy import stats
 
-from saebench.synthetic import curves
-from saebench.synthetic.calibration import Level
-from saebench.synthetic.curves import CURVES
-from saebench.synthetic.figures import FIGURES, draw
-from saebench.synthetic.scene import explained, generator, top
-from saebench.synthetic.seeds import over_seeds, paired
+from saebench.studies import curves
+from saebench.studies.calibration import Level
+from saebench.studies.curves import CURVES
+from saebench.studies.figures import FIGURES, draw
+from saebench.studies.scene import explained, generator, top
+from saebench.studies.seeds import over_seeds, paired
 
 RESULTS = Path(__file__).parents[1] / "results" / "synthetic"
 

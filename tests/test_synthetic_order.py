@@ -13,14 +13,14 @@ from saebench.dictionaries.objects import from_object
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.kinds.base import Settings
 from saebench.kinds.synthetic import build
-from saebench.outcomes import Outcomes
+from saebench.records.outcomes import Outcomes
 from saebench.scoring import Scored, score
 from saebench.scoring.base import Entry
+from saebench.scoring.estimates import Estimate
 from saebench.site import Site
 from saebench.spec import load_task
-from saebench.stats import Estimate
-from saebench.synthetic.families import make_generator
 from saebench.synthetic.oracle import Oracle
+from saebench.synthetic.registry import make_generator
 from saebench.synthetic.training import Recipe, fit
 
 

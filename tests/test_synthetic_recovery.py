@@ -8,19 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import Planted
 
-from saebench.arena import Arena, Options
 from saebench.axes import recovery as axis
 from saebench.axes.base import Subject
-from saebench.codes import SparseCodes
 from saebench.dictionaries.base import Dictionary, Encoding
+from saebench.dictionaries.codes import SparseCodes
 from saebench.dictionaries.objects import from_object
-from saebench.evaluation import load_subject
-from saebench.outcomes import Outcomes
+from saebench.evaluation.api import load_subject
+from saebench.evaluation.arena import Arena, Options
+from saebench.measures import recovery as rec
+from saebench.records.outcomes import Outcomes
 from saebench.scoring import score
 from saebench.spec import load_task
-from saebench.synthetic import recovery as rec
-from saebench.synthetic.families import make_generator
 from saebench.synthetic.oracle import Oracle
+from saebench.synthetic.registry import make_generator
 from saebench.synthetic.training import Recipe, fit
 
 _BENCHES: dict = {}
@@ -388,7 +388,7 @@ def test_every_recovery_score_has_a_section():
 
 def test_silent_features_do_not_count_against_the_truth():
     """On rare features the truth's own latents are silent: that is the ceiling of both scores."""
-    from saebench.synthetic.scene import Scene
+    from saebench.studies.scene import Scene
 
     made = make_generator(load_task("synthetic/scale-16th"), {"steps": 0, "min_prob": 1e-5})
     scene = Scene(made)

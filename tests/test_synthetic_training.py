@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 
-from saebench.arena import Arena, Options
-from saebench.batch import Request, run
-from saebench.contestants import from_object
+from saebench.dictionaries.training import ARCHITECTURES
 from saebench.errors import OptionError, TaskError, TrainingDataError
-from saebench.evaluation import evaluate, load_subject
+from saebench.evaluation.api import evaluate, load_subject
+from saebench.evaluation.arena import Arena, Options
+from saebench.evaluation.batch import Request, run
+from saebench.evaluation.contestants import from_object
 from saebench.spec import load_task
-from saebench.synthetic.families import make_generator
+from saebench.synthetic.registry import make_generator
 from saebench.synthetic.training import Recipe, fit, sparsity_of, start, train, train_from_options
-from saebench.training import ARCHITECTURES
 
 TASK = "synthetic/splitting"
 QUICK = {"samples": 2048, "batch": 256, "device": "cpu"}

@@ -7,9 +7,9 @@ from worlds import Planted, bench_of, entry, measure, scores, two_groups
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.controls import Identity, Mean, Random
 from saebench.dictionaries.supervised import fit_supervised
-from saebench.edits import greedy, swap_all
-from saebench.measures import squared_norm
-from saebench.stats import Estimate, Undefined
+from saebench.edits.few_latents import greedy, swap_all
+from saebench.measures.detection import squared_norm
+from saebench.scoring.estimates import Estimate, Undefined
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_permuting_or_rescaling_latents_moves_no_score():
 
 
 def test_block_size_changes_nothing(world):
-    from saebench.codes import encode_split
+    from saebench.dictionaries.codes import encode_split
 
     bench, rows, bias = world
     test = bench.section.test

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sae_lens import SAE
 
-from saebench.training import ARCHITECTURES, save_sae, shuffled_batches, train_sae
+from saebench.dictionaries.training import ARCHITECTURES, save_sae, shuffled_batches, train_sae
 
 D_IN, WIDTH = 12, 24
 SPARSITY = {"standard": 0.5, "gated": 0.5, "jumprelu": 0.3}

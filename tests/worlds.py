@@ -8,7 +8,7 @@ from saebench.axes.base import Bench, Subject, make_bench
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
 from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.supervised import fit_supervised
-from saebench.outcomes import Outcomes
+from saebench.records.outcomes import Outcomes
 from saebench.scoring import Scored, score
 
 

@@ -3,9 +3,9 @@
 from saebench.axes.base import Bench, Subject, Tick
 from saebench.dictionaries.base import Dictionary
 from saebench.dictionaries.controls import Permuted
-from saebench.edits import add_codes
-from saebench.measures import squared_norm
-from saebench.outcomes import Key, Outcomes
+from saebench.edits.few_latents import add_codes
+from saebench.measures.detection import squared_norm
+from saebench.records.outcomes import Key, Outcomes
 
 VERSION = 1
 

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saebench.codes import Encoded, encode_split
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.base import Dictionary, LabelledDictionary
+from saebench.dictionaries.codes import Encoded, encode_split
 from saebench.dictionaries.supervised import SupervisedDictionary, product
-from saebench.edits import EDIT_SIZES, greedy
-from saebench.measures import MIN_POSITIVES, F1Table, f1_table, squared_norm
-from saebench.outcomes import AttributeFacts, Key, Outcomes
+from saebench.edits.few_latents import EDIT_SIZES, greedy
+from saebench.measures.detection import MIN_POSITIVES, F1Table, f1_table, squared_norm
+from saebench.records.outcomes import AttributeFacts, Key, Outcomes
 
 Tick = Callable[[str], None]
 CAUSAL_SHARE = 0.05

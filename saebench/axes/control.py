@@ -7,8 +7,8 @@ from saebench.axes import disentangle
 from saebench.axes.base import Bench, Subject, Tick
 from saebench.dictionaries.base import Dictionary, Intervention
 from saebench.dictionaries.controls import Permuted
-from saebench.edits import EDIT_SIZES, Edit, aware, greedy, random_swap, swap_all
-from saebench.outcomes import Key, Outcomes
+from saebench.edits.few_latents import EDIT_SIZES, Edit, aware, greedy, random_swap, swap_all
+from saebench.records.outcomes import Key, Outcomes
 
 VERSION = 1
 _SUCCESS_ONLY = ("random", "permuted")

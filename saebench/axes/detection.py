@@ -5,9 +5,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from saebench.axes.base import Property
-from saebench.codes import SparseCodes
-from saebench.measures import F1Table, best_detectors, correct, f1_table
-from saebench.outcomes import Key, Outcomes
+from saebench.dictionaries.codes import SparseCodes
+from saebench.measures.detection import F1Table, best_detectors, correct, f1_table
+from saebench.records.outcomes import Key, Outcomes
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = 1, 2, 3
 """What a detector did on a prompt, as stored in the column `hit`; 0 is a true negative."""

@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from saebench.axes.base import Bench, Subject, Tick
-from saebench.codes import difference
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.base import LabelledDictionary
+from saebench.dictionaries.codes import difference
 from saebench.dictionaries.controls import PCA, Identity
-from saebench.dictionaries.das import DAS, fit_das
-from saebench.dictionaries.das import SETTINGS as DAS_SETTINGS
-from saebench.dictionaries.subspaces import by_chance, overlap, swapped
 from saebench.dictionaries.supervised import fit_supervised
-from saebench.edits import EDIT_SIZES, aware
-from saebench.interchange import SETTINGS as PAIR_SETTINGS
-from saebench.masks import SETTINGS as MASK_SETTINGS
-from saebench.masks import Mask, fit_masks, random_masks, swap_masked
-from saebench.outcomes import Key, Outcomes
+from saebench.edits.das import DAS, fit_das
+from saebench.edits.das import SETTINGS as DAS_SETTINGS
+from saebench.edits.few_latents import EDIT_SIZES, aware
+from saebench.edits.masks import SETTINGS as MASK_SETTINGS
+from saebench.edits.masks import Mask, fit_masks, random_masks, swap_masked
+from saebench.edits.pairs import SETTINGS as PAIR_SETTINGS
+from saebench.measures.subspaces import by_chance, overlap, swapped
+from saebench.records.outcomes import Key, Outcomes
 
 AXIS = "disentangle"
 VERSION = 3

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from saebench.axes.base import Bench, Subject, Tick
 from saebench.axes.detection import permuted_f1_star, record_hits
-from saebench.codes import SparseCodes
-from saebench.edits import add_codes
-from saebench.measures import explain
-from saebench.outcomes import Key, Outcomes
+from saebench.dictionaries.codes import SparseCodes
+from saebench.edits.few_latents import add_codes
+from saebench.measures.detection import explain
+from saebench.records.outcomes import Key, Outcomes
 
 VERSION = 1
 EXPLAINED_AT = 0.8

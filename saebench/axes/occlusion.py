@@ -6,11 +6,11 @@ from torch import Tensor
 
 from saebench.axes.base import Bench, Subject, Tick
 from saebench.axes.detection import record_hits
-from saebench.codes import encode_split
 from saebench.cross_section import Split
 from saebench.dictionaries.base import Dictionary, LabelledDictionary
-from saebench.measures import f1_table
-from saebench.outcomes import Key, Outcomes
+from saebench.dictionaries.codes import encode_split
+from saebench.measures.detection import f1_table
+from saebench.records.outcomes import Key, Outcomes
 
 VERSION = 1
 TAUS = (0.25, 0.5, 0.75, 1.0)

@@ -5,9 +5,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from saebench.axes.base import Bench, Property, Subject, Tick
-from saebench.codes import SparseCodes
-from saebench.measures import F1Table, first_hit, grow_union
-from saebench.outcomes import Key, Outcomes
+from saebench.dictionaries.codes import SparseCodes
+from saebench.measures.detection import F1Table, first_hit, grow_union
+from saebench.records.outcomes import Key, Outcomes
 
 VERSION = 1
 FRAGMENT_PRECISION, FRAGMENT_RECALL = 0.9, 0.3

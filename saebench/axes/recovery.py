@@ -8,11 +8,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saebench.axes.base import Bench, Subject, Tick
-from saebench.codes import SparseCodes, encode_split
 from saebench.dictionaries.base import encode_any
-from saebench.measures import squared_norm
-from saebench.outcomes import LATENTS, Key, Outcomes
-from saebench.synthetic import recovery as rec
+from saebench.dictionaries.codes import SparseCodes, encode_split
+from saebench.measures import recovery as rec
+from saebench.measures.detection import squared_norm
+from saebench.records.outcomes import LATENTS, Key, Outcomes
 from saebench.synthetic.oracle import Oracle
 
 VERSION = 2

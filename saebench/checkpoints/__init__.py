@@ -153,7 +153,7 @@ def load_object(
     """
     from saebench.dictionaries.objects import from_object, object_digest
     from saebench.dictionaries.sae import SaelensDictionary, hook_of
-    from saebench.result import DictionaryInfo
+    from saebench.records.result import DictionaryInfo
 
     dictionary = from_object(obj, acts, name)
     own = isinstance(dictionary, SaelensDictionary)

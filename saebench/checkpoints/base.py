@@ -19,7 +19,7 @@ from saebench.dictionaries.base import Dictionary
 from saebench.dictionaries.objects import ObjectDictionary
 from saebench.dictionaries.sae import SaelensDictionary, digest
 from saebench.errors import CheckpointError
-from saebench.result import DictionaryInfo
+from saebench.records.result import DictionaryInfo
 
 FOREIGN = (
     KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError,

@@ -13,7 +13,7 @@ from saebench.checkpoints.files import require_finite
 from saebench.dictionaries.normalization import NORMALIZATIONS
 from saebench.dictionaries.sae import SaelensDictionary, build, digest, trained_centred
 from saebench.errors import CheckpointError, unknown
-from saebench.result import DictionaryInfo
+from saebench.records.result import DictionaryInfo
 
 # Vectors beside W_enc, W_dec and b_dec; `True` means one number per latent.
 VECTORS = {

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from saebench.kinds import entities, names, synthetic
+from saebench.kinds import names, synthetic
 from saebench.kinds.base import Built
+from saebench.kinds.entities import sections as entities
 
 KINDS: dict[str, Callable[..., Built]] = {
     "names": names.build,

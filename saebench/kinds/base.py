@@ -8,7 +8,7 @@ import numpy as np
 
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.supervised import Variable
-from saebench.stats import Interval, wilson
+from saebench.scoring.estimates import Interval, wilson
 
 Tick = Callable[[str], None]
 """Called with a short description whenever a piece of work is done."""

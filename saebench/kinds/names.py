@@ -17,7 +17,7 @@ from saebench.cross_section import Attribute, CrossSection, Readout, Split
 from saebench.dictionaries.supervised import Variable, independent, product
 from saebench.errors import SiteError, TaskError
 from saebench.kinds.base import Built, Competence, Settings
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout, Placement, capture
 from saebench.site import Site
 from saebench.spec import NamesSpec, Task

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 from saebench.patching.capture import capture
 from saebench.patching.placement import Placement
 from saebench.patching.plain import PlainPass

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 from saebench.patching.memory import Budget, Cost
 from saebench.patching.placement import Placement, check, hooked, reader
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 from saebench.patching.capture import full_pass
 from saebench.patching.memory import Budget
 from saebench.patching.placement import hooked

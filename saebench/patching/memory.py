@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import torch
 from torch import Tensor
 
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 
 # Tokens in one batch of a model as wide as GPT-2 small; a narrower one takes as many values. On a
 # CPU the intermediate values of more do not fit into its caches, and fewer do not fill the cores;

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.errors import SiteError
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 
 Hook = tuple[str, Callable[..., Any]]
 

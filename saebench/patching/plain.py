@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 from saebench.patching.capture import full_pass
 from saebench.patching.memory import Cost, Scratch
 from saebench.patching.placement import Placement, writers

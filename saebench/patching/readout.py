@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 from saebench.patching.agreement import disagreement
 from saebench.patching.capture import capture
 from saebench.patching.distinct import Distinct

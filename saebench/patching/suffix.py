@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from saebench.model import LanguageModel
+from saebench.models.language_model import LanguageModel
 from saebench.patching.clean import CleanRuns
 from saebench.patching.memory import Budget, Cost, Scratch
 from saebench.patching.placement import Hook, Placement, hooked, writers

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from saebench.outcomes import Outcomes
+from saebench.records.outcomes import Outcomes
 from saebench.scoring import (
     approximation,
     causal,
@@ -22,7 +22,7 @@ from saebench.scoring.base import (
     write_entry,
     write_headline,
 )  # fmt: skip
-from saebench.stats import Undefined
+from saebench.scoring.estimates import Undefined
 
 SCORERS: dict[str, Callable[[Context], tuple[Headline, list[Entry]]]] = {
     "approximation": approximation.score,

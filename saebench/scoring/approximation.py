@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Entry, Headline
 from saebench.scoring.causal import spread
-from saebench.stats import Estimate, Maybe, Undefined, constant_like, ratio
+from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like, ratio
 
 AXIS = "approximation"
 IRRELEVANT = "mean ablation does not credibly change LD: the site does not matter for this task"

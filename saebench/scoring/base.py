@@ -3,9 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from saebench.outcomes import Key, Outcomes
-from saebench.result import AxisScore, Score
-from saebench.stats import Bootstrap, Estimate, Maybe, Undefined, normalized, normalized_interval
+from saebench.records.outcomes import Key, Outcomes
+from saebench.records.result import AxisScore, Score
+from saebench.scoring.estimates import (
+    Bootstrap,
+    Estimate,
+    Maybe,
+    Undefined,
+    normalized,
+    normalized_interval,
+)
 
 Direction = Literal["higher", "lower", "none"]
 

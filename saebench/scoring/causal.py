@@ -2,9 +2,9 @@
 
 from typing import NamedTuple
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Entry
-from saebench.stats import Estimate, Undefined
+from saebench.scoring.estimates import Estimate, Undefined
 
 CAUSAL_SHARE = 0.05
 NONE_CAUSAL = "no attribute has a causal effect at this site"

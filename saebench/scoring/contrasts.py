@@ -1,10 +1,10 @@
 """Paired differences between ways to edit, on the same prompts and resamples (METHODS §3, §11)."""
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring import disentangle as scores
 from saebench.scoring.base import Context, Entry
 from saebench.scoring.control import average
-from saebench.stats import Estimate
+from saebench.scoring.estimates import Estimate
 
 PAIRS = (
     ("mask", "random_live"),

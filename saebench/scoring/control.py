@@ -3,10 +3,10 @@
 from dataclasses import replace
 from functools import reduce
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Entry, Headline
 from saebench.scoring.causal import NONE_CAUSAL, effects
-from saebench.stats import Estimate, Maybe, Undefined, ratio
+from saebench.scoring.estimates import Estimate, Maybe, Undefined, ratio
 
 AXIS = "control"
 UNMOVED = "the source patch does not credibly change LD"

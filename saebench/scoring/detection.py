@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring.base import Context
-from saebench.stats import Estimate
+from saebench.scoring.estimates import Estimate
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = 1, 2, 3
 MIN_CLUSTERS = 10

@@ -1,9 +1,9 @@
 """Cause, isolate and disentangle from outcomes (METHODS §3) [RAVEL; SR; SB; MIB]."""
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Direction, Entry, Headline
 from saebench.scoring.control import average
-from saebench.stats import Estimate, Undefined
+from saebench.scoring.estimates import Estimate, Undefined
 
 AXIS = "control"
 SKYLINE = "das"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring.approximation import recovered
 from saebench.scoring.base import Context, Entry, Headline
 from saebench.scoring.causal import NONE_CAUSAL, effects
@@ -16,7 +16,7 @@ from saebench.scoring.detection import (
     properties,
     scalar,
 )  # fmt: skip
-from saebench.stats import Estimate, Undefined, wilson
+from saebench.scoring.estimates import Estimate, Undefined, wilson
 
 AXIS = "interpretability"
 THRESHOLDS = (0.5, 0.8)

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from saebench.outcomes import Key
+from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Entry, Headline
 from saebench.scoring.causal import effects
 from saebench.scoring.control import average
 from saebench.scoring.detection import detect, key_fact, null, scalar
-from saebench.stats import Estimate, Maybe, Undefined, ratio
+from saebench.scoring.estimates import Estimate, Maybe, Undefined, ratio
 
 AXIS = "occlusion"
 THRESHOLD = 0.5

@@ -9,7 +9,7 @@ from saebench.scoring.base import Context, Direction, Entry, Headline
 from saebench.scoring.causal import NONE_CAUSAL, effects
 from saebench.scoring.control import average
 from saebench.scoring.detection import f1_and_star, key_fact, scalar
-from saebench.stats import Bootstrap, Estimate, Undefined
+from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
 
 AXIS = "oversplitting"
 REACH = 0.9

@@ -7,10 +7,10 @@ parents, or test samples. Floor and ceiling are a null and the true dictionary's
 from dataclasses import replace
 from typing import NamedTuple
 
-from saebench.outcomes import LATENTS, Key
+from saebench.records.outcomes import LATENTS, Key
 from saebench.scoring.base import Context, Direction, Entry
 from saebench.scoring.detection import scalar
-from saebench.stats import Estimate, Maybe, Undefined, ratio
+from saebench.scoring.estimates import Estimate, Maybe, Undefined, ratio
 
 AXIS = "recovery"
 FEATURES, CHILDREN = "feature", "child"

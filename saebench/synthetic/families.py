@@ -4,11 +4,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from saebench.errors import TaskError, unknown
-from saebench.spec import SyntheticSpec, Task
+from saebench.errors import TaskError
 from saebench.synthetic.generator import Generator, Group, seeded
 
 if TYPE_CHECKING:
@@ -223,58 +222,3 @@ def _one_of(groups: tuple[Group, ...]):
         leaves = [HierarchyNode(f) for f in group.features]
         nodes.append(HierarchyNode(None, leaves, mutually_exclusive_children=True))
     return hierarchy_modifier(nodes)
-
-
-FAMILIES: dict[str, type[Family]] = {
-    "independent": Independent,
-    "correlated": Correlated,
-    "hierarchical": Hierarchical,
-    "occlusion": Occlusion,
-    "splitting": Splitting,
-    "composed": Composed,
-}
-
-
-def families() -> dict[str, type[Family]]:
-    """All families by name."""
-    # scale builds on this module
-    from saebench.synthetic.scale import Scale
-
-    return {**FAMILIES, "scale": Scale}
-
-
-def make_generator(task: Task, overrides: dict[str, Any] | None = None) -> Generator:
-    """The generator of a synthetic task; `overrides` replace some of its parameters (for curves).
-
-    Raises:
-        TaskError: for an unknown family, or a wrong or missing parameter.
-    """
-    spec = task.spec
-    assert isinstance(spec, SyntheticSpec)
-    if spec.family not in families():
-        raise TaskError(unknown("family of synthetic tasks", spec.family, families()))
-    return family(task.name, spec.family, spec.parameters | (overrides or {})).build(
-        task.name, spec.seed
-    )
-
-
-def generator_on(task: Task, device: str) -> Generator:
-    """The generator of a task with its activations on a device (`auto`: a GPU if there is one)."""
-    from dataclasses import replace
-
-    from saebench.model_loading import find_device
-
-    return replace(make_generator(task), device=find_device(device))
-
-
-def family(task: str, name: str, parameters: dict[str, Any]) -> Family:
-    """Validated parameters of a family."""
-    try:
-        return families()[name].model_validate(parameters)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "parameters"
-        raise TaskError(
-            f"Task {task!r}, family {name!r}: parameters.{where}: {first['msg']}."
-            f" Known: {', '.join(families()[name].model_fields)}."
-        ) from error

@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saebench.dictionaries.training import ARCHITECTURES, save_sae, train_sae
 from saebench.errors import OptionError, TaskError, unknown
 from saebench.spec import SyntheticSpec, Task, load_task
-from saebench.synthetic.families import generator_on
 from saebench.synthetic.generator import HOOK, Generator
-from saebench.training import ARCHITECTURES, save_sae, train_sae
+from saebench.synthetic.registry import generator_on
 
 TASK_KEY, DIGEST_KEY = "saebench_task", "saebench_task_sha256"
 _FLAGS = {"k": "--k", "max_iterations": "--k", "l1_coefficient": "--l1", "l0_coefficient": "--l0"}

@@ -15,7 +15,7 @@ from worlds import bench_of, scores, two_groups
 
 from saebench.checkpoints import DEMO, FORMATS, load
 from saebench.cli import main
-from saebench.result import Result
+from saebench.records.result import Result
 from saebench.scoring import write_entry
 
 

@@ -1,0 +1,43 @@
+"""The command line: one library call per verb. Nothing here imports torch before it is needed."""
+
+import os
+import sys
+
+import typer
+
+from saebench.cli import results, scoring
+from saebench.cli.shared import complain
+from saebench.errors import SaebenchError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Score sparse autoencoders against ground truth, beside supervised dictionaries and controls.",
+    epilog="Example: saebench evaluate demo:topk control:identity --task ioi",
+)
+app.add_typer(scoring.app)
+app.add_typer(results.app)
+
+
+@app.callback()
+def _main() -> None:
+    """Keeps `saebench VERB` the form even while there is one verb."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a verb. Exit codes: 0 fine, 1 the check it exists for failed, 2 wrong input or environment."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=words, prog_name="saebench")
+    except SaebenchError as error:
+        complain(error, "--debug" in words)
+        sys.exit(2)
+    except BrokenPipeError:
+        # the reader of a pipe went away (`| head`); nothing is wrong here
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("saebench: interrupted; finished results are kept", file=sys.stderr)
+        sys.exit(130)

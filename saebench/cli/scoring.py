@@ -1,0 +1,137 @@
+"""Verbs that score and train: one library call each. Nothing here imports torch before it is needed."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saebench.cli.shared import DEFAULT_OUT, complain
+
+app = typer.Typer()
+
+SAEs = Annotated[
+    list[str],
+    typer.Argument(
+        help="demo:NAME, demo:all, control:NAME[:ARG], control:all, a path, release/sae_id, hf://owner/repo/path"
+    ),
+]
+
+
+@app.command(epilog="Example: saebench evaluate demo:all control:all --task ioi --format table")
+def evaluate(
+    saes: SAEs,
+    task: Annotated[str | None, typer.Option(help="Tasks, or 'all'. Default: the SAE's own, or ioi.")] = None,
+    model: Annotated[str, typer.Option(help="'demo', a hub name, or a Hugging Face directory.")] = "demo",
+    site: Annotated[str | None, typer.Option(help="HOOK@POSITION, or 'all'. Default: the SAE's own.")] = None,
+    budget: Annotated[str, typer.Option(help="quick, standard or full: how many prompts.")] = "quick",
+    seed: Annotated[int, typer.Option(help="Seed of prompts, controls and resampling.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 (faster on a GPU, less exact).")] = "float32",
+    out: Annotated[Path, typer.Option(help="Directory for results.")] = DEFAULT_OUT,
+    force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
+    format: Annotated[str, typer.Option(help="table, or json (JSON Lines).")] = "table",
+    export: Annotated[str | None, typer.Option(help="Also write OUT/exported: sae-bench, csv or parquet.")] = None,
+    tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
+    ravel_data: Annotated[str | None, typer.Option(help="Published RAVEL data: a directory, or hij/ravel.")] = None,
+    ravel_attributes: Annotated[str | None, typer.Option(help="Only these of its attributes, by commas.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="Architecture of a weights file that does not say.")] = None,
+    supervised: Annotated[str | None, typer.Option(help="Kind of supervised dictionary: mean or mse.")] = None,
+    parametrization: Annotated[str, typer.Option(help="independent, coupled or names.")] = "independent",
+    memory: Annotated[str | None, typer.Option(help="For patched passes, e.g. 2GB.")] = None,
+    allow_incompetent: Annotated[bool, typer.Option("--allow-incompetent", help="Score all the same.")] = False,
+    force_mismatch: Annotated[bool, typer.Option("--force-mismatch", help="Score on data not trained on.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:  # fmt: skip
+    """Score dictionaries: SAEs, controls, ceilings. Writes results and prints a table."""
+    from saebench.errors import choice, parse_bytes
+    from saebench.evaluation.batch import Request, run
+    from saebench.reporting import exports
+
+    choice("format", format, ("table", "json"))
+    choice("export", export or "csv", exports.FORMS)
+    request = Request(
+        saes=tuple(saes), tasks=tuple(task.split(",")) if task else (), model=model, site=site, budget=budget,
+        seed=seed, device=device, dtype=dtype, out=out, force=force, task_dirs=tuple(tasks or ()),
+        ravel_data=ravel_data, ravel_attributes=tuple(filter(None, (ravel_attributes or "").split(","))),
+        architecture=architecture, supervised=supervised, parametrization=parametrization,
+        memory_bytes=parse_bytes(memory), allow_incompetent=allow_incompetent,
+        force_mismatch=force_mismatch,
+    )  # fmt: skip
+    found = []
+    for result in run(request, lambda e: complain(e, debug)):
+        found.append(result)
+        if result is not None and format == "json":
+            print(result.json_line(), flush=True)
+    results = [r for r in found if r is not None]
+    if results and format == "table":
+        from saebench.reporting import terminal
+        from saebench.reporting.text import console
+
+        terminal.print_results(results, console())
+        print(f"Results: {out}")
+    if results and export:
+        for path in exports.write(results, export, out / "exported"):
+            print(f"Exported: {path}", file=sys.stderr)
+    if len(results) < len(found):
+        raise typer.Exit(2)
+
+
+@app.command(
+    epilog="Example: saebench show saebench-results/demo/demo=topk@1a2b3c4d/ioi--5e6f7a8b.json --axis control"
+)
+def show(
+    result: Annotated[Path, typer.Argument(help="A result file.")],
+    axis: Annotated[str | None, typer.Option(help="Only the scores of this axis.")] = None,
+) -> None:
+    """Show one result: its axes and every score."""
+    from saebench.records import store
+    from saebench.reporting import terminal
+    from saebench.reporting.text import console
+
+    stored, out = store.load(result).result, console()
+    terminal.print_axes(stored, out)
+    out.print(terminal.scores_table(stored, axis))
+
+
+@app.command(
+    epilog="Example: saebench train --task synthetic/occlusion --architecture topk --width 256 --k 4"
+)
+def train(
+    task: Annotated[str, typer.Option(help="A synthetic task: synthetic/…")],
+    architecture: Annotated[str, typer.Option(help="topk, standard, … as SAELens trains them.")] = "topk",
+    width: Annotated[int | None, typer.Option(help="Latents. Default: as many as true features.")] = None,
+    k: Annotated[float | None, typer.Option(help="Active latents per input. Default: the true L0.")] = None,
+    l1: Annotated[float | None, typer.Option(help="Weight of the L1 penalty (standard, gated).")] = None,
+    l0: Annotated[float | None, typer.Option(help="Weight of the L0 penalty (jumprelu).")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of initialisation and data.")] = 0,
+    samples: Annotated[int, typer.Option(help="Training samples.")] = 1_000_000,
+    batch: Annotated[int, typer.Option(help="Samples a step.")] = 512,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
+    from_truth: Annotated[bool, typer.Option("--from-truth", help="Start at the true features.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Directory for the SAE.")] = Path("saebench-saes"),
+    tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
+) -> None:  # fmt: skip
+    """Train an SAE with SAELens on a synthetic task; the checkpoint knows the task."""
+    from saebench.synthetic.training import train_from_options
+
+    sparsity = {"--k": k, "--l1": l1, "--l0": l0}
+    path = train_from_options(
+        task, architecture, width, sparsity, seed=seed, samples=samples, batch=batch, lr=lr,
+        from_truth=from_truth, device=device, out=out, folders=tuple(tasks or ()),
+    )  # fmt: skip
+    print(f"Saved {path}\nScore it: saebench evaluate {path} control:all")
+
+
+@app.command(epilog="Example: saebench tasks ioi · saebench tasks check my-tasks/ioi-french")
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="A task to describe, or 'check'.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="With 'check': the task folder.")] = None,
+    extra: Annotated[list[Path] | None, typer.Option("--tasks", help="Further directories of task folders.")] = None,
+) -> None:  # fmt: skip
+    """List the tasks; describe one; `tasks check DIR` validates a task folder of your own."""
+    from saebench.reporting import catalogue
+
+    for line in catalogue.lines(name, folder, tuple(extra or ())):
+        print(line)

@@ -1,0 +1,213 @@
+"""Edits of an activation by changing few latents (METHODS §3) [PE §4.2]."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saebench.dictionaries.codes import SparseCodes, difference
+
+EDIT_SIZES = (1, 2, 4, 8, 16, 32)
+# Rows of the decoder gathered at once: small pieces stay in a CPU's cache, a GPU wants large ones.
+_CPU_BLOCK_BYTES, _GPU_BLOCK_BYTES = 3 * 2**20, 128 * 2**20
+# Gains within this share of the best count as tied: float32 cannot order them.
+_TIE = 1e-6
+
+
+class Edit(NamedTuple):
+    """An edited activation and the number of latents it changed."""
+
+    acts: Float[Tensor, "n d_in"]
+    n_changed: Int[Tensor, "n"]
+    removed_weight: Float[Tensor, "n"]
+    """Σ over changed latents that were active in the base of `α_j w_jᵀ(â − b) / ‖â − b‖²`."""
+
+
+def _blocks(n: int, width: int, d_in: int, device: torch.device) -> int:
+    size = _CPU_BLOCK_BYTES if device.type == "cpu" else _GPU_BLOCK_BYTES
+    return max(1, min(n, size // max(1, 4 * width * d_in)))
+
+
+def _rows(codes: SparseCodes, latents: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+    count = max(1, int(codes.per_row[at].max()))
+    return latents[at, :count], values[at, :count]
+
+
+def greedy(
+    base: Float[Tensor, "n d_in"],
+    target: Float[Tensor, "n d_in"],
+    alpha: SparseCodes,
+    beta: SparseCodes,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    sizes: Sequence[int] = EDIT_SIZES,
+    weight: Float[Tensor, "n d_in"] | None = None,
+) -> dict[int, Edit]:
+    """Agnostic edits: at most k latents that bring the base closest to the source in L2 [PE §4.2].
+
+    With c the change so far and Δ = source − base, each step takes
+    `argmin_j ‖c + (β_j − α_j) w_j − Δ‖²`, each latent once, and stops when nothing lowers the
+    distance. Expanding the square, the step's gain is `2 D_j w_j·(Δ − c) − D_j² ‖w_j‖²`, so only
+    products with the rows of latents that change are needed. Ties go to the larger contribution
+    `|D_j| ‖w_j‖`, then to the lower index. Starts from the base activation, not its reconstruction.
+
+    `weight` is `(â − b) / ‖â − b‖²` per row, for the edit magnitude.
+    """
+    change = difference(alpha, beta)
+    latents, steps = change.padded()
+    changed = {k: torch.zeros(len(base), dtype=torch.long, device=base.device) for k in sizes}
+    acts = {k: base.clone() for k in sizes}
+    lost = {k: torch.zeros(len(base), device=base.device) for k in sizes}
+    block = _blocks(len(base), latents.shape[1], base.shape[1], base.device)
+    for at in torch.arange(len(base), device=base.device).split(block):
+        j, d = _rows(change, latents, steps, at)
+        rows = W_dec[j]
+        norm = rows.square().sum(-1) * d.square()
+        rest = target[at] - base[at]
+        open_ = d != 0
+        taken = torch.zeros(len(at), dtype=torch.long, device=base.device)
+        shed = torch.zeros(len(at), device=base.device)
+        here = None
+        if weight is not None:
+            # α_j = β_j − D_j is known only through the base codes; gather those of this block
+            here = _base_codes(alpha, at, j) * torch.einsum("bmd,bd->bm", rows, weight[at])
+        for step in range(1, max(sizes) + 1):
+            gain = 2 * d * torch.einsum("bmd,bd->bm", rows, rest) - norm
+            gain = gain.masked_fill(~open_, -torch.inf)
+            top = gain.max(1, keepdim=True).values
+            tied = gain >= top - _TIE * top.abs()
+            pick = norm.masked_fill(~tied, -1.0).argmax(1, keepdim=True)
+            go = top[:, 0] > 0
+            move = (
+                d.gather(1, pick)
+                * rows.gather(1, pick[..., None].expand(-1, -1, rows.shape[2]))[:, 0]
+            )
+            rest = rest - move * go[:, None]
+            open_ = open_.scatter(1, pick, False)
+            open_ = open_ & go[:, None]
+            taken = taken + go
+            if here is not None:
+                shed = shed + here.gather(1, pick)[:, 0] * go
+            if step in acts:
+                acts[step][at] = target[at] - rest
+                changed[step][at] = taken
+                lost[step][at] = shed
+    return {k: Edit(acts[k], changed[k], lost[k]) for k in sizes}
+
+
+def _base_codes(
+    alpha: SparseCodes, at: Tensor, latents: Int[Tensor, "b m"]
+) -> Float[Tensor, "b m"]:
+    """α of the given latents for rows `at` (consecutive), by a search in the ordered codes."""
+    key = alpha.row * alpha.d_sae + alpha.latent
+    if len(key) == 0:
+        return torch.zeros(latents.shape, device=alpha.value.device, dtype=alpha.value.dtype)
+    wanted = at[:, None] * alpha.d_sae + latents
+    place = torch.searchsorted(key, wanted).clamp(max=len(key) - 1)
+    return torch.where(key[place] == wanted, alpha.value[place], 0.0)
+
+
+def swap_all(
+    base: Float[Tensor, "n d_in"],
+    alpha: SparseCodes,
+    beta: SparseCodes,
+    W_dec: Float[Tensor, "d_sae d_in"],
+) -> Float[Tensor, "n d_in"]:
+    """Every latent takes the source's code: `a_b + Σ_j (β_j − α_j) w_j`."""
+    return add_codes(base, difference(alpha, beta), W_dec)
+
+
+def random_swap(
+    base: Float[Tensor, "n d_in"],
+    alpha: SparseCodes,
+    beta: SparseCodes,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    sizes: Sequence[int],
+    seed: int,
+) -> dict[int, Float[Tensor, "n d_in"]]:
+    """The same number of latents as an edit of size k, drawn at random among those that differ."""
+    change = difference(alpha, beta)
+    generator = torch.Generator().manual_seed(seed)
+    shuffle = torch.rand(len(change.row), generator=generator).to(base.device)
+    # rank of every code within its row, in random order
+    order = shuffle.argsort()
+    order = order[change.row[order].argsort(stable=True)]
+    start = change.per_row.cumsum(0) - change.per_row
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=base.device) - start[change.row[order]]
+    out = {}
+    for k in sizes:
+        keep = rank < k
+        kept = SparseCodes(change.row[keep], change.latent[keep], change.value[keep],
+                           change.n, change.d_sae)  # fmt: skip
+        out[k] = add_codes(base, kept, W_dec)
+    return out
+
+
+def add_codes(
+    base: Float[Tensor, "n d_in"], codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"]
+) -> Float[Tensor, "n d_in"]:
+    """`a + Σ_j code_j w_j`, in pieces."""
+    out = base.clone()
+    for at in _pieces(codes, W_dec):
+        out.index_add_(0, codes.row[at], codes.value[at, None] * W_dec[codes.latent[at]])
+    return out
+
+
+def _pieces(codes: SparseCodes, W_dec: Tensor) -> Iterator[slice]:
+    """Codes few enough that their decoder rows may stand in memory one by one."""
+    size = _blocks(len(codes.row), 1, W_dec.shape[1], W_dec.device)
+    return (slice(start, start + size) for start in range(0, len(codes.row), size))
+
+
+def aware(
+    base: Float[Tensor, "n d_in"],
+    alpha: SparseCodes,
+    beta: SparseCodes,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    f1: Float[Tensor, "n_detectors n_values"],
+    old: Int[Tensor, "n"],
+    new: Int[Tensor, "n"],
+    sizes: Sequence[int] = EDIT_SIZES,
+    weight: Float[Tensor, "n d_in"] | None = None,
+) -> dict[int, Edit]:
+    """Aware edits: out with the latents that stand for the old value, in with those for the new.
+
+    Removes the e latents active in α that rank highest by F1 (on `select`) for the old value and
+    adds the e active in β that rank highest for the new one, each with its own coefficient
+    [PE §4.2, A.16]. Changes up to 2e latents.
+    """
+    out = {}
+    ranks = [_rank(codes, f1, value) for codes, value in ((alpha, old), (beta, new))]
+    for e in sizes:
+        gone, come = (
+            _top(codes, rank, e) for codes, rank in zip((alpha, beta), ranks, strict=True)
+        )
+        change = difference(gone, come)
+        lost = torch.zeros(len(base), device=base.device)
+        if weight is not None:
+            for at in _pieces(gone, W_dec):
+                along = (W_dec[gone.latent[at]] * weight[gone.row[at]]).sum(1)
+                lost.index_add_(0, gone.row[at], gone.value[at] * along)
+        out[e] = Edit(add_codes(base, change, W_dec), change.per_row, lost)
+    return out
+
+
+def _rank(codes: SparseCodes, f1: Tensor, value: Int[Tensor, "n"]) -> Int[Tensor, "nnz"]:
+    """Rank of each code within its row by its detector's F1 for the row's value; ties by latent."""
+    detector = codes.detector
+    # a detector unseen on `select` has never been right there
+    seen = detector < len(f1)
+    score = torch.where(seen, f1[detector.clamp(max=len(f1) - 1), value[codes.row]], 0.0)
+    order = score.argsort(descending=True, stable=True)
+    order = order[codes.row[order].argsort(stable=True)]
+    start = codes.per_row.cumsum(0) - codes.per_row
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device) - start[codes.row[order]]
+    return rank
+
+
+def _top(codes: SparseCodes, rank: Int[Tensor, "nnz"], size: int) -> SparseCodes:
+    keep = rank < size
+    return SparseCodes(codes.row[keep], codes.latent[keep], codes.value[keep], codes.n, codes.d_sae)

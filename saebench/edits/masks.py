@@ -1,0 +1,183 @@
+"""Learned masks over latents: which of them to swap so that one attribute changes (METHODS §3).
+
+DBM, differential binary masking [Davies et al. 2023; RAVEL §3; SAEBench §RAVEL]: one logit per latent
+and attribute, `s = σ(m / T)`, codes `(1 − s) α + s β`, the temperature annealed towards 0, cause and
+isolate examples in one loss. What is scored is the hard mask `s > ½`. Over `Identity` it is the mask
+of neurons, over `PCA` that of principal components.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from saebench.cross_section import CrossSection, Split
+from saebench.dictionaries.base import Dictionary, LabelledDictionary
+from saebench.dictionaries.codes import Encoded, SparseCodes, difference, encode_split
+from saebench.edits.few_latents import add_codes
+from saebench.edits.pairs import STEPS, Batch, Pairs, Tick, balances, train
+
+RATE = 0.1
+HOT, COLD = 1.0, 0.01
+"""Temperature at the first and the last step, evenly spaced in its logarithm between."""
+
+CHECKS = 4
+SETTINGS = {"rate": RATE, "temperature": (HOT, COLD), "looks": CHECKS}
+"""What a mask depends on beyond its pairs; enters a result's id."""
+
+
+class Mask(NamedTuple):
+    """Latents to swap for one attribute."""
+
+    latents: Bool[Tensor, "d_sae"]
+    fell_back: bool
+    """Whether the trained mask did worse than no edit on `select`, so that the empty one is used."""
+
+    @property
+    def size(self) -> int:
+        return int(self.latents.sum())
+
+
+class Changes(NamedTuple):
+    """β − α of every base prompt and its source, per attribute, over the latents that are ever active."""
+
+    live: Tensor
+    codes: list[SparseCodes]
+
+
+def changes(
+    dictionary: Dictionary | LabelledDictionary, section: CrossSection, split: Split, base: Encoded
+) -> Changes:
+    """What swapping each latent would change, for every attribute's source."""
+    found, live = [], torch.zeros(dictionary.d_sae, dtype=torch.bool, device=split.acts.device)
+    live[base.codes.latent] = True
+    for attribute in section.attributes:
+        source = encode_split(
+            dictionary, split.source_acts[attribute.name], split.source_labels[attribute.name]
+        ).codes
+        live[source.latent] = True
+        found.append(difference(base.codes, source))
+    return Changes(live.nonzero()[:, 0], found)
+
+
+def temperature(step: int, steps: int) -> float:
+    """From `HOT` at step 0 to `COLD` at the last, log-spaced."""
+    return HOT * (COLD / HOT) ** (step / max(1, steps - 1))
+
+
+def hard(logits: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
+    """`σ(m / T) > ½`, which no temperature changes; a latent that was never moved is out."""
+    return logits > 0
+
+
+def fit_masks(
+    dictionary: Dictionary | LabelledDictionary,
+    section: CrossSection,
+    seed: int = 0,
+    steps: int = STEPS,
+    tick: Tick = lambda _: None,
+) -> tuple[dict[str, Mask], Tensor]:
+    """Trains a mask per attribute, all together, and returns them with the live latents of `fit`.
+
+    The hard mask is looked at on `select` four times on the way and the best is kept, of equals the
+    last; an attribute whose best does worse there than no edit falls back to the empty mask.
+    """
+    fit = section.fit
+    seen = changes(dictionary, section, fit, encode_split(dictionary, fit.acts, fit.labels))
+    logits = torch.zeros(len(section.attributes), len(seen.live), device=fit.acts.device)
+    logits.requires_grad_()
+    rows_of = dictionary.W_dec[seen.live]
+    slot = torch.full((dictionary.d_sae,), 0, device=fit.acts.device)
+    slot[seen.live] = torch.arange(len(seen.live), device=fit.acts.device)
+    padded = [codes.padded() for codes in seen.codes]
+
+    def edit(batch: Batch, step: int) -> Tensor:
+        share = (logits / temperature(step, steps)).sigmoid()
+        at = batch.rows.to(fit.acts.device)
+        out = fit.acts[at]
+        for a, (latents, values) in enumerate(padded):
+            mine = (batch.attribute == a).nonzero()[:, 0].to(at.device)
+            if len(mine):
+                dense = values.new_zeros(len(mine), len(seen.live))
+                # padding is latent 0 at code 0, which adds nothing wherever it lands
+                dense.scatter_add_(1, slot[latents[at[mine]]], values[at[mine]])
+                out = out.index_add(0, mine, (dense * share[a]) @ rows_of)
+        return out
+
+    judge = _Judge(dictionary, section, seen.live)
+
+    def look(step: int) -> None:
+        if step % max(1, steps // CHECKS) == 0 or step == steps:
+            judge.see(hard(logits.detach()))
+
+    if len(seen.live):
+        train([logits], edit, Pairs(section, fit, seed), fit, steps, RATE, look)
+    tick("masks")
+    return judge.best(), seen.live
+
+
+class _Judge:
+    """Keeps for every attribute the hard mask that did best on `select`; no edit is the first of them."""
+
+    def __init__(
+        self, dictionary: Dictionary | LabelledDictionary, section: CrossSection, live: Tensor
+    ) -> None:
+        self.dictionary, self.section, self.live = dictionary, section, live
+        select = section.select
+        base = encode_split(dictionary, select.acts, select.labels)
+        self.changes = changes(dictionary, section, select, base).codes
+        attributes = range(len(section.attributes))
+        scores = balances(section, select, {at: {"": select.acts} for at in attributes})
+        self.none = [scores[at][""] for at in attributes]
+        self.scores: list[float] = [-1.0 for _ in attributes]
+        self.masks = torch.zeros(
+            len(self.none), dictionary.d_sae, dtype=torch.bool, device=live.device
+        )
+
+    def see(self, trained: Bool[Tensor, "n_attributes n_live"]) -> None:
+        wide = torch.zeros_like(self.masks)
+        wide[:, self.live] = trained
+        edits = {
+            at: {"": swap_masked(self.section.select.acts, codes, self.dictionary.W_dec, wide[at])}
+            for at, codes in enumerate(self.changes)
+        }
+        now = balances(self.section, self.section.select, edits)
+        for at in edits:
+            if now[at][""] >= self.scores[at]:
+                self.scores[at], self.masks[at] = now[at][""], wide[at]
+
+    def best(self) -> dict[str, Mask]:
+        found = {}
+        for at, attribute in enumerate(self.section.attributes):
+            worse = self.scores[at] < self.none[at]
+            found[attribute.name] = Mask(self.masks[at] & (not worse), worse)
+        return found
+
+
+def swap_masked(
+    base: Float[Tensor, "n d_in"],
+    change: SparseCodes,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    mask: Bool[Tensor, "d_sae"] | Bool[Tensor, "n d_sae"],
+) -> Float[Tensor, "n d_in"]:
+    """`a + Σ_{j in mask} (β_j − α_j) w_j`: masked latents take the source's codes.
+
+    Starting from the activation keeps the reconstruction error, from `â` it leaves it out. A mask of
+    its own for every row is allowed.
+    """
+    keep = mask[change.latent] if mask.ndim == 1 else mask[change.row, change.latent]
+    kept = SparseCodes(
+        change.row[keep], change.latent[keep], change.value[keep], change.n, change.d_sae
+    )
+    return add_codes(base, kept, W_dec)
+
+
+def random_masks(n: int, size: int, live: Tensor, d_sae: int, seed: int) -> Bool[Tensor, "n d_sae"]:
+    """For every row its own draw of `size` latents among the live ones, so that the mean is over draws."""
+    generator = torch.Generator().manual_seed(seed)
+    out = torch.zeros(n, d_sae, dtype=torch.bool, device=live.device)
+    for row in range(n if size else 0):
+        chosen = torch.randperm(len(live), generator=generator)[:size]
+        out[row, live[chosen.to(live.device)]] = True
+    return out

@@ -1,0 +1,1 @@
+"""RAVEL-style tasks: facts about entities."""

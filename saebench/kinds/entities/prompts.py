@@ -1,0 +1,66 @@
+"""Prompts about entities: their tokens, where their site is, and the activations there."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saebench.kinds.entities.facts import Entity, Phrase
+from saebench.models.language_model import LanguageModel
+from saebench.patching import Placement, capture
+from saebench.site import Site
+
+
+class Prompt(NamedTuple):
+    """A prompt about entity number `entity` of its split that asks for attribute `query`."""
+
+    entity: int
+    query: int
+    tokens: tuple[int, ...]
+    position: int
+
+
+def write_prompt(
+    entity: int, query: int, phrase: Phrase, name: str, model: LanguageModel, position: str
+) -> Prompt | None:
+    """Tokens of a phrasing and where its site is; None if the name's end is inside a token."""
+    start = model.tokens(phrase.before + name)
+    tokens = model.tokens(phrase.before + name + phrase.after)
+    if tokens[: len(start)] != start or len(tokens) > model.n_ctx:
+        return None
+    at = len(start) - 1 if position == "entity" else len(tokens) - 1
+    return Prompt(entity, query, tuple(tokens), at)
+
+
+def draw_prompts(
+    entities: Sequence[Entity],
+    phrases: Sequence[Sequence[Phrase]],
+    per: int,
+    model: LanguageModel,
+    position: str,
+    rng: np.random.Generator,
+) -> list[Prompt]:
+    """`per` phrasings of every attribute for every entity, drawn without repetition."""
+    prompts = []
+    for number, entity in enumerate(entities):
+        for query, texts in enumerate(phrases):
+            for choice in sorted(rng.permutation(len(texts))[:per]):
+                prompt = write_prompt(number, query, texts[choice], entity.name, model, position)
+                if prompt is not None:
+                    prompts.append(prompt)
+    return prompts
+
+
+def placement(prompts: Sequence[Prompt], site: Site) -> Placement:
+    return Placement(site.hook, torch.tensor([p.position for p in prompts]), site.head)
+
+
+def activations(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
+    """Activations at the site, each distinct prompt run once."""
+    distinct = list(dict.fromkeys((p.tokens, p.position) for p in prompts))
+    place = Placement(site.hook, torch.tensor([at for _, at in distinct]), site.head)
+    found = capture(model, [tokens for tokens, _ in distinct], {site: place})[site]
+    index = {key: i for i, key in enumerate(distinct)}
+    return found[[index[p.tokens, p.position] for p in prompts]]

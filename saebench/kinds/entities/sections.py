@@ -1,0 +1,256 @@
+"""RAVEL: prompts that ask for one of several facts about an entity [Huang et al. 2024].
+
+METHODS §0 and §3. No prompt differs from another in one attribute alone (continent follows from
+country), so a source is another entity of the same split with a different value of the edited
+attribute; a perfect edit gives the source's value where it is asked for (*cause*) and leaves every
+other answer as it was (*isolate*). Prompts that the model answers wrongly are filtered first.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from saebench.cross_section import CrossSection, Split
+from saebench.dictionaries.supervised import independent
+from saebench.errors import IncompetentModelError, SiteError
+from saebench.kinds.base import Built, Competence, Settings
+from saebench.kinds.entities.facts import SPLITS, Entity, Facts, read_facts
+from saebench.kinds.entities.lenient import LenientReadout
+from saebench.kinds.entities.planted import planted_subspaces
+from saebench.kinds.entities.prompts import (
+    Prompt,
+    activations,
+    draw_prompts,
+    placement,
+    write_prompt,
+)
+from saebench.models.language_model import LanguageModel
+from saebench.patching import PatchedReadout
+from saebench.site import Site
+from saebench.spec import Task
+
+POSITIONS = ("entity", "end")
+BLOCK = 256
+
+
+class Size(NamedTuple):
+    """How many entities a budget uses at most, and phrasings per entity and attribute."""
+
+    entities: int | None
+    fit: int
+    select: int
+    test: int
+
+
+SIZES = {
+    "quick": Size(400, 2, 1, 1),
+    "standard": Size(1500, 4, 3, 3),
+    "full": Size(None, 8, 8, 8),
+}
+
+
+class Asked(NamedTuple):
+    """Prompts of a split with what the model answers to them."""
+
+    prompts: list[Prompt]
+    acts: Tensor
+    said: Int[Tensor, "n"]
+    """The arg-max token itself."""
+    runner_up: Int[Tensor, "n"]
+    """The likeliest other answer among the values of the attribute asked for."""
+    right: Bool[Tensor, "n"]
+    ahead: Bool[Tensor, "n"]
+    """Whether the right answer beats every other value."""
+
+
+def ask(prompts: list[Prompt], entities: Sequence[Entity], facts: Facts, model: LanguageModel,
+        site: Site, memory_bytes: int | None) -> Asked:  # fmt: skip
+    """Clean activations of prompts, and what the model answers."""
+    acts = activations(prompts, model, site)
+    blank = torch.zeros(len(prompts), dtype=torch.long)
+    readout = PatchedReadout(
+        model, [p.tokens for p in prompts], [placement(prompts, site)], blank, blank,
+        memory_bytes=memory_bytes,
+    )  # fmt: skip
+    said, others, best = [], [], []
+    with torch.no_grad():
+        for rows in torch.arange(len(prompts)).split(BLOCK):
+            logits = readout.logits(acts[rows], rows).float()
+            said.append(logits.argmax(-1).cpu())
+            for at, row in enumerate(rows.tolist()):
+                prompt = prompts[row]
+                values = logits[at, facts.answers[prompt.query].to(logits.device)].cpu()
+                own = entities[prompt.entity].labels[prompt.query]
+                right = float(values[own])
+                values[own] = -torch.inf
+                others.append(int(facts.answers[prompt.query][values.argmax()]))
+                best.append(right > float(values.max()))
+    tops = torch.cat(said)
+    right = facts.canonical[tops] == _answers(prompts, entities, facts)
+    return Asked(prompts, acts, tops, torch.tensor(others), right, torch.tensor(best))
+
+
+def _answers(
+    prompts: Sequence[Prompt], entities: Sequence[Entity], facts: Facts
+) -> Int[Tensor, "n"]:
+    return torch.tensor(
+        [int(facts.answers[p.query][entities[p.entity].labels[p.query]]) for p in prompts]
+    )
+
+
+def draw_source(
+    attribute: int, base: Entity, pool: Sequence[int], entities: Sequence[Entity],
+    rng: np.random.Generator,
+) -> int:  # fmt: skip
+    """An entity of the pool with another value of the attribute.
+
+    First the new value is drawn, every one equally likely, then in the same way the value of each
+    other attribute among those left, then the entity: entities drawn at once would make most
+    sources those of a few large countries.
+    """
+    left = [i for i in pool if entities[i].labels[attribute] != base.labels[attribute]]
+    order = [attribute, *(a for a in range(len(base.labels)) if a != attribute)]
+    for a in order:
+        values = sorted({entities[i].labels[a] for i in left})
+        value = values[int(rng.integers(len(values)))]
+        left = [i for i in left if entities[i].labels[a] == value]
+    return left[int(rng.integers(len(left)))]
+
+
+def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> Built:
+    """Prompts of the task as a cross-section of the model at a site.
+
+    Raises:
+        TaskError: if the task's table or templates are wrong.
+        SiteError: if the position is not one of the task's.
+        IncompetentModelError: if too few prompts are answered rightly to pair them.
+    """
+    if site.position not in POSITIONS:
+        raise SiteError(
+            f"Site {str(site)!r} has position {site.position!r}; task {task.name!r} has"
+            f" {', '.join(POSITIONS)}."
+        )
+    size = SIZES[settings.budget]
+    facts = read_facts(task, model, size.entities, settings.seed)
+    rng = np.random.default_rng([settings.seed, 3])
+    splits, asked = {}, {}
+    for name in SPLITS:
+        entities = facts.entities[name]
+        phrases = facts.phrases[name]
+        per = getattr(size, name)
+        prompts = draw_prompts(entities, phrases, per, model, site.position, rng)
+        _require(bool(prompts), "no prompt can be written", facts, model, name)
+        found = ask(prompts, entities, facts, model, site, settings.memory_bytes)
+        splits[name] = _split(found, name, facts, model, site, settings.memory_bytes, rng)
+        asked[name] = found
+        settings.tick(f"activations of {name}")
+    section = CrossSection(facts.attributes, **splits, planted=planted_subspaces(model, site))
+    test = asked["test"]
+    ahead = test.ahead.float().numpy(force=True)
+    # LD > 0 says the same as "beats every other value of its attribute"
+    competence = Competence.of(ahead - 0.5, test.right.float().numpy(force=True))
+    kept, notes = _shares_kept(asked, facts)
+    return Built(
+        section, competence, (*facts.notes, *notes),
+        {"independent": independent(facts.attributes)}, kept,
+    )  # fmt: skip
+
+
+def _shares_kept(
+    asked: dict[str, Asked], facts: Facts
+) -> tuple[dict[tuple[str, str], float], list[str]]:
+    """Of the prompts of each attribute, over all splits, the share answered rightly."""
+    kept, words = {}, []
+    query = torch.tensor([p.query for found in asked.values() for p in found.prompts])
+    right = torch.cat([found.right for found in asked.values()])
+    for at, attribute in enumerate(facts.attributes):
+        share = float(right[query == at].float().mean())
+        kept["kept", attribute.name] = share
+        words.append(f"{attribute.name} {share:.1%}")
+    return kept, [f"prompts answered rightly and kept: {', '.join(words)}"]
+
+
+def _require(met: bool, seen: str, facts: Facts, model: LanguageModel, split: str) -> None:
+    if not met:
+        names = ", ".join(a.name for a in facts.attributes)
+        raise IncompetentModelError(
+            f"Model {model.name!r} cannot be scored on {names}: in split {split!r} {seen}. Expected"
+            " right answers about at least two entities with different values of every attribute:"
+            " use a model that knows them, or fewer attributes."
+        )
+
+
+def _split(
+    found: Asked, split: str, facts: Facts, model: LanguageModel, site: Site,
+    memory_bytes: int | None, rng: np.random.Generator,
+) -> Split:  # fmt: skip
+    entities = facts.entities[split]
+    keep = found.right.nonzero()[:, 0]
+    prompts = [found.prompts[i] for i in keep.tolist()]
+    for at, attribute in enumerate(facts.attributes):
+        some = any(p.query == at for p in prompts)
+        _require(some, f"no question for {attribute.name!r} is answered rightly",
+                 facts, model, split)  # fmt: skip
+    readout = PatchedReadout(
+        model, [p.tokens for p in prompts], [placement(prompts, site)],
+        found.said[keep], found.runner_up[keep], memory_bytes=memory_bytes,
+    )  # fmt: skip
+    device = found.acts.device
+    answer = _answers(prompts, entities, facts).to(device)
+    query = torch.tensor([p.query for p in prompts], device=device)
+    source_acts, source_labels, expected = {}, {}, {}
+    for at, attribute in enumerate(facts.attributes):
+        pool = _known(found, at)
+        values = {entities[i].labels[at] for i in pool}
+        _require(len(values) > 1, f"only {len(values)} value of {attribute.name!r} is known",
+                 facts, model, split)  # fmt: skip
+        drawn = [draw_source(at, entities[p.entity], pool, entities, rng) for p in prompts]
+        sources = [_source(p, i, split, facts, model, site, rng)
+                   for p, i in zip(prompts, drawn, strict=True)]  # fmt: skip
+        source_acts[attribute.name] = activations(sources, model, site)
+        labels = torch.tensor([entities[i].labels for i in drawn], device=device)
+        source_labels[attribute.name] = labels
+        wanted = facts.answers[at].to(device)[labels[:, at]]
+        expected[attribute.name] = torch.where(query == at, wanted, answer)
+    return Split(
+        found.acts[keep.to(device)],
+        torch.tensor([entities[p.entity].labels for p in prompts], device=device),
+        torch.tensor([p.entity for p in prompts], device=device),
+        LenientReadout(readout, answer, facts.canonical),
+        source_acts, source_labels, expected, query,
+    )  # fmt: skip
+
+
+def _known(found: Asked, attribute: int) -> list[int]:
+    """Entities about which every question for the attribute was answered rightly."""
+    right: dict[int, bool] = {}
+    for prompt, ok in zip(found.prompts, found.right.tolist(), strict=True):
+        if prompt.query == attribute:
+            right[prompt.entity] = right.get(prompt.entity, True) and ok
+    return [entity for entity, ok in right.items() if ok]
+
+
+def _source(
+    base: Prompt, entity: int, split: str, facts: Facts, model: LanguageModel, site: Site,
+    rng: np.random.Generator,
+) -> Prompt:  # fmt: skip
+    """A prompt about the source entity that asks for what the base asks for, in any phrasing.
+
+    At the entity's own token what follows it does not matter, so plain texts serve as well.
+    """
+    phrases = list(facts.phrases[split][base.query])
+    if site.position == "entity":
+        phrases += facts.context[split]
+    for choice in rng.permutation(len(phrases)):
+        prompt = write_prompt(
+            entity, base.query, phrases[choice], facts.entities[split][entity].name, model,
+            site.position,
+        )  # fmt: skip
+        if prompt is not None:
+            return prompt
+    # the entity is in the pool because a prompt about it could be written
+    raise AssertionError(f"no phrasing fits {facts.entities[split][entity].name}")

@@ -1,0 +1,1 @@
+"""Measures on codes and decoders: detection, recovery of known features, subspaces."""

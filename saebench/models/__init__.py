@@ -1,0 +1,1 @@
+"""Language models and the devices they run on."""

@@ -1,0 +1,71 @@
+"""Settings under which a GPU computes in full float32, and the same numbers every time."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from saebench.errors import OptionError
+
+if TYPE_CHECKING:
+    pass
+
+from contextlib import contextmanager
+
+
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """TF32 off and kernels in a fixed order of summation where there are such.
+
+    Afterwards the caller's settings hold again: a training run that scores its SAE now and then
+    keeps its speed. Nothing to do on a CPU, where both hold anyway.
+    """
+    if device.type == "cpu":
+        yield
+        return
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic
+    filled, matmul = memory.fill_uninitialized_memory, torch.backends.cuda.matmul
+    # torch before 2.9 has `allow_tf32` only, and later ones refuse to mix it with the other
+    new = hasattr(matmul, "fp32_precision")
+    setting, full = ("fp32_precision", "ieee") if new else ("allow_tf32", False)
+    precision = getattr(matmul, setting)
+    try:
+        # a kernel without a fixed order still runs: it is torch that says so
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        memory.fill_uninitialized_memory = False  # every value is written
+        setattr(matmul, setting, full)
+        yield
+    finally:
+        setattr(matmul, setting, precision)
+        memory.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(deterministic, warn_only=lenient)
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def find_device(device: str) -> torch.device:
+    """The device of that name; `auto` is a GPU if there is one.
+
+    Raises:
+        OptionError: if it is unknown or absent.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise OptionError(
+            f"Unknown device {device!r}. Expected auto, cpu, cuda or cuda:N."
+        ) from error
+    if where.type == "cuda":
+        if not torch.cuda.is_available():
+            raise OptionError(
+                f"Device {device!r} was asked for, but torch sees no CUDA GPU. Use --device cpu."
+            )
+        # cuBLAS reads it once, before its first product: what makes its sums repeatable
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return where

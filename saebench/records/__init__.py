@@ -1,0 +1,1 @@
+"""What is kept: results, outcomes, the store. Numpy only."""

@@ -1,0 +1,1 @@
+"""Whether one dictionary is credibly worse than another."""

@@ -1,0 +1,219 @@
+"""Differences of scores between two groups of dictionaries, and what may be said of each.
+
+METHODS §11. Standard errors come from paired bootstrap draws; several SAE seeds are a second level
+of resampling; p-values are corrected by Holm over the scores that have a say.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from saebench.regression.tolerances import Tolerance, Tolerances
+from saebench.scoring.base import Direction, Entry, Scored
+from saebench.scoring.estimates import LEVEL, Estimate, Maybe, Undefined, holm
+
+POWER = 0.8
+FEWEST_CLUSTERS = 10
+"""Below this many clusters a bootstrap standard error is too small to convict anyone."""
+
+Status = Literal["worse", "lost", "tolerated", "same", "better", "gained", "undefined", "shown"]
+FAILURES: tuple[Status, ...] = ("worse", "lost")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score of two results, candidate − baseline, on the same prompts."""
+
+    label: str
+    """`axis` for a headline, else `axis/name[/attribute][/edit][/k]`."""
+    direction: Direction
+    candidate: float | None
+    baseline: float | None
+    difference: float | None = None
+    ci: tuple[float, float] | None = None
+    """95 % interval of the difference, not corrected for the number of scores."""
+    error: float | None = None
+    """Standard error of the difference."""
+    effect: float | None = None
+    """Difference in standard deviations between clusters (Cohen's d_z over clusters)."""
+    p: float | None = None
+    """Two-sided p of "no difference"."""
+    p_holm: float | None = None
+    """The same after Holm's correction; None if the score has no say in the verdict."""
+    detectable: float | None = None
+    """Smallest loss that would have been called a regression with 80 % power."""
+    tolerance: Tolerance | None = None
+    status: Status = "shown"
+    reason: str | None = None
+
+    @property
+    def loss(self) -> float:
+        """How much worse the candidate is; negative if it is better."""
+        change = self.difference or 0.0
+        return change if self.direction == "lower" else -change
+
+
+class _Row(NamedTuple):
+    label: str
+    direction: Direction
+    tolerance: Tolerance | None
+    candidate: Maybe
+    baseline: Maybe
+
+
+def differences(
+    candidates: Sequence[Scored],
+    baselines: Sequence[Scored],
+    n_clusters: int,
+    tolerances: Tolerances,
+) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
+    """Judged and merely shown differences of two groups of scored dictionaries, one per seed.
+
+    All estimates must share their resamples, which `score` with one seed on the same clusters
+    guarantees.
+    """
+    rows = _rows(candidates, baselines, tolerances)
+    family = sum(r.tolerance is not None and _comparable(r, n_clusters) for r in rows)
+    # with several SAE seeds a side, the seeds are the sample: few of them, so Student's t
+    seeds = len(candidates) + len(baselines) - 2
+    law = scipy_stats.t(seeds) if seeds else scipy_stats.norm()
+    measured = [_measure(row, n_clusters, law, family) for row in rows]
+    tested = [d for d in measured if d.tolerance is not None and d.p is not None]
+    adjusted = holm(np.array([d.p for d in tested], dtype=np.float64)).adjusted
+    judged = [_judge(d, float(p)) for d, p in zip(tested, adjusted, strict=True)]
+    final = {d.label: d for d in (*measured, *judged)}
+    return (
+        tuple(d for d in final.values() if d.tolerance is not None),
+        tuple(d for d in final.values() if d.tolerance is None),
+    )
+
+
+def _rows(
+    candidates: Sequence[Scored], baselines: Sequence[Scored], tolerances: Tolerances
+) -> list[_Row]:
+    sides = [[_numbers(s) for s in side] for side in (candidates, baselines)]
+    axes = dict.fromkeys(axis for s in (*candidates, *baselines) for axis in s.axes)
+    directions: dict[str, Direction] = dict.fromkeys(axes, "higher")
+    for scored in (*candidates, *baselines):
+        directions.update({_label(e): e.direction for e in scored.entries})
+    rows = []
+    for label, direction in directions.items():
+        of_axis = tolerances.headlines.get(label)
+        tolerance = of_axis if label in axes else tolerances.of_score(label)
+        sums = [_over_seeds([n.get(label) for n in side], i) for i, side in enumerate(sides)]
+        rows.append(_Row(label, direction, None if direction == "none" else tolerance, *sums))
+    return rows
+
+
+def _label(entry: Entry) -> str:
+    parts = (entry.axis, entry.name, entry.attribute, entry.edit, entry.k)
+    return "/".join(str(part) for part in parts if part is not None)
+
+
+def _numbers(scored: Scored) -> dict[str, Maybe]:
+    """Every number of a dictionary by label; a headline counts as normalised, as it is shown."""
+    headlines = {axis: headline.normalized for axis, headline in scored.axes.items()}
+    return {**{_label(e): e.value for e in scored.entries}, **headlines}
+
+
+def _over_seeds(values: Sequence[Maybe | None], side: int) -> Maybe:
+    """Mean over SAE seeds, with seeds as a second level of resampling.
+
+    A bootstrap of S seeds has (S − 1)/S of the variance between them; the deviations are scaled up
+    for that. One seed has no second level.
+    """
+    estimates = []
+    for value in values:
+        if not isinstance(value, Estimate):
+            return value or Undefined("not measured")
+        estimates.append(value)
+    if len(estimates) == 1:
+        return estimates[0]
+    draws = np.stack([e.draws for e in estimates], axis=1)
+    n_draws, n_seeds = draws.shape
+    # the same picks for every score of a side, other picks for the other side
+    picks = np.random.default_rng([side, n_seeds]).integers(n_seeds, size=(n_draws, n_seeds))
+    centre = draws.mean(axis=1)
+    resampled = np.take_along_axis(draws, picks, axis=1).mean(axis=1)
+    wider = centre + math.sqrt(n_seeds / (n_seeds - 1)) * (resampled - centre)
+    return Estimate(np.asarray(np.mean([e.value for e in estimates])), wider)
+
+
+def _comparable(row: _Row, n_clusters: int) -> bool:
+    both = isinstance(row.candidate, Estimate) and isinstance(row.baseline, Estimate)
+    return both and n_clusters >= FEWEST_CLUSTERS
+
+
+def _measure(row: _Row, n_clusters: int, law, family: int) -> Difference:
+    a, b = row.candidate, row.baseline
+    plain = Difference(
+        row.label,
+        row.direction,
+        float(a) if isinstance(a, Estimate) else None,
+        float(b) if isinstance(b, Estimate) else None,
+        tolerance=row.tolerance,
+    )
+    if not isinstance(a, Estimate) or not isinstance(b, Estimate):
+        status, reason = _one_sided(a, b, row)
+        return replace(plain, status=status, reason=reason)
+    change = a - b
+    error = change.standard_error
+    value = float(change)
+    if not n_clusters >= FEWEST_CLUSTERS:
+        reason = (
+            f"{n_clusters} clusters are too few to judge; at least {FEWEST_CLUSTERS} are needed"
+        )
+        return replace(plain, difference=value, status="undefined", reason=reason)
+    if error == 0:
+        # equal for every resample: the same outcomes, or a number without sampling error
+        p, half, effect = float(value == 0), 0.0, None
+    else:
+        p = float(2 * law.sf(abs(value) / error))
+        half = float(law.ppf(0.5 + LEVEL / 2)) * error
+        effect = value / (error * math.sqrt(n_clusters))
+    return replace(
+        plain,
+        difference=value,
+        ci=(value - half, value + half),
+        error=error,
+        effect=effect,
+        p=p,
+        detectable=_detectable(error, law, family, row.tolerance),
+    )
+
+
+def _detectable(error: float, law, family: int, tolerance: Tolerance | None) -> float | None:
+    """Loss called a regression with 80 % power when Holm is at its strictest, α / family."""
+    if tolerance is None or error == 0:
+        return None
+    bar = max(tolerance.size, float(law.isf((1 - LEVEL) / 2 / family)) * error)
+    return bar + float(law.ppf(POWER)) * error
+
+
+def _one_sided(a: Maybe, b: Maybe, row: _Row) -> tuple[Status, str]:
+    """A score that only one side has. Losing it fails only if the baseline credibly had it."""
+    if isinstance(b, Undefined):
+        return (
+            ("undefined", a.reason)
+            if isinstance(a, Undefined)
+            else ("gained", f"baseline: {b.reason}")
+        )
+    assert isinstance(a, Undefined)
+    tolerance = row.tolerance if row.direction == "higher" else None
+    lost = tolerance is not None and b.interval()[0] > tolerance.size
+    return ("lost" if lost else "undefined"), f"candidate: {a.reason}"
+
+
+def _judge(d: Difference, p_holm: float) -> Difference:
+    credible = p_holm <= 1 - LEVEL
+    assert d.tolerance is not None
+    status: Status = "same"
+    if credible and d.loss > 0:
+        status = "worse" if d.loss > d.tolerance.size else "tolerated"
+    elif credible and d.loss < 0:
+        status = "better"
+    return replace(d, p_holm=p_holm, status=status)

@@ -1,0 +1,1 @@
+"""What people read: terminal, verdict, tables, figures, leaderboard. Never imports torch."""

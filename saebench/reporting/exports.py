@@ -1,0 +1,167 @@
+"""Results in forms that other programs read: pandas, CSV, parquet, and SAEBench's JSON layout.
+
+SAEBench (`sae-bench`, Karvonen et al. 2025) is another project. Its readers find the keys they know,
+but neither `eval_type_id` nor the commit hash says that it made the numbers.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
+
+from saebench.errors import choice
+from saebench.records.files import safe_name, write_all
+from saebench.records.result import Result
+from saebench.reporting.text import csv_cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMS = ("sae-bench", "csv", "parquet")
+COLUMNS = [
+    "task", "model", "site", "dictionary", "axis", "name", "attribute", "edit", "k", "n_changed",
+    "value", "ci_low", "ci_high", "floor", "ceiling", "normalized", "normalized_ci_low",
+    "normalized_ci_high", "n", "direction", "reason", "note", "kind", "architecture", "d_in",
+    "d_sae", "l0", "training_seed", "source", "budget", "seed", "task_version", "created",
+    "dictionary_sha256", "id",
+]  # fmt: skip
+HEADLINE = "headline"
+"""What the rows of an axis's own number are called in a frame of scores."""
+
+
+def to_frame(results: Result | Iterable[Result]) -> "pd.DataFrame":
+    """Every score of one or more results, one row a score, as a pandas DataFrame.
+
+    Columns: what was scored (`dictionary`, `model`, `task`, `site`, …), then the score (`axis`,
+    `name`, `attribute`, `edit`, `k`, `value` with `ci_low` and `ci_high`, `floor`, `ceiling`,
+    `normalized`, …). The headline of an axis is the row named `headline`; the interval of its
+    normalised value stands in `normalized_ci_low` and `normalized_ci_high`. Undefined is missing,
+    with its `reason`.
+    """
+    import pandas as pd
+
+    several = [results] if isinstance(results, Result) else list(results)
+    rows = [_scored(result) | row for result in several for row in _rows(result)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _scored(result: Result) -> dict[str, Any]:
+    d = result.dictionary
+    return {
+        "id": result.id, "created": result.created, "dictionary": d.name, "source": d.source,
+        "kind": d.kind, "architecture": d.architecture, "training_seed": d.seed, "d_in": d.d_in,
+        "d_sae": d.d_sae, "l0": d.l0, "dictionary_sha256": d.sha256, "model": result.model.name,
+        "task": result.task.name, "task_version": result.task.version, "site": result.site,
+        "budget": result.budget, "seed": result.seed,
+    }  # fmt: skip
+
+
+def _rows(result: Result) -> Iterable[dict[str, Any]]:
+    empty = {"attribute": None, "edit": None, "k": None, "n_changed": None}
+    for axis, score in result.axes.items():
+        fields = score.model_dump()
+        normalized, raw = fields.pop("ci"), fields.pop("value_ci")
+        ends = _ends("ci", raw) | _ends("normalized_ci", normalized)
+        yield {"axis": axis, "name": HEADLINE, **empty, "direction": "higher", **fields, **ends}
+    for score in result.scores:
+        fields = score.model_dump()
+        ends = _ends("ci", fields.pop("ci")) | _ends("normalized_ci", None)
+        yield fields | ends
+
+
+def _ends(name: str, pair: Sequence[float] | None) -> dict[str, float | None]:
+    low, high = pair or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def sae_bench(result: Result) -> dict[str, Any]:
+    """A result under the keys of a SAEBench result file, strict JSON.
+
+    One category of metrics an axis, each flat; `eval_result_details` lists every score. The
+    `eval_id` is a UUID made from the result's own id, so the same result has the same one.
+    """
+    d, made = result.dictionary, result.provenance
+    # what SAELens' registry calls it; everything else has no id there
+    registered = d.format == "sae_lens" and d.name == d.source and "/" in d.name
+    release, _, sae_id = d.name.partition("/") if registered else ("", "", "")
+    hook, _, position = result.site.partition("@")
+    layer = [int(part) for part in hook.split(".") if part.isdigit()][:1]
+    tool = f"saebench {made.saebench}, commit {made.commit or 'unknown'}"
+    return {
+        "eval_type_id": eval_type(result),
+        "eval_config": {
+            "model_name": result.model.name, "task": result.task.name,
+            "task_version": result.task.version, "task_sha256": result.task.sha256,
+            "site": result.site, "position": position, "budget": result.budget,
+            "random_seed": result.seed, "axis_versions": result.axis_versions,
+            "n": result.task.n.model_dump(), "llm_dtype": made.dtype,
+        },
+        "eval_id": str(uuid5(NAMESPACE_URL, f"saebench:{result.id}")),
+        "datetime_epoch_millis": int(datetime.fromisoformat(result.created).timestamp() * 1000),
+        "eval_result_metrics": {axis: _metrics(result, axis) for axis in result.axes},
+        "eval_result_details": [score.model_dump(mode="json") for score in result.scores],
+        "sae_bench_commit_hash": f"not scored by SAEBench: {tool}",
+        "sae_lens_id": sae_id or None,
+        "sae_lens_release_id": release or None,
+        "sae_lens_version": made.versions.get("sae_lens"),
+        "sae_cfg_dict": {
+            "architecture": d.architecture, "training_architecture": d.training_architecture,
+            "d_in": d.d_in, "d_sae": d.d_sae, "l0": d.l0, "model_name": result.model.name,
+            "hook_name": hook, "hook_layer": layer[0] if layer else None, "name": d.name,
+            "source": d.source, "sha256": d.sha256, "kind": d.kind,
+        },
+        "eval_result_unstructured": {"saebench_id": result.id, "warnings": list(result.warnings)},
+    }  # fmt: skip
+
+
+def eval_type(result: Result) -> str:
+    """Our own name for what was measured: none of SAEBench's evaluations is called so."""
+    return safe_name(f"five_axes_{result.task.name}".replace("/", "_"))
+
+
+def _metrics(result: Result, axis: str) -> dict[str, float | int | str | None]:
+    score = result.axes[axis]
+    numbers = score.model_dump(include={"value", "normalized", "floor", "ceiling", "n", "reason"})
+    ends = _ends("value_ci", score.value_ci) | _ends("normalized_ci", score.ci)
+    # SAEBench's tables are joined over evaluations, so a metric's name has to say what it is
+    return {f"{axis}_{key}": value for key, value in (numbers | ends).items()}
+
+
+def write(results: Sequence[Result], form: str, out: Path) -> list[Path]:
+    """Writes results in one of `FORMS` below `out`; returns the paths.
+
+    `csv` and `parquet` are one table of all; `sae-bench` is one file a result, in a folder for each
+    evaluation type. In CSV, a text that a spreadsheet would take for a formula is made inert.
+
+    Raises:
+        OptionError: if the form is unknown.
+        StoreError: if `out` cannot be written.
+    """
+    choice("export", form, FORMS)
+    if form == "sae-bench":
+        files = {_sae_bench_path(r, out): _document(r) for r in results}
+    elif form == "csv":
+        files = {Path(out) / "scores.csv": _csv(to_frame(results))}
+    else:
+        files = {Path(out) / "scores.parquet": to_frame(results).to_parquet(index=False)}
+    write_all(files, out)
+    return list(files)
+
+
+def _sae_bench_path(result: Result, out: Path) -> Path:
+    d = result.dictionary
+    name = f"{safe_name(d.name)}@{safe_name(d.sha256[:8])}_{safe_name(result.id[:8])}"
+    return Path(out) / "sae-bench" / eval_type(result) / f"{name}_eval_results.json"
+
+
+def _document(result: Result) -> bytes:
+    return (json.dumps(sae_bench(result), indent=2, allow_nan=False) + "\n").encode()
+
+
+def _csv(frame: "pd.DataFrame") -> bytes:
+    buffer = io.StringIO()
+    frame.map(csv_cell).to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue().encode()

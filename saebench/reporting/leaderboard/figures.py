@@ -1,0 +1,178 @@
+"""Figures of a board by matplotlib: L0 against every axis, and all intervals side by side.
+
+SVG and PNG, without dates, ids or fonts that would change from run to run.
+"""
+
+import io
+import math
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from saebench.records.result import AxisScore
+from saebench.reporting.leaderboard.boards import AXES, KINDS, Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours: told apart with any colour vision. Shapes say the same again.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "osD^vPX"
+MOST_ROWS = 30
+CROWD = 60
+_STYLE = {
+    "svg.hashsalt": "saebench", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True,
+    "font.family": "DejaVu Sans",
+}  # fmt: skip
+
+
+def draw(table: Table) -> dict[str, bytes]:
+    """Files by the end of their name: `pareto.svg`, `pareto.png`, `axes.svg`, `axes.png`."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    files = {}
+    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+        drawers = (
+            {"pareto": _pareto, "axes": _intervals}
+            if table.of_kind("sae")
+            else {"axes": _intervals}
+        )
+        for name, drawer in drawers.items():
+            figure = Figure()
+            drawer(figure, table)
+            for suffix in ("svg", "png"):
+                files[f"{name}.{suffix}"] = _bytes(figure, suffix)
+    return files
+
+
+def _bytes(figure: "Figure", suffix: str) -> bytes:
+    buffer = io.BytesIO()
+    metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
+    with warnings.catch_warnings():
+        # a name may have characters that the font lacks: a box stands for them
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format=suffix, dpi=110, metadata=metadata)
+    return buffer.getvalue()
+
+
+def plain(text: str, longest: int = 42) -> str:
+    """A name as a label: no control characters, no mathematics, bounded."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
+    return shown.replace("$", r"\$")
+
+
+def _panels(
+    figure: "Figure", height: float, left: float, top: float, bottom: float
+) -> "Sequence[Axes]":
+    """One panel an axis, side by side, with margins in inches."""
+    width = 12.0
+    figure.set_size_inches(width, height)
+    return figure.subplots(
+        1, len(AXES), sharex=True, sharey=True,
+        gridspec_kw={"left": left / width, "right": 0.99, "bottom": bottom / height,
+                     "top": 1 - top / height, "wspace": 0.08},
+    )  # fmt: skip
+
+
+def _title(figure: "Figure", table: Table) -> None:
+    figure.text(0.5, 1 - 0.22 / figure.get_figheight(), plain(table.board.title, 120), fontsize=11,
+                ha="center")  # fmt: skip
+
+
+def _styles(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+    names = sorted({row.result.dictionary.architecture or "unknown" for row in rows})
+    return {
+        name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)
+    }
+
+
+def _pareto(figure: "Figure", table: Table) -> None:
+    rows = [r for r in table.of_kind("sae") if r.result.dictionary.l0]
+    styles = _styles(rows)
+    # margins in inches; matplotlib's own layout takes longer than drawing
+    panels = _panels(figure, height=3.4, left=0.55, top=0.62, bottom=0.85)
+    for panel, (axis, title) in zip(panels, AXES.items(), strict=True):
+        panel.set_title(title, fontsize=10)
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:g}")
+        panel.set_xlabel("L0", labelpad=1)
+        for level in (0, 1):
+            panel.axhline(level, color="#888888", linewidth=1, linestyle="--")
+        _points(panel, rows, axis, styles)
+    panels[0].set_ylabel("normalised (0 floor, 1 ceiling)")
+    handles = [
+        panels[0].plot([], [], marker=m, color=c, linestyle="", label=plain(name))[0]
+        for name, (c, m) in styles.items()
+    ]
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles) or 1, frameon=False)
+    _title(figure, table)
+
+
+def _points(
+    panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, tuple[str, str]]
+) -> None:
+    for name, (colour, marker) in styles.items():
+        xs, ys, errors = [], [], []
+        for row in rows:
+            score = row.result.axes.get(axis, AxisScore())
+            if (
+                row.result.dictionary.architecture or "unknown"
+            ) == name and score.normalized is not None:
+                xs.append(row.result.dictionary.l0)
+                ys.append(score.normalized)
+                errors.append(_arms(score))
+        if xs:
+            # in a crowd the arms would hide the points
+            arms = tuple(zip(*errors, strict=True)) if len(rows) <= CROWD else None
+            panel.errorbar(xs, ys, yerr=arms, fmt=marker, color=colour, markersize=5, elinewidth=1)
+    best = -math.inf
+    edge = []
+    for row in sorted(rows, key=lambda r: r.result.dictionary.l0 or 0):
+        value = row.result.axes.get(axis, AxisScore()).normalized
+        if value is not None and value > best:
+            best = value
+            edge.append((row.result.dictionary.l0, value))
+    if edge:
+        panel.plot(*zip(*edge, strict=True), color="#666666", linewidth=1, zorder=1)
+
+
+def _arms(score: AxisScore) -> tuple[float, float]:
+    assert score.normalized is not None
+    low, high = score.ci or (score.normalized, score.normalized)
+    return max(0.0, score.normalized - low), max(0.0, high - score.normalized)
+
+
+def _intervals(figure: "Figure", table: Table) -> None:
+    rows = [row for kind in KINDS for row in table.of_kind(kind)][:MOST_ROWS]
+    height = 1.4 + 0.26 * len(rows)
+    panels = _panels(figure, height=height, left=1.9, top=0.62, bottom=0.62)
+    for panel, (axis, title) in zip(panels, AXES.items(), strict=True):
+        panel.set_title(title, fontsize=10)
+        for level in (0, 1):
+            panel.axvline(level, color="#888888", linewidth=1, linestyle="--")
+        scores = [row.result.axes.get(axis, AxisScore()) for row in rows]
+        for contest, shape, colour in ((True, "o", COLOURS[0]), (False, "s", "#555555")):
+            points = [
+                (score.normalized, y, *_arms(score))
+                for y, (row, score) in enumerate(zip(rows, scores, strict=True))
+                if score.normalized is not None and (row.result.dictionary.kind == "sae") == contest
+            ]
+            if points:
+                xs, ys, *arms = zip(*points, strict=True)
+                face = None if contest else "white"
+                panel.errorbar(xs, ys, xerr=arms, fmt=shape, color=colour, elinewidth=1.5,
+                               markersize=4.5, markerfacecolor=face)  # fmt: skip
+        for y, score in enumerate(scores):
+            if score.normalized is None:
+                panel.text(0.02, y, "undefined", fontsize=7, va="center", color="#666666")
+    panels[0].set_yticks(range(len(rows)), [plain(r.result.dictionary.name, 28) for r in rows])
+    panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    total = len(table.rows)
+    shown = "" if total <= MOST_ROWS else f"; the first {MOST_ROWS} of {total}"
+    note = "normalised, 95 % intervals; ○ SAEs, □ references that do not compete"
+    figure.text(0.5, 0.1 / height, note + shown, fontsize=9, ha="center")
+    _title(figure, table)

@@ -1,0 +1,112 @@
+"""The leaderboard as Markdown and as tidy CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from saebench.records.result import AxisScore
+from saebench.reporting.leaderboard.boards import AXES, KINDS, OVERALL, Row, Table
+from saebench.reporting.text import csv_cell, decimal, markdown_text
+
+INTRODUCTION = """\
+Each cell is the normalised score with its 95 % interval: 0 is the floor (a control measured the
+same way), 1 the ceiling (a supervised dictionary; on occlusion, over-splitting and interpretability
+a perfect score). Higher is better. Ranks are among the sparse autoencoders of a table; a range is
+the 95 % interval of the rank, so that ties look like ties. The last column is the mean of the five,
+an undefined one counting 0. One training seed supports a statement about that SAE, not about its
+architecture.
+"""
+
+
+def render_markdown(tables: Sequence[Table]) -> str:
+    """All boards, SAEs first, reference rows set apart below them."""
+    parts = ["# Leaderboard", "", INTRODUCTION]
+    parts.append("The page `index.html` beside this file sorts, filters and shows every detail.\n")
+    if not tables:
+        parts.append("There are no results yet.\n")
+    for table in tables:
+        parts += _board(table)
+    return "\n".join(parts)
+
+
+def _board(table: Table) -> list[str]:
+    board, first = table.board, table.rows[0].result
+    sizes = first.task.n
+    lines = [f"## {markdown_text(board.title)}", ""]
+    lines.append(
+        f"Task version {board.task_version} (`{board.task_sha256[:8]}`), model"
+        f" `{board.model_sha256[:8]}`, budget {markdown_text(board.budget)}, seed {board.seed},"
+        f" {sizes.test} test prompts."
+    )
+    for kind, title in KINDS.items():
+        rows = table.of_kind(kind)
+        if not rows:
+            continue
+        lines += ["", f"**{title}**", "", "| rank | dictionary | architecture | L0 | width | "
+                  + " | ".join(AXES.values()) + " | mean |",
+                  "|--:|---|---|--:|--:|" + "--:|" * (len(AXES) + 1)]  # fmt: skip
+        lines += [_line(row) for row in rows]
+    reasons = sorted({a.reason for row in table.rows for a in row.result.axes.values() if a.reason})
+    lines += ["", *(f"- undefined: {markdown_text(reason)}" for reason in reasons), ""]
+    return lines
+
+
+def _line(row: Row) -> str:
+    d = row.result.dictionary
+    name = f"[{markdown_text(d.name)}]({quote(row.path)})"
+    cells = [
+        str(row.ranks.get(OVERALL, "–")),
+        name,
+        markdown_text(d.architecture or "–"),
+        "–" if d.l0 is None else f"{d.l0:.1f}",
+        str(d.d_sae),
+        *(cell(row.result.axes.get(axis, AxisScore())) for axis in AXES),
+        decimal(row.overall),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def cell(score: AxisScore) -> str:
+    """`0.904 [0.870, 0.930]`, or `undefined`."""
+    if score.normalized is None:
+        return "undefined"
+    ci = f" [{decimal(score.ci[0])}, {decimal(score.ci[1])}]" if score.ci else ""
+    return decimal(score.normalized) + ci
+
+
+COLUMNS = (
+    "task", "task_version", "model", "site", "budget", "seed", "dictionary", "source", "kind",
+    "architecture", "training_architecture", "training_seed", "d_in", "d_sae", "l0", "axis",
+    "normalized", "ci_low", "ci_high", "value", "value_ci_low", "value_ci_high", "floor", "ceiling",
+    "n", "rank", "rank_low", "rank_high", "reason", "dictionary_sha256", "model_sha256",
+    "task_sha256", "id", "path", "commit", "saebench",
+)  # fmt: skip
+
+
+def render_csv(tables: Sequence[Table]) -> str:
+    """Tidy: one row for each dictionary, board and axis. Numbers in full, undefined ones empty.
+
+    A text that a spreadsheet would take for a formula gets a leading apostrophe.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for table in tables:
+        for row in table.rows:
+            for axis in AXES:
+                writer.writerow([csv_cell(value) for value in _tidy(row, axis)])
+    return buffer.getvalue()
+
+
+def _tidy(row: Row, axis: str) -> list[object]:
+    r, d = row.result, row.result.dictionary
+    score = r.axes.get(axis, AxisScore())
+    return [
+        r.task.name, r.task.version, r.model.name, r.site, r.budget, r.seed, d.name, d.source,
+        d.kind, d.architecture, d.training_architecture, d.seed, d.d_in, d.d_sae, d.l0, axis,
+        score.normalized, *(score.ci or (None, None)), score.value,
+        *(score.value_ci or (None, None)), score.floor, score.ceiling, score.n,
+        *(row.ranks.get(axis) or (None, None, None)), score.reason, d.sha256, r.model.sha256,
+        r.task.sha256, r.id, row.path, r.provenance.commit, r.provenance.saebench,
+    ]  # fmt: skip

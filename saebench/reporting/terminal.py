@@ -1,0 +1,163 @@
+"""What the terminal shows: tables of results, progress, lists of tasks."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from saebench.records.result import AxisScore, Result, Score
+from saebench.reporting import disentangle as disentangling
+from saebench.reporting import recovery as recovery_table
+from saebench.reporting.text import WIDE, Footnotes, interval, number
+
+AXIS_TITLES = {
+    "approximation": "approximation",
+    "control": "control",
+    "interpretability": "interpretability",
+    "occlusion": "occlusion",
+    "oversplitting": "over-splitting",
+}
+_KINDS = {"sae": "", "control": "control", "labelled": "sees labels", "intervention": "edits only"}
+
+
+def merit(result: Result) -> float:
+    """What tables sort by: mean normalised axis score, an undefined axis counting 0 (no credit)."""
+    found = [axis.normalized or 0.0 for axis in result.axes.values()]
+    return sum(found) / len(found) if found else 0.0
+
+
+def best_first(results: Sequence[Result]) -> list[Result]:
+    """Sorted by merit; those that only edit last, since four axes do not apply to them."""
+    return sorted(results, key=lambda r: (r.dictionary.kind == "intervention", -merit(r)))
+
+
+def _cell(axis: AxisScore, notes: Footnotes) -> Text:
+    """Normalised value and interval, and below them the raw value between floor and ceiling."""
+    mark = f" {notes.mark(axis.reason)}" if axis.reason else ""
+    if axis.value is None:
+        return Text(f"undefined{mark}", style="dim")
+    top = "undefined" if axis.normalized is None else number(axis.normalized)
+    first = f"{top} {interval(axis.ci)}{mark}".strip()
+    bounds = [number(b) if b is not None else "?" for b in (axis.floor, axis.ceiling)]
+    raw = f"\n{number(axis.value)} {interval(axis.value_ci)}\n{bounds[0]} … {bounds[1]}"
+    return Text(first, style="bold").append(Text(raw, style="not bold dim"))
+
+
+def results_table(results: Sequence[Result]) -> tuple[Table, list[str]]:
+    """One row a dictionary, best first, and the footnotes that explain what is undefined."""
+    first, notes = results[0], Footnotes()
+    table = Table(title=heading(first), title_justify="left", show_lines=True, pad_edge=False)
+    table.add_column("dictionary", overflow="fold", min_width=18)
+    table.add_column("L0", justify="right")
+    for title in AXIS_TITLES.values():
+        table.add_column(title, min_width=22)
+    for result in best_first(results):
+        name = Text(result.dictionary.name)
+        if result.dictionary.kind != "sae":
+            name.append(f"\n{_KINDS[result.dictionary.kind]}", style="dim")
+        l0 = "" if result.dictionary.l0 is None else f"{result.dictionary.l0:.1f}"
+        cells = [_cell(result.axes[a], notes) for a in AXIS_TITLES if a in result.axes]
+        table.add_row(name, l0, *cells)
+    return table, list(notes.lines())
+
+
+def heading(result: Result) -> str:
+    task, model = result.task, result.model
+    skill = (
+        f", {task.model_accuracy:.1%} of prompts right" if task.model_accuracy is not None else ""
+    )
+    return f"{task.name} · {model.name} at {result.site} · {result.budget}, {task.n.test} test prompts{skill}"
+
+
+LEGEND = (
+    "Each cell: normalised score (0 = floor, 1 = ceiling) with its 95 % interval; below it the raw"
+    " score with its interval, then floor … ceiling. Higher is better. Rows are sorted by the mean of"
+    " the five, an undefined one counting 0."
+)
+
+
+def print_results(results: Sequence[Result], out: Console) -> None:
+    """Prints one table for every task, model and site among the results."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(heading(result), []).append(result)
+    for group in groups.values():
+        if out.width < WIDE:
+            for result in best_first(group):
+                print_axes(result, out)
+            continue
+        table, notes = results_table(group)
+        out.print(table)
+        out.print(Text(LEGEND, style="dim"))
+        for note in notes:
+            out.print(Text(note, style="dim"))
+        out.print()
+    for table in (*disentangling.tables(results), *recovery_table.tables(results)):
+        out.print(table)
+        out.print()
+
+
+def print_axes(result: Result, out: Console) -> None:
+    """One dictionary, one row an axis: for narrow terminals and for `show`."""
+    notes = Footnotes()
+    title = f"{result.dictionary.name} · {heading(result)}"
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for column in ("axis", "normalised", "value", "floor … ceiling"):
+        table.add_column(column)
+    for name, title in AXIS_TITLES.items():
+        axis = result.axes[name]
+        mark = notes.mark(axis.reason) if axis.reason else ""
+        normalised = (
+            f"{number(axis.normalized)} {interval(axis.ci)}"
+            if axis.normalized is not None
+            else f"undefined {mark}"
+        )
+        value = (
+            f"{number(axis.value)} {interval(axis.value_ci)}"
+            if axis.value is not None
+            else f"undefined {mark}"
+        )
+        bounds = " … ".join(number(b) if b is not None else "?" for b in (axis.floor, axis.ceiling))
+        table.add_row(title, normalised, value, bounds)
+    out.print(table)
+    for line in notes.lines():
+        out.print(Text(line, style="dim"))
+    for line in result.warnings:
+        out.print(Text(f"note: {line}", style="yellow"))
+
+
+def scores_table(result: Result, axis: str | None = None) -> Table:
+    """Every score of a result."""
+    table = Table(title=f"{result.dictionary.name}: scores", title_justify="left", pad_edge=False)
+    columns = (
+        "axis",
+        "score",
+        "attribute",
+        "edit",
+        "k",
+        "value",
+        "95 % interval",
+        "floor",
+        "ceiling",
+        "n",
+        "",
+    )
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for score in result.scores:
+        if axis is None or score.axis == axis:
+            table.add_row(*_score_cells(score))
+    return table
+
+
+def _score_cells(score: Score) -> list[str]:
+    def show(value: float | None) -> str:
+        return "" if value is None else number(value)
+
+    arrow = {"higher": "", "lower": " ↓", "none": ""}[score.direction]
+    return [
+        score.axis, score.name + arrow, score.attribute or "", score.edit or "",
+        "" if score.k is None else str(score.k), show(score.value), interval(score.ci),
+        show(score.floor), show(score.ceiling), str(score.n), score.reason or score.note or "",
+    ]  # fmt: skip
