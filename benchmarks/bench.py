@@ -60,6 +60,4 @@ def _tokenizer() -> Any:
     inner = Tokenizer(models.WordLevel(words, unk_token="<|endoftext|>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     end = "<|endoftext|>"
-    return PreTrainedTokenizerFast(
-        tokenizer_object=inner, bos_token=end, eos_token=end, unk_token=end
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=end, eos_token=end, unk_token=end)

@@ -34,9 +34,7 @@ def make_world(device: torch.device, n: int = N) -> World:
     decoder = torch.nn.functional.normalize(torch.randn(D_SAE, D_IN, generator=generator), dim=1)
     codes = torch.zeros(2, n, D_SAE)
     for row in codes.flatten(0, 1):
-        row[torch.randperm(D_SAE, generator=generator)[:ACTIVE]] = torch.rand(
-            ACTIVE, generator=generator
-        )
+        row[torch.randperm(D_SAE, generator=generator)[:ACTIVE]] = torch.rand(ACTIVE, generator=generator)
     error = 0.1 * torch.randn(2, n, D_IN, generator=generator)
     acts = codes @ decoder + error
     return World(*(t.to(device) for t in (decoder, *acts, *codes)))

@@ -31,9 +31,7 @@ class RandomSAE:
 
     def encode(self, x: Tensor) -> Tensor:
         top = (x @ self.W_dec.T).topk(self.k, dim=1)
-        return torch.zeros(len(x), len(self.W_dec), device=x.device).scatter(
-            1, top.indices, top.values
-        )
+        return torch.zeros(len(x), len(self.W_dec), device=x.device).scatter(1, top.indices, top.values)
 
     def decode(self, codes: Tensor) -> Tensor:
         return codes @ self.W_dec
@@ -62,9 +60,7 @@ def second_sae(bench: Bench, budget: str = "quick") -> Table:
         return seconds
 
     first = timed(
-        "first SAE, its clean runs, supervised dictionary and controls",
-        from_object(saes[0]),
-        *controls,
+        "first SAE, its clean runs, supervised dictionary and controls", from_object(saes[0]), *controls
     )
     second = timed("second SAE", from_object(saes[1]))
     summary = {"second / first": second / first}

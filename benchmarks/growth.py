@@ -40,9 +40,12 @@ def section_of(n: int) -> CrossSection:
     def split(size: int) -> Split:
         labels = torch.randint(0, N_VALUES, (size, 2), generator=generator)
         readout = LinearReadout(
-            rows[None], torch.zeros(1, len(rows)), torch.zeros(size, dtype=torch.long),
-            labels[:, 0], N_VALUES + labels[:, 1],
-        )  # fmt: skip
+            rows[None],
+            torch.zeros(1, len(rows)),
+            torch.zeros(size, dtype=torch.long),
+            labels[:, 0],
+            N_VALUES + labels[:, 1],
+        )
         moved = {}
         for at, name in enumerate(("one", "two")):
             moved[name] = labels.clone()

@@ -32,17 +32,13 @@ def setting(
 ) -> Setting:
     place = Placement(f"blocks.{layer}.hook_resid_pre", torch.full((N_PROMPTS,), position))
     answer = torch.arange(N_PROMPTS)
-    readout = PatchedReadout(
-        model or bench.model, bench.tokens, [place], answer, answer + 100, **options
-    )
+    readout = PatchedReadout(model or bench.model, bench.tokens, [place], answer, answer + 100, **options)
     clean = readout.clean()
     noise = torch.randn(N_EDITS, *clean.shape, generator=torch.Generator().manual_seed(1))
     return Setting(readout, dict(enumerate(clean + 0.1 * noise.to(clean))))
 
 
-def users_way(
-    model: LanguageModel, tokens: Tensor, hook: str, position: int, edit: Tensor
-) -> Tensor:
+def users_way(model: LanguageModel, tokens: Tensor, hook: str, position: int, edit: Tensor) -> Tensor:
     """One edit of a batch of prompts as a TransformerLens user writes it: `[b, length, vocab]`."""
 
     def patch(value: Tensor, hook: Any) -> Tensor:
@@ -89,9 +85,7 @@ def _one_site(bench: Bench, layer: int, position: int) -> dict[str, Any]:
     stacked, rows = torch.cat(list(edits.values())), torch.arange(N_PROMPTS).repeat(N_EDITS)
 
     def plain() -> list[Tensor]:
-        return [
-            users_way(model, tokens, hook, position, edits[i])[:, -1] for i in range(PLAIN_EDITS)
-        ]
+        return [users_way(model, tokens, hook, position, edits[i])[:, -1] for i in range(PLAIN_EDITS)]
 
     fast = readout.logits(stacked[: PLAIN_EDITS * N_PROMPTS], rows[: PLAIN_EDITS * N_PROMPTS])
     difference = (torch.cat(plain()) - fast).abs().max().item()
@@ -105,9 +99,7 @@ def _one_site(bench: Bench, layer: int, position: int) -> dict[str, Any]:
     for work in works[1:]:
         work()  # the first call makes the clean run
     seconds = interleaved(works, bench.rounds, bench.device)
-    slow, whole, two = (
-        1e3 * s / n for s, n in zip(seconds, (PLAIN_EDITS, N_EDITS, N_EDITS), strict=False)
-    )
+    slow, whole, two = (1e3 * s / n for s, n in zip(seconds, (PLAIN_EDITS, N_EDITS, N_EDITS), strict=False))
     rate = products.multiply_adds / seconds[4]
     floors = [1e3 * N_PROMPTS * macs / rate for macs in necessary(model, layer, position)]
     return {
@@ -182,9 +174,7 @@ def memory(bench: Bench) -> Table:
     for budget in (None, 256, 64, 16):
         small, _ = setting(bench, 5, 12, memory_bytes=budget and budget * 2**20)
         found = small.run(edits, reference=edits[0])
-        seconds = interleaved([lambda r=small: r.run(edits, reference=edits[0])], 2, bench.device)[
-            0
-        ]
+        seconds = interleaved([lambda r=small: r.run(edits, reference=edits[0])], 2, bench.device)[0]
         rows.append(
             {
                 "budget, MiB": budget or "half of what is free",
@@ -206,9 +196,7 @@ def precision(bench: Bench) -> Table:
     half, _ = setting(bench, 5, 12, half_model)
     edits_half = {k: edit.to(torch.bfloat16) for k, edit in edits.items()}
     exact, rounded = readout.run(edits), half.run(edits_half)
-    seconds = interleaved(
-        [lambda: readout.run(edits), lambda: half.run(edits_half)], 2, bench.device
-    )
+    seconds = interleaved([lambda: readout.run(edits), lambda: half.run(edits_half)], 2, bench.device)
     error = torch.stack([rounded[k].ld - exact[k].ld for k in edits])
     spread = torch.stack([exact[k].ld for k in edits]).std().item()
     same = torch.stack([rounded[k].top == exact[k].top for k in edits]).float().mean().item()

@@ -39,9 +39,7 @@ class Readout(ABC):
         return [torch.arange(len(self.answer))]
 
     @abstractmethod
-    def logits(
-        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b vocab"]:
+    def logits(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
         """Logits of base prompts `rows` with `edited` in place at the site. Differentiable."""
 
     @abstractmethod
@@ -78,9 +76,7 @@ class LinearReadout(Readout):
         self.weight, self.bias, self.head = weight, bias, head
         self.answer, self.distractor, self.block = answer, distractor, block
 
-    def logits(
-        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b vocab"]:
+    def logits(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
         heads = self.head[rows]
         if self.weight.shape[0] == 1:
             return edited @ self.weight[0].T + self.bias[0]
@@ -105,9 +101,7 @@ class LinearReadout(Readout):
             wanted = None if reference is None else log_probs(self.logits(reference[chunk], at))
             for key, edited in edits.items():
                 logits = self.logits(edited[chunk], at)
-                parts[key].append(
-                    reduce_logits(logits, self.answer[at], self.distractor[at], wanted)
-                )
+                parts[key].append(reduce_logits(logits, self.answer[at], self.distractor[at], wanted))
         return {key: concatenate(outcomes) for key, outcomes in parts.items()}
 
 
@@ -127,9 +121,7 @@ def reduce_logits(
     In front of the block any number of edits may stand that share answers and reference.
     """
     rows = logits.shape[:-1]
-    ld, other = (
-        logits.gather(-1, token.expand(rows)[..., None])[..., 0] for token in (answer, distractor)
-    )
+    ld, other = (logits.gather(-1, token.expand(rows)[..., None])[..., 0] for token in (answer, distractor))
     kl = None
     if reference is not None:
         # a token of probability 0 adds 0, also where its log is −inf

@@ -76,9 +76,7 @@ def parse_bytes(text: str | None) -> int | None:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", text.strip().lower())
     size = int(float(match[1]) * _UNITS[match[2]]) if match else 0
     if size <= 0:
-        raise OptionError(
-            f"Cannot read {text!r} as an amount of memory. Expected e.g. 2GB or 500MB."
-        )
+        raise OptionError(f"Cannot read {text!r} as an amount of memory. Expected e.g. 2GB or 500MB.")
     return size
 
 

@@ -6,13 +6,20 @@ from dataclasses import dataclass
 
 from saebench.errors import SiteError
 
-_PATTERN = re.compile(
-    r"^(?P<hook>[A-Za-z0-9_.]+)(\[(?P<head>\d+)\])?(@(?P<position>[A-Za-z0-9_+]+))?$"
-)
+_PATTERN = re.compile(r"^(?P<hook>[A-Za-z0-9_.]+)(\[(?P<head>\d+)\])?(@(?P<position>[A-Za-z0-9_+]+))?$")
 _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 # The order in which a block computes its hook points; sites sort by it.
-_ORDER = ("hook_resid_pre", "hook_q", "hook_k", "hook_v", "hook_z", "hook_attn_out",
-          "hook_resid_mid", "hook_mlp_out", "hook_resid_post")  # fmt: skip
+_ORDER = (
+    "hook_resid_pre",
+    "hook_q",
+    "hook_k",
+    "hook_v",
+    "hook_z",
+    "hook_attn_out",
+    "hook_resid_mid",
+    "hook_mlp_out",
+    "hook_resid_post",
+)
 
 
 @dataclass(frozen=True)

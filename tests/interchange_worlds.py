@@ -49,8 +49,7 @@ def facts(nested: bool, d_in: int = 24, n: int = 480, noise: float = 0.02, seed:
     def split(size: int) -> Split:
         labels, query = draw(size), torch.arange(size) % 2
         token = torch.where(query == 0, labels[:, 0], n_child + labels[:, 1])
-        other = torch.where(query == 0, (labels[:, 0] + 1) % n_child,
-                            n_child + (labels[:, 1] + 1) % n_parent)  # fmt: skip
+        other = torch.where(query == 0, (labels[:, 0] + 1) % n_child, n_child + (labels[:, 1] + 1) % n_parent)
         sources, source_labels, expected = {}, {}, {}
         for at, name in enumerate(("child", "parent")):
             there = draw(size)
@@ -60,9 +59,7 @@ def facts(nested: bool, d_in: int = 24, n: int = 480, noise: float = 0.02, seed:
             expected[name] = torch.where(query == at, at * n_child + there[:, at], token)
         readout = LinearReadout(weight, bias, query, token, other)
         cluster = torch.arange(size) // 2
-        return Split(
-            build(labels), labels, cluster, readout, sources, source_labels, expected, query
-        )
+        return Split(build(labels), labels, cluster, readout, sources, source_labels, expected, query)
 
     attributes = (
         Attribute("child", tuple(f"c{i}" for i in range(n_child)), "parent" if nested else None),

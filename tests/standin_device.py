@@ -40,8 +40,16 @@ class _Unannounced:
 
 _setup_privateuseone_for_python_backend("standin", _Unannounced())
 DEVICE = torch.device("standin", 0)
-WAITS = {"_local_scalar_dense", "_unique2", "equal", "is_nonzero", "masked_select", "nonzero",
-         "repeat_interleave", "unique_dim"}  # fmt: skip
+WAITS = {
+    "_local_scalar_dense",
+    "_unique2",
+    "equal",
+    "is_nonzero",
+    "masked_select",
+    "nonzero",
+    "repeat_interleave",
+    "unique_dim",
+}
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 
 
@@ -53,8 +61,13 @@ class Held(Tensor):
     @staticmethod
     def __new__(cls, held: Tensor) -> "Held":
         made = Tensor._make_wrapper_subclass(
-            cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(),
-            dtype=held.dtype, device=DEVICE)  # fmt: skip
+            cls,
+            held.size(),
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=DEVICE,
+        )
         made.held = held
         return made
 
@@ -107,8 +120,9 @@ class StandIn(TorchDispatchMode):
             kwargs["device"] = torch.device("cpu") if here else asked
         # what is written in place stays the tensor it was
         known = {id(tensor.held): tensor for tensor in ours}
-        found = func(*tree_map_only(Held, lambda x: x.held, args),
-                     **tree_map_only(Held, lambda x: x.held, kwargs))  # fmt: skip
+        found = func(
+            *tree_map_only(Held, lambda x: x.held, args), **tree_map_only(Held, lambda x: x.held, kwargs)
+        )
         if not here:
             return found
         return tree_map_only(Tensor, lambda x: known[id(x)] if id(x) in known else Held(x), found)

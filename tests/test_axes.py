@@ -41,9 +41,7 @@ def test_effective_latents_count_equal_shares_and_ignore_negligible_ones():
     positive = torch.ones(60, dtype=torch.bool)
     assert _effective(sparse(codes), torch.tensor([0, 1]), positive) == pytest.approx(2)
     codes[0, 2] = 1e-6
-    assert _effective(sparse(codes), torch.tensor([0, 1, 2]), positive) == pytest.approx(
-        2, abs=1e-3
-    )
+    assert _effective(sparse(codes), torch.tensor([0, 1, 2]), positive) == pytest.approx(2, abs=1e-3)
 
 
 def test_attribute_reconstruction_is_one_for_a_perfect_copy_and_zero_for_the_mean(world):
@@ -74,9 +72,7 @@ def test_a_reversed_reconstruction_is_not_recovery(world):
 
 def test_normalised_scores_are_not_clamped():
     boot = Bootstrap(np.arange(40))
-    low, high, above = (
-        boot.mean(np.full(40, x) + np.linspace(0, 0.01, 40)) for x in (0.2, 0.6, 0.8)
-    )
+    low, high, above = (boot.mean(np.full(40, x) + np.linspace(0, 0.01, 40)) for x in (0.2, 0.6, 0.8))
     found = normalized(above, low, high)
     assert isinstance(found, Estimate) and float(found) == pytest.approx(1.5, abs=0.01)
     below = normalized(low, high, above)

@@ -40,14 +40,7 @@ def test_help_imports_no_torch(verb):
 
 def test_json_lines_and_nothing_else_on_stdout(capsys, tmp_path):
     code, out, _ = run(
-        capsys,
-        "evaluate",
-        "control:mean",
-        "control:no-edit",
-        "--format",
-        "json",
-        "--out",
-        str(tmp_path),
+        capsys, "evaluate", "control:mean", "control:no-edit", "--format", "json", "--out", str(tmp_path)
     )
     assert code == 0
     lines = [json.loads(line, parse_constant=pytest.fail) for line in out.splitlines()]
@@ -58,14 +51,7 @@ def test_json_lines_and_nothing_else_on_stdout(capsys, tmp_path):
 def test_the_table_has_five_axes_and_reasons(capsys, tmp_path):
     code, out, _ = run(capsys, "evaluate", "demo:topk", "control:no-edit", "--out", str(tmp_path))
     assert code == 0
-    for word in (
-        "approximation",
-        "control",
-        "interpretability",
-        "occlusion",
-        "over-splitting",
-        "demo:topk",
-    ):
+    for word in ("approximation", "control", "interpretability", "occlusion", "over-splitting", "demo:topk"):
         assert word in out
     assert "not a dictionary: it only edits" in out
     (path,) = tmp_path.rglob("demo=topk*/*.json")
@@ -131,7 +117,7 @@ def test_a_broken_checkpoint_is_one_paragraph_and_exit_two(capsys, tmp_path, wha
         (["control:mean", "--device", "abacus"], "abacus"),
         (["control:mean", "--tasks", "/nowhere"], "/nowhere"),
     ],
-)  # fmt: skip
+)
 def test_wrong_input_is_one_paragraph_and_exit_two(capsys, tmp_path, arguments, said):
     extra = [] if "--out" in arguments else ["--out", str(tmp_path)]
     code, _, err = run(capsys, "evaluate", *arguments, *extra)
@@ -164,13 +150,7 @@ def test_debug_shows_the_traceback(capsys, tmp_path):
 
 def test_a_model_with_too_few_names_is_refused(capsys, tmp_path, shared_models):
     code, _, err = run(
-        capsys,
-        "evaluate",
-        "demo:topk",
-        "--model",
-        str(shared_models / "stories260k"),
-        "--out",
-        str(tmp_path),
+        capsys, "evaluate", "demo:topk", "--model", str(shared_models / "stories260k"), "--out", str(tmp_path)
     )
     assert code == 2 and "Expected at least 20" in err
 
@@ -191,9 +171,7 @@ def test_tasks_are_listed_described_and_checked(capsys, tmp_path):
 
 def test_options_are_read_as_written():
     assert (
-        parse_bytes("2GB") == 2 * 2**30
-        and parse_bytes("500m") == 500 * 2**20
-        and parse_bytes(None) is None
+        parse_bytes("2GB") == 2 * 2**30 and parse_bytes("500m") == 500 * 2**20 and parse_bytes(None) is None
     )
     with pytest.raises(OptionError):
         parse_bytes("0")

@@ -39,9 +39,18 @@ def test_a_worse_result_fails_and_names_the_scores(capsys, results, tmp_path):
     good, bad = stored(results, "control:pca:20"), stored(results, "control:random:8")
     files = {name: tmp_path / f"verdict.{name}" for name in ("xml", "md", "json")}
     code, out, _ = run(
-        capsys, "regress", bad, "--baseline", good, "--junit", str(files["xml"]),
-        "--markdown", str(files["md"]), "--json", str(files["json"]),
-    )  # fmt: skip
+        capsys,
+        "regress",
+        bad,
+        "--baseline",
+        good,
+        "--junit",
+        str(files["xml"]),
+        "--markdown",
+        str(files["md"]),
+        "--json",
+        str(files["json"]),
+    )
     assert code == 1 and "control" in out and "approximation" in out
     failures = ET.parse(files["xml"]).getroot().findall(".//failure")
     assert failures

@@ -62,8 +62,20 @@ def built(section) -> Built:
     return Built(section, Competence(1.0, (0.9, 1.0), 1.0, 10))
 
 
-@pytest.mark.parametrize("spec", ["identity", "mean", "pca:2", "random:4", "random:4:64", "supervised",
-                                  "supervised:mse", "no-edit", "source-patch"])  # fmt: skip
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "identity",
+        "mean",
+        "pca:2",
+        "random:4",
+        "random:4:64",
+        "supervised",
+        "supervised:mse",
+        "no-edit",
+        "source-patch",
+    ],
+)
 def test_every_control_is_found_by_name(section, spec):
     realised = control(spec).realise(built(section))
     assert realised.info.name == f"control:{spec}"
@@ -72,9 +84,16 @@ def test_every_control_is_found_by_name(section, spec):
 
 @pytest.mark.parametrize(
     ("spec", "said"),
-    [("idnetity", "identity"), ("pca:x", "whole number"), ("pca:0", "at least 1"), ("random:", "whole number"),
-     ("permuted", "needs an SAE"), ("supervised:median", "mse"), ("oracle", "synthetic tasks only")],
-)  # fmt: skip
+    [
+        ("idnetity", "identity"),
+        ("pca:x", "whole number"),
+        ("pca:0", "at least 1"),
+        ("random:", "whole number"),
+        ("permuted", "needs an SAE"),
+        ("supervised:median", "mse"),
+        ("oracle", "synthetic tasks only"),
+    ],
+)
 def test_wrong_controls_say_what_is_expected(section, spec, said):
     with pytest.raises(ControlError, match=said):
         control(spec).realise(built(section))

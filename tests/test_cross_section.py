@@ -14,9 +14,7 @@ def test_reduction_is_the_logit_difference_the_arg_max_and_the_divergence():
     p, q = reference.softmax(1), logits.softmax(1)
     assert found.kl is not None
     for i in range(5):
-        assert float(found.ld[i]) == pytest.approx(
-            float(logits[i, answer[i]] - logits[i, distractor[i]])
-        )
+        assert float(found.ld[i]) == pytest.approx(float(logits[i, answer[i]] - logits[i, distractor[i]]))
         assert int(found.top[i]) == int(logits[i].argmax())
         wanted = float((p[i] * (p[i] / q[i]).log()).sum())
         assert float(found.kl[i]) == pytest.approx(wanted, abs=1e-5)
@@ -55,8 +53,7 @@ def test_blocks_and_row_subsets_change_nothing():
         heads(block=3)[0].run({"x": x}, reference=x * 2),
     )
     assert all(
-        torch.allclose(a.float(), b.float(), atol=1e-5)
-        for a, b in zip(whole["x"], small["x"], strict=True)
+        torch.allclose(a.float(), b.float(), atol=1e-5) for a, b in zip(whole["x"], small["x"], strict=True)
     )
     rows = torch.tensor([3, 17, 4])
     part = heads()[0].run({"x": x[rows]}, rows=rows)["x"]

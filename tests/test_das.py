@@ -13,8 +13,9 @@ from saebench.measures.subspaces import by_chance, overlap, swapped
 def score(world, edit) -> float:
     """Mean disentangle on `test`, of `edit(attribute index, name, split)`."""
     section, test = world.section, world.section.test
-    found = balances(section, test, {at: {"": edit(at, a.name, test)}
-                                     for at, a in enumerate(section.attributes)})  # fmt: skip
+    found = balances(
+        section, test, {at: {"": edit(at, a.name, test)} for at, a in enumerate(section.attributes)}
+    )
     return sum(one[""] for one in found.values()) / len(found)
 
 
@@ -35,8 +36,7 @@ def test_class_means_carry_the_parent_along_only_when_nested(nested, fails):
     world = facts(nested)
     section, test = world.section, world.section.test
     mean = fit_supervised(section, "mean")
-    edited = mean.edit(0, test.acts, test.labels, test.source_acts["child"],
-                       test.source_labels["child"])  # fmt: skip
+    edited = mean.edit(0, test.acts, test.labels, test.source_acts["child"], test.source_labels["child"])
     top = test.readout.run({"": edited})[""].top
     isolate = (top == test.expected["child"])[~test.asks(0)].float().mean()
     assert (isolate < 0.9) == fails
@@ -48,8 +48,10 @@ def test_merged_subspaces_reach_no_more_than_chance_of_equal_labels(nested):
     both = torch.cat(list(world.subspaces.values()))
     test = world.section.test
     # the other label stays right only where the source happens to share it
-    equal = [(test.source_labels[a.name][:, 1 - at] == test.labels[:, 1 - at])[~test.asks(at)]
-             .float().mean() for at, a in enumerate(world.section.attributes)]  # fmt: skip
+    equal = [
+        (test.source_labels[a.name][:, 1 - at] == test.labels[:, 1 - at])[~test.asks(at)].float().mean()
+        for at, a in enumerate(world.section.attributes)
+    ]
     bound = (1 + float(torch.stack(equal).mean())) / 2
     merged = score(world, lambda at, name, t: swap(t.acts, t.source_acts[name], both))
     assert merged <= bound + 0.02
@@ -117,8 +119,10 @@ def test_overlap_and_angles_by_hand():
 def test_random_subspaces_overlap_as_far_as_chance_says():
     g = torch.Generator().manual_seed(0)
     for rank, other in ((2, 6), (6, 2)):
-        draws = [overlap(*(orthonormal(torch.randn(1, r, 12, generator=g))[0] for r in (rank, other)))
-                 for _ in range(200)]  # fmt: skip
+        draws = [
+            overlap(*(orthonormal(torch.randn(1, r, 12, generator=g))[0] for r in (rank, other)))
+            for _ in range(200)
+        ]
         mean = sum(one.overlap for one in draws) / len(draws)
         assert mean == pytest.approx(by_chance(rank, other, 12), abs=0.03)
 

@@ -39,9 +39,7 @@ def test_task_data_is_large_enough():
         values = {row[attribute] for row in w.cities}
         assert len(values) >= least
         assert len({value.split()[0] for value in values}) == len(values), "first words collide"
-        assert not set(w.fact_templates[attribute]["fit"]) & set(
-            w.fact_templates[attribute]["test"]
-        )
+        assert not set(w.fact_templates[attribute]["fit"]) & set(w.fact_templates[attribute]["test"])
     assert len({row["city"] for row in w.cities}) == len(w.cities)
     assert any(" " in row["city"] for row in w.cities)
 
@@ -107,9 +105,7 @@ def test_answers_are_read_from_the_planted_subspaces(model, tokenizer, subspaces
     shares = measure.read_from(model, tokenizer, subspaces, n=100)
     assert min(shares.values()) >= 0.85
     # the negative twin: another attribute's subspace
-    shifted = dict(
-        zip(subspaces, [*list(subspaces.values())[1:], *subspaces.values()], strict=False)
-    )
+    shifted = dict(zip(subspaces, [*list(subspaces.values())[1:], *subspaces.values()], strict=False))
     assert max(measure.read_from(model, tokenizer, shifted, n=100).values()) <= 0.1
 
 
@@ -118,13 +114,9 @@ def test_planting_moves_everything_but_what_is_asked_for():
     own = torch.tensor([corpus.ATTRIBUTES.index(prompt.attribute) for prompt in pairs.base])
     asked = pairs.strength.gather(1, own[:, None])[:, 0]
     assert set(asked.tolist()) == {0.0, 1.0} and 0.4 < asked.mean() < 0.6
-    others = torch.cat(
-        [row[torch.arange(4) != at] for row, at in zip(pairs.strength, own, strict=True)]
-    )
+    others = torch.cat([row[torch.arange(4) != at] for row, at in zip(pairs.strength, own, strict=True)])
     assert others.min() < -1.5 and others.max() > 2.5
-    stays = [
-        answer == prompt.answer for answer, prompt in zip(pairs.answers, pairs.base, strict=True)
-    ]
+    stays = [answer == prompt.answer for answer, prompt in zip(pairs.answers, pairs.base, strict=True)]
     assert all(same for same, moved in zip(stays, asked.tolist(), strict=True) if not moved)
 
 

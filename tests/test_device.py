@@ -25,8 +25,12 @@ def standin():
 def test_the_stand_in_is_as_strict_as_a_gpu(standin):
     here, there = torch.arange(6.0, device=DEVICE).view(2, 3), torch.arange(3.0)
     assert (here + 1).sum().tolist() == 21 and standin.waits == {"to the CPU": 1}
-    for mixed in (lambda: here + there, lambda: there.add_(here[0]), lambda: there[here[0].long()],
-                  lambda: here.index_add_(0, torch.tensor([1]), here[:1])):  # fmt: skip
+    for mixed in (
+        lambda: here + there,
+        lambda: there.add_(here[0]),
+        lambda: there[here[0].long()],
+        lambda: here.index_add_(0, torch.tensor([1]), here[:1]),
+    ):
         with pytest.raises(RuntimeError, match="standin"):
             mixed()
     with pytest.raises(TypeError):

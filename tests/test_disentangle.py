@@ -74,9 +74,12 @@ def test_published_convention_counts_equal_labels(world, bench):
     test = world.section.test
     shares = []
     for at in range(2):
-        pairs = [(test.labels[i, at] == test.labels[j, at]).item()
-                 for i in range(0, len(test), 7) for j in range(len(test))
-                 if test.asks(at)[i] and test.cluster[i] != test.cluster[j]]  # fmt: skip
+        pairs = [
+            (test.labels[i, at] == test.labels[j, at]).item()
+            for i in range(0, len(test), 7)
+            for j in range(len(test))
+            if test.asks(at)[i] and test.cluster[i] != test.cluster[j]
+        ]
         shares.append(np.mean(pairs))
     found = value(scored, "disentangle_published", None, "none")
     assert found == pytest.approx((1 + np.mean(shares)) / 2, abs=0.02)
@@ -122,8 +125,7 @@ def test_curves_over_sizes_and_counts_are_there(planted):
     scored = score(planted)
     sizes = [e.k for e in scored.entries if e.identity[1:4] == ("disentangle", None, "aware")]
     assert sizes == [1, 2, 4, 8, 16, 32]
-    without = [e.k for e in scored.entries
-               if e.identity[1:4] == ("disentangle", None, "aware_no_error")]  # fmt: skip
+    without = [e.k for e in scored.entries if e.identity[1:4] == ("disentangle", None, "aware_no_error")]
     assert without == sizes
     size = entry(scored, "mask_size", "child", "mask")
     assert 5 <= float(size.value) <= 6 and size.exact is not None
@@ -133,13 +135,7 @@ def test_curves_over_sizes_and_counts_are_there(planted):
 def test_differences_are_paired(planted):
     """Their interval is that of the difference prompt by prompt, narrower than of two separate runs."""
     scored = score(planted)
-    for edit in (
-        "mask-random_live",
-        "das-mask",
-        "das-neurons_mask",
-        "neurons_mask-mask",
-        "mse-mean",
-    ):
+    for edit in ("mask-random_live", "das-mask", "das-neurons_mask", "neurons_mask-mask", "mse-mean"):
         first, second = edit.split("-")
         for name in ("cause", "isolate", "disentangle"):
             found = entry(scored, f"{name}_difference", None, edit)

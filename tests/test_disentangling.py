@@ -34,45 +34,58 @@ def edit_scores(edit: str, cause: float, isolate: float, k: int | None = None, h
         for attribute in (*NAMES, None):
             missing = attribute is None and not here
             yield Score(
-                axis="control", name=name, attribute=attribute, edit=edit, k=k, n=10,
-                value=None if missing else value, ci=None if missing else (low, high),
+                axis="control",
+                name=name,
+                attribute=attribute,
+                edit=edit,
+                k=k,
+                n=10,
+                value=None if missing else value,
+                ci=None if missing else (low, high),
                 reason=NO_ATTRIBUTE if missing else None,
                 note=None if here or attribute is None else NOT_MEDIATED,
-            )  # fmt: skip
+            )
 
 
-def result(
-    name: str, site: str, here: bool = True, mask: tuple[float, float] = (0.6, 0.7)
-) -> Result:
+def result(name: str, site: str, here: bool = True, mask: tuple[float, float] = (0.6, 0.7)) -> Result:
     scores = [Score(axis="task", name="kept", attribute=a, value=0.9, n=10) for a in NAMES]
     reach = 1.0 if here else 0.2
-    for edit, pair in {
-        "none": (0, 1),
-        "source": (reach, 0.1),
-        "das": (reach, 1),
-        "mse": (0.4, 0.7),
-    }.items():
+    for edit, pair in {"none": (0, 1), "source": (reach, 0.1), "das": (reach, 1), "mse": (0.4, 0.7)}.items():
         scores += edit_scores(edit, *pair, here=here)
     for edit in ("mask", "mask_no_error", "random_live", "identity_swap", "full"):
         scores += edit_scores(edit, *mask, here=here)
     for k in disentangling.SIZES:
         scores += edit_scores("aware", k / 40, 1 - k / 40, k, here)
     for attribute, size, note in (("country", 0.0, FELL_BACK), ("language", 7.0, None)):
-        scores.append(Score(axis="control", name="mask_size", attribute=attribute, edit="mask",
-                            value=size, n=10, direction="none", note=note))  # fmt: skip
-    scores.append(
-        Score(axis="control", name="disentangle_published", edit="none", value=0.55, n=10)
-    )
+        scores.append(
+            Score(
+                axis="control",
+                name="mask_size",
+                attribute=attribute,
+                edit="mask",
+                value=size,
+                n=10,
+                direction="none",
+                note=note,
+            )
+        )
+    scores.append(Score(axis="control", name="disentangle_published", edit="none", value=0.55, n=10))
     return Result(
-        id="0" * 64, created="2026-01-01T00:00:00Z",
+        id="0" * 64,
+        created="2026-01-01T00:00:00Z",
         dictionary=DictionaryInfo(name=name, source=name, format="x", d_in=2, d_sae=4, sha256="a" * 64),
         model=ModelInfo(name="demo", sha256="b" * 64, n_layers=2, d_model=2),
         task=TaskInfo(name="ravel", version=1, sha256="c" * 64, n=SplitSizes(fit=1, select=1, test=10)),
-        site=site, budget="quick", seed=0, axis_versions={}, axes={"control": AxisScore(reason="x")},
+        site=site,
+        budget="quick",
+        seed=0,
+        axis_versions={},
+        axes={"control": AxisScore(reason="x")},
         scores=tuple(scores),
-        provenance=Provenance(saebench="0", command="", device="cpu", dtype="float32", seconds=1,
-                              peak_memory_mb=1, versions={}),
-    )  # fmt: skip
+        provenance=Provenance(
+            saebench="0", command="", device="cpu", dtype="float32", seconds=1, peak_memory_mb=1, versions={}
+        ),
+    )
 
 
 def printed(results: list[Result]) -> str:
@@ -122,12 +135,27 @@ def test_what_is_among_the_references_has_no_second_row():
 
 def planted(one: Result) -> Result:
     """The same result at a site whose subspaces are known."""
-    numbers = [("das_rank", "country", None, 6.0), ("das_overlap", "country", None, 0.84),
-               ("das_carried", "country", None, 0.93), ("das_leaked", "country>language", None, 0.06),
-               ("das_angle", "country", 1, 17.2), ("das_angle", "country", 2, 28.9)]  # fmt: skip
-    more = [Score(axis="control", name=name, attribute=a, edit="das", k=k, value=value, n=10,
-                  floor=0.25 if name == "das_overlap" else None)
-            for name, a, k, value in numbers]  # fmt: skip
+    numbers = [
+        ("das_rank", "country", None, 6.0),
+        ("das_overlap", "country", None, 0.84),
+        ("das_carried", "country", None, 0.93),
+        ("das_leaked", "country>language", None, 0.06),
+        ("das_angle", "country", 1, 17.2),
+        ("das_angle", "country", 2, 28.9),
+    ]
+    more = [
+        Score(
+            axis="control",
+            name=name,
+            attribute=a,
+            edit="das",
+            k=k,
+            value=value,
+            n=10,
+            floor=0.25 if name == "das_overlap" else None,
+        )
+        for name, a, k, value in numbers
+    ]
     return one.model_copy(update={"scores": (*one.scores, *more)})
 
 
@@ -141,9 +169,11 @@ def test_planted_subspaces_have_a_table_where_they_are_known():
 
 def contrasted(one: Result) -> Result:
     """The same result with two paired differences."""
-    more = [Score(axis="control", name=f"{name}_difference", edit=edit, value=0.25, ci=(0.2, 0.3), n=10)
-            for name in ("cause", "isolate", "disentangle")
-            for edit in ("mse-mean", "mask-random_live")]  # fmt: skip
+    more = [
+        Score(axis="control", name=f"{name}_difference", edit=edit, value=0.25, ci=(0.2, 0.3), n=10)
+        for name in ("cause", "isolate", "disentangle")
+        for edit in ("mse-mean", "mask-random_live")
+    ]
     return one.model_copy(update={"scores": (*one.scores, *more)})
 
 

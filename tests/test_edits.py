@@ -21,9 +21,7 @@ def naive_greedy(base, source, alpha, beta, rows, k):
     change, left = torch.zeros_like(base), set(range(len(rows)))
     delta, picks = source - base, []
     for _ in range(k):
-        distance = {
-            j: float((change + (beta[j] - alpha[j]) * rows[j] - delta).square().sum()) for j in left
-        }
+        distance = {j: float((change + (beta[j] - alpha[j]) * rows[j] - delta).square().sum()) for j in left}
         j = min(distance, key=distance.__getitem__)
         if distance[j] >= float((change - delta).square().sum()):
             break
@@ -61,12 +59,7 @@ def test_greedy_does_not_depend_on_the_block():
     whole = greedy(base, source, sparse(alpha), sparse(beta), rows, (4,))[4].acts
     parts = [
         greedy(
-            base[i : i + 1],
-            source[i : i + 1],
-            sparse(alpha[i : i + 1]),
-            sparse(beta[i : i + 1]),
-            rows,
-            (4,),
+            base[i : i + 1], source[i : i + 1], sparse(alpha[i : i + 1]), sparse(beta[i : i + 1]), rows, (4,)
         )[4].acts
         for i in range(40)
     ]
@@ -82,9 +75,7 @@ def test_removed_weight_is_the_share_of_the_base_latents_taken_out():
     edit = greedy(base, source, sparse(alpha), sparse(beta), rows, (3,), weight)[3]
     for i in range(20):
         _, picks = naive_greedy(base[i], source[i], alpha[i], beta[i], rows, 3)
-        assert float(edit.removed_weight[i]) == pytest.approx(
-            float(shares[i, picks].sum()), abs=1e-4
-        )
+        assert float(edit.removed_weight[i]) == pytest.approx(float(shares[i, picks].sum()), abs=1e-4)
 
 
 def naive_aware(base, alpha, beta, rows, f1, old, new, e):
@@ -121,9 +112,7 @@ def test_swap_all_adds_the_difference_of_all_codes():
 
 
 def test_random_swap_moves_exactly_k_of_the_latents_that_differ():
-    rows, alpha, beta, base, _ = world(
-        d_in=30
-    )  # as many dimensions as latents: moves can be read off
+    rows, alpha, beta, base, _ = world(d_in=30)  # as many dimensions as latents: moves can be read off
     found = random_swap(base, sparse(alpha), sparse(beta), rows, (2, 1000), seed=0)
     moved = torch.linalg.lstsq(rows.T, (found[2] - base).T).solution.T
     change = beta - alpha

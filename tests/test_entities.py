@@ -103,9 +103,7 @@ def test_entities_and_phrasings_are_disjoint(model):
 
 
 def test_sources_have_another_value_and_come_from_the_same_split(section):
-    acts_of = {
-        name: {tuple(a) for a in split.acts.tolist()} for name, split in splits(section).items()
-    }
+    acts_of = {name: {tuple(a) for a in split.acts.tolist()} for name, split in splits(section).items()}
     for split in splits(section).values():
         for at, attribute in enumerate(section.attributes):
             new = split.source_labels[attribute.name]
@@ -122,9 +120,7 @@ def test_expected_is_the_new_value_where_asked_and_the_old_elsewhere(section, mo
     for at, attribute in enumerate(section.attributes):
         for i in range(0, len(test), 17):
             asked = int(test.query[i])
-            label = (
-                test.source_labels[attribute.name][i, at] if asked == at else test.labels[i, asked]
-            )
+            label = test.source_labels[attribute.name][i, at] if asked == at else test.labels[i, asked]
             value = section.attributes[asked].values[int(label)]
             assert test.expected[attribute.name][i] == model.single_token(" " + value.split()[0])
             assert test.expected[attribute.name][i] == facts.answers[asked][label]
@@ -134,9 +130,7 @@ def test_sources_are_not_those_of_a_few_countries(section):
     for attribute in section.attributes:
         countries = section.test.source_labels[attribute.name][:, 0]
         assert torch.bincount(countries).max() / len(countries) < 0.2
-        counts = torch.bincount(
-            section.test.source_labels[attribute.name][:, section.index(attribute.name)]
-        )
+        counts = torch.bincount(section.test.source_labels[attribute.name][:, section.index(attribute.name)])
         assert counts.max() < 2.5 * len(countries) / len(attribute.values)
 
 
@@ -155,7 +149,8 @@ def test_same_seed_same_prompts(model, section):
     assert torch.equal(again.test.expected["country"], section.test.expected["country"])
     other = build(TASK, model, SITE, Settings("quick", seed=1)).section
     assert other.test.acts.shape != section.test.acts.shape or not torch.equal(
-        other.test.acts, section.test.acts)  # fmt: skip
+        other.test.acts, section.test.acts
+    )
 
 
 def test_source_patch_causes_no_edit_isolates(section):
@@ -184,10 +179,7 @@ def test_multi_token_entities_end_at_their_last_token(model):
     for name in long[:20]:
         written = write_prompt(0, 0, phrase, name, model, "entity")
         assert written is not None
-        through, rest = (
-            written.tokens[: written.position + 1],
-            written.tokens[written.position + 1 :],
-        )
+        through, rest = (written.tokens[: written.position + 1], written.tokens[written.position + 1 :])
         assert model.tokenizer.decode(through).endswith(name)
         assert model.tokenizer.decode(rest).strip().startswith("is in")
 
@@ -201,9 +193,7 @@ def test_a_prompt_that_does_not_fit_is_not_written(model):
 
 def test_phrasings_are_drawn_without_repetition_for_every_entity_and_attribute(model):
     entities = [Entity(" Paris", (0, 0)), Entity(" Lima", (1, 1))]
-    phrases = [
-        [Phrase("The city of", f" {word}") for word in ("is", "in", "and")] for _ in range(2)
-    ]
+    phrases = [[Phrase("The city of", f" {word}") for word in ("is", "in", "and")] for _ in range(2)]
     drawn = draw_prompts(entities, phrases, 2, model, "entity", np.random.default_rng(0))
     assert len({(p.entity, p.query, p.tokens) for p in drawn}) == len(drawn) == 8
     per = Counter((p.entity, p.query) for p in drawn)
@@ -283,9 +273,7 @@ def test_rotations_of_the_demo_model_and_the_planted_subspaces(section):
     """Swapping the planted subspaces is perfect; the rotations found do as well and lie within them."""
     planted, das = section.planted, fit_das(section)
     test = section.test
-    for at, (name, gradient) in enumerate(
-        zip(planted_names(section), leads(section, 0), strict=True)
-    ):
+    for at, (name, gradient) in enumerate(zip(planted_names(section), leads(section, 0), strict=True)):
         source, rows = test.source_acts[name], planted[name]
         swap = test.acts + (source - test.acts) @ rows.T @ rows
         edits = {"planted": swap, "das": das.edit(name, test.acts, source)}

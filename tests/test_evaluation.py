@@ -73,9 +73,7 @@ def test_another_seed_is_another_result(topk):
 
 def test_the_supervised_edit_changes_the_answer(topk):
     found = {
-        (s.attribute, s.edit): s.value
-        for s in topk.result.scores
-        if s.name == "edit_success" and s.k is None
+        (s.attribute, s.edit): s.value for s in topk.result.scores if s.name == "edit_success" and s.k is None
     }
     assert found["io", "source"] == 1 and found["io", "none"] == 0
     assert found["io", "supervised"] is not None and found["io", "supervised"] >= 0.9
@@ -107,8 +105,12 @@ def test_a_result_is_strict_json_and_reads_back(topk, tmp_path):
     document = json.loads(topk.result.json_line())
     assert document["schema"] == "saebench.result/1"
     assert set(document["axes"]) == {
-        "approximation", "control", "interpretability", "occlusion", "oversplitting",
-    }  # fmt: skip
+        "approximation",
+        "control",
+        "interpretability",
+        "occlusion",
+        "oversplitting",
+    }
 
 
 def test_pairs_of_names_never_cross_splits_and_every_name_is_in_each():
@@ -191,17 +193,21 @@ def test_names_is_the_bad_parametrization_it_is_kept_as():
     success = []
     for arena in (good, bad):
         result = arena.score(arena.realise(control("no-edit"), site), site).result
-        success.append(
-            next(s.value for s in result.scores if s.attribute == "io" and s.edit == "supervised")
-        )
+        success.append(next(s.value for s in result.scores if s.attribute == "io" and s.edit == "supervised"))
     assert success[0] >= 0.9 > success[1]
 
 
 @pytest.mark.parametrize(
     ("module", "key"),
-    [("edits.pairs", "steps"), ("edits.masks", "temperature"), ("edits.masks", "rate"), ("edits.das", "rate"),
-     ("edits.das", "parts"), ("edits.das", "between")],
-)  # fmt: skip
+    [
+        ("edits.pairs", "steps"),
+        ("edits.masks", "temperature"),
+        ("edits.masks", "rate"),
+        ("edits.das", "rate"),
+        ("edits.das", "parts"),
+        ("edits.das", "between"),
+    ],
+)
 def test_how_masks_and_rotations_are_learned_is_part_of_the_id(module, key, monkeypatch):
     """Of results that have them: on IOI nothing is learned, and its ids stay."""
     site = Site.parse("blocks.1.hook_resid_pre@entity")

@@ -17,14 +17,31 @@ from saebench.records.result import Result, Score
 from saebench.reporting import exports
 
 SAE_BENCH = {
-    "eval_type_id": str, "eval_config": dict, "eval_id": str, "datetime_epoch_millis": int,
-    "eval_result_metrics": dict, "eval_result_details": list, "sae_bench_commit_hash": str,
-    "sae_lens_id": str | None, "sae_lens_release_id": str | None, "sae_lens_version": str | None,
-    "sae_cfg_dict": dict, "eval_result_unstructured": object,
-}  # fmt: skip
+    "eval_type_id": str,
+    "eval_config": dict,
+    "eval_id": str,
+    "datetime_epoch_millis": int,
+    "eval_result_metrics": dict,
+    "eval_result_details": list,
+    "sae_bench_commit_hash": str,
+    "sae_lens_id": str | None,
+    "sae_lens_release_id": str | None,
+    "sae_lens_version": str | None,
+    "sae_cfg_dict": dict,
+    "eval_result_unstructured": object,
+}
 """The keys and types of a SAEBench result file (its `BaseEvalOutput`)."""
-THEIRS = ("absorption_first_letter", "absorption", "autointerp", "core", "ravel", "scr", "tpp",
-          "sparse_probing", "unlearning")  # fmt: skip
+THEIRS = (
+    "absorption_first_letter",
+    "absorption",
+    "autointerp",
+    "core",
+    "ravel",
+    "scr",
+    "tpp",
+    "sparse_probing",
+    "unlearning",
+)
 
 
 def column(frame: pd.DataFrame, name: str) -> list:
@@ -156,9 +173,16 @@ def test_stored_results_are_exported(capsys, tmp_path: Path) -> None:
 
 def test_evaluate_exports(capsys, tmp_path: Path) -> None:
     code, out, err = run(
-        capsys, "evaluate", "control:mean", "--out", str(tmp_path), "--export", "sae-bench",
-        "--format", "json",
-    )  # fmt: skip
+        capsys,
+        "evaluate",
+        "control:mean",
+        "--out",
+        str(tmp_path),
+        "--export",
+        "sae-bench",
+        "--format",
+        "json",
+    )
     assert code == 0 and len(out.splitlines()) == 1 and "Exported" in err
     (path,) = (tmp_path / "exported").rglob("*.json")
     document = json.loads(path.read_text(), parse_constant=pytest.fail)

@@ -39,8 +39,7 @@ class TestFigures:
         x = f.acts(51)
         codes = [f.standard(row, f.weights()) for row in x]
         ratios = sorted(
-            float(c.norm() / (row - f.weights()["b_dec"]).norm())
-            for c, row in zip(codes, x, strict=True)
+            float(c.norm() / (row - f.weights()["b_dec"]).norm()) for c, row in zip(codes, x, strict=True)
         )
         measured = activity(loaded.dictionary, x).norm_ratio.value
         assert measured == pytest.approx(ratios[25], rel=1e-5)
@@ -81,9 +80,7 @@ class TestFigures:
         wanted = []
         for i in range(33):
             cosines = [
-                abs(float(rows[i] @ rows[j] / rows[i].norm() / rows[j].norm()))
-                for j in range(33)
-                if j != i
+                abs(float(rows[i] @ rows[j] / rows[i].norm() / rows[j].norm())) for j in range(33) if j != i
             ]
             wanted.append(max(cosines))
         found = nearest_neighbours(rows, block=4)
@@ -148,8 +145,7 @@ class TestWarnings:
 
     def test_l0_far_from_training(self, tmp_path):
         details = {"training_architecture_details": {"k": 1}}
-        far = inspect(f.sae_lens(tmp_path / "a", "standard", f.weights(), metadata=details),
-                      acts=f.acts(100))  # fmt: skip
+        far = inspect(f.sae_lens(tmp_path / "a", "standard", f.weights(), metadata=details), acts=f.acts(100))
         assert far.trained_l0 == 1 and said(far, "L0 far from training")
         near = {"training_architecture_details": {"k": far.activity.l0}}
         folder = f.sae_lens(tmp_path / "b", "standard", f.weights(), metadata=near)

@@ -51,9 +51,18 @@ def test_no_circle_of_packages():
 
 
 @pytest.mark.parametrize(
-    "module", ["cli", "scoring", "regression.compare", "reporting.verdict",
-     "reporting.leaderboard", "reporting.terminal", "records.store", "spec"],
-)  # fmt: skip
+    "module",
+    [
+        "cli",
+        "scoring",
+        "regression.compare",
+        "reporting.verdict",
+        "reporting.leaderboard",
+        "reporting.terminal",
+        "records.store",
+        "spec",
+    ],
+)
 def test_the_reporting_side_needs_no_torch(module: str):
     code = f"import sys, saebench.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -23,11 +23,30 @@ from saebench.reporting.leaderboard.page import LARGEST, LEVELS, render_page, sc
 from saebench.reporting.leaderboard.tables import render_csv, render_markdown
 
 HOSTILE = [
-    "<script>alert(1)</script>", "</script><img src=x onerror=alert(1)>", "../../etc/passwd",
-    "=cmd()", "+1+1", "-2+3", "@SUM(A1:A9)", '"quoted" & \'single\'', "🦄 unicorn", "x" * 300,
-    "a|b|c", "[link](javascript:alert(1))", "$\\frac{1}{0}$", "line\nbreak\ttab", "\x1b[31mred",
-    "\u202egnp.exe", "--><!-- ]]>", "{{ 7*7 }}", "${alert(1)}", " =1+1", "`code`", "$$", "%s %d",
-]  # fmt: skip
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    "../../etc/passwd",
+    "=cmd()",
+    "+1+1",
+    "-2+3",
+    "@SUM(A1:A9)",
+    "\"quoted\" & 'single'",
+    "🦄 unicorn",
+    "x" * 300,
+    "a|b|c",
+    "[link](javascript:alert(1))",
+    "$\\frac{1}{0}$",
+    "line\nbreak\ttab",
+    "\x1b[31mred",
+    "\u202egnp.exe",
+    "--><!-- ]]>",
+    "{{ 7*7 }}",
+    "${alert(1)}",
+    " =1+1",
+    "`code`",
+    "$$",
+    "%s %d",
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +74,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def files(out: Path) -> dict[str, bytes]:
     board = out / "leaderboard"
-    return {
-        p.relative_to(board).as_posix(): p.read_bytes() for p in board.rglob("*") if p.is_file()
-    }
+    return {p.relative_to(board).as_posix(): p.read_bytes() for p in board.rglob("*") if p.is_file()}
 
 
 def page_data(page: str) -> dict:
@@ -171,9 +188,7 @@ def test_rank_intervals_cover_the_true_ranks() -> None:
             simulated.result(i, axes={a: simulated.axis_score(float(v), 1.96 * 0.04) for a in AXES})
             for i, v in enumerate(seen)
         ]
-        covered += [
-            r["control"].low <= 12 - i <= r["control"].high for i, r in enumerate(rank(results))
-        ]
+        covered += [r["control"].low <= 12 - i <= r["control"].high for i, r in enumerate(rank(results))]
     assert np.mean(covered) >= 0.95
 
 
@@ -209,14 +224,10 @@ def test_hostile_names_are_inert_in_html(hostile: Path, built: Path) -> None:
     assert [t for t, _ in seen.found if t != "a"] == [t for t, _ in expected.found if t != "a"]
     assert not any(name.startswith("on") for _, attributes in seen.found for name in attributes)
     links = [a["href"] for t, a in seen.found if t == "a"]
-    assert all(
-        re.fullmatch(r"#table|leaderboard\.(md|csv)|figures/[\w.~%-]+", link) for link in links
-    )
+    assert all(re.fullmatch(r"#table|leaderboard\.(md|csv)|figures/[\w.~%-]+", link) for link in links)
     assert {row[2] for row in page_data(page)["rows"]} >= set(HOSTILE)
     assert "49" not in {row[2] for row in page_data(page)["rows"]}
-    assert (
-        "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "https://" not in page
-    )
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "") and "https://" not in page
 
 
 def test_hostile_names_are_no_formulas_in_csv(hostile: Path) -> None:
@@ -241,9 +252,7 @@ def test_hostile_names_are_inert_in_figures_and_paths(hostile: Path) -> None:
     for name, data in files(hostile).items():
         assert re.fullmatch(r"(figures/)?[A-Za-z0-9][\w.~=+-]*", name)
         if name.endswith(".svg"):
-            tags = {
-                element.tag.rpartition("}")[2] for element in ElementTree.fromstring(data).iter()
-            }
+            tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(data).iter()}
             assert not tags & {"script", "a", "image", "foreignObject", "i"}
     links = re.findall(r"(?<!\\)\]\(([^)]*)\)", files(hostile)["leaderboard.md"].decode())
     assert len(links) == len(HOSTILE) + 1
@@ -294,13 +303,14 @@ def test_500_results_on_5_tasks(tmp_path: Path) -> None:
     # a process of its own: the tests' run-time type checks would be timed too
     timed = subprocess.run(
         [sys.executable, "-c", TIMED, str(tmp_path)],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[1],
+    )
     cpu, wall = map(float, timed.stdout.split())
     size = (tmp_path / "leaderboard" / "index.html").stat().st_size
-    print(
-        f"500 results on 5 tasks: page {size / 1e6:.2f} MB, built in {wall:.1f} s ({cpu:.1f} s CPU)"
-    )
+    print(f"500 results on 5 tasks: page {size / 1e6:.2f} MB, built in {wall:.1f} s ({cpu:.1f} s CPU)")
     assert size <= min(3_000_000, LARGEST)
     # CPU time: the wall clock of a busy machine says nothing about this code
     assert cpu <= 10

@@ -83,9 +83,7 @@ def quiet(browser) -> None:
     """No console message, no dialog, no request but the page itself."""
     assert browser.get_log("browser") == []
     sent = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    urls = {
-        m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"
-    }
+    urls = {m["params"]["request"]["url"] for m in sent if m["method"] == "Network.requestWillBeSent"}
     assert all(url.startswith(("file:", "data:")) for url in urls)
     assert len([url for url in urls if url.startswith("file:")]) == 1
     assert browser.execute_script("return typeof data.rows") == "object"
@@ -141,8 +139,14 @@ def test_a_detail_opens_with_its_charts_and_links(browser, page: Path) -> None:
     assert button.get_attribute("aria-expanded") == "true"
     detail = browser.find_element("css selector", "tr.detail")
     titles = [h.text for h in detail.find_elements("tag name", "h3")]
-    for title in ("edit success, agnostic", "edit success, aware", "weak coverage, minus:io",
-                  "Control", "Occlusion", "Over-splitting"):  # fmt: skip
+    for title in (
+        "edit success, agnostic",
+        "edit success, aware",
+        "weak coverage, minus:io",
+        "Control",
+        "Occlusion",
+        "Over-splitting",
+    ):
         assert title in titles
     assert len(detail.find_elements("css selector", "svg polyline")) >= 3 * 6 + 1
     for link in detail.find_elements("css selector", "dl a"):

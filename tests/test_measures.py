@@ -45,12 +45,8 @@ def test_f1_table_equals_counting_by_hand(seed, values):
     table = f1_table(sparse(codes), label, values, signed=True)
     for j, v in itertools.product(range(9), range(values)):
         positive = (label == v).tolist()
-        assert float(table.f1[j, v]) == pytest.approx(
-            naive_f1((codes[:, j] > 0).tolist(), positive)
-        )
-        assert float(table.f1[9 + j, v]) == pytest.approx(
-            naive_f1((codes[:, j] < 0).tolist(), positive)
-        )
+        assert float(table.f1[j, v]) == pytest.approx(naive_f1((codes[:, j] > 0).tolist(), positive))
+        assert float(table.f1[9 + j, v]) == pytest.approx(naive_f1((codes[:, j] < 0).tolist(), positive))
 
 
 def test_without_signs_the_table_has_no_negative_detectors():
@@ -161,9 +157,7 @@ def test_a_latent_for_three_of_six_values_is_explained_by_their_union():
     label = torch.arange(120) % 6
     codes = sparse(((label < 3).float())[:, None])
     table = f1_table(codes, label, 6, signed=False)
-    assert float(
-        explain(table, table, torch.ones(6, dtype=torch.bool)).f1_star[0]
-    ) == pytest.approx(1)
+    assert float(explain(table, table, torch.ones(6, dtype=torch.bool)).f1_star[0]) == pytest.approx(1)
     assert float(explain(table, table, torch.ones(6, dtype=torch.bool), most=2).f1_star[0]) < 0.8
     assert float(table.f1_star.max()) < 0.6
 
@@ -191,6 +185,4 @@ def test_padding_and_dense_views_hold_the_same_codes():
 
 def test_squared_norm_is_summed_in_double_precision():
     x = torch.full((1, 100_000), 1.1)
-    assert float(squared_norm(x)) == pytest.approx(
-        100_000 * float(torch.tensor(1.1)) ** 2, rel=1e-12
-    )
+    assert float(squared_norm(x)) == pytest.approx(100_000 * float(torch.tensor(1.1)) ** 2, rel=1e-12)

@@ -116,11 +116,7 @@ def test_an_encoder_is_refused(tmp_path):
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
-        vocab_size=42,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
+        vocab_size=42, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     BertModel(config).save_pretrained(tmp_path)
     word_tokenizer([f"w{i}" for i in range(40)]).save_pretrained(tmp_path)

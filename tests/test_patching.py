@@ -275,8 +275,9 @@ def test_readouts_of_one_model_share_its_memory(gpt2):
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_work(gpt2):
     tokens = EQUAL * 8
-    made = readout(gpt2, tokens, [Placement("blocks.1.hook_mlp_out", positions(tokens, False))],
-                   memory_bytes=2**30)  # fmt: skip
+    made = readout(
+        gpt2, tokens, [Placement("blocks.1.hook_mlp_out", positions(tokens, False))], memory_bytes=2**30
+    )
     edits, clean, whole = outcomes(made)
     sizes, logits = [], made._pass.logits
 

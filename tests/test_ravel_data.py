@@ -17,20 +17,20 @@ from saebench.records.store import find, load
 from saebench.spec import load_task
 
 ENTITIES = {
-    "Lyon": ("France", "Europe", "train"), "Porto": ("Portugal", "Europe", "val"),
-    "Osaka": ("Japan", "Asia", "test"), "Lille": ("France", "Europe", "test"),
-}  # fmt: skip
+    "Lyon": ("France", "Europe", "train"),
+    "Porto": ("Portugal", "Europe", "val"),
+    "Osaka": ("Japan", "Asia", "test"),
+    "Lille": ("France", "Europe", "test"),
+}
 TEMPLATES = {
     "Country": {"%s is a city in": "train", "People in %s live in": "val", "The flag of %s is of": "test"},
     "Continent": {"%s is on the continent of": "train", "Near %s, all over": "test"},
-}  # fmt: skip
+}
 
 
 def content() -> dict[str, dict]:
     """The five files of entity type `city`, by name."""
-    values = {
-        e: {"Country": c, "Continent": k, "Latitude": "1"} for e, (c, k, _) in ENTITIES.items()
-    }
+    values = {e: {"Country": c, "Continent": k, "Latitude": "1"} for e, (c, k, _) in ENTITIES.items()}
     prompts = {a: list(templates) for a, templates in TEMPLATES.items()}
     context = {
         "We saw %s today.": {"split": "train", "entity": None},
@@ -52,7 +52,11 @@ def test_files_become_a_task(tmp_path):
     task = load_ravel(str(write(tmp_path, content())))[0]
     assert task.name == "ravel/city" and task.spec.attributes == ("Country", "Continent")
     assert {r["entity"]: r["split"] for r in task.rows("")} == {
-        "Lyon": "fit", "Porto": "select", "Osaka": "test", "Lille": "test"}  # fmt: skip
+        "Lyon": "fit",
+        "Porto": "select",
+        "Osaka": "test",
+        "Lille": "test",
+    }
     country = task.spec.templates["Country"]
     assert country.fit == ("{entity} is a city in",)
     assert country.select == ("People in {entity} live in",)
@@ -99,13 +103,16 @@ CASES = {
     "an entity without a split": (lambda f: f[E].pop("Lyon"), (E, "Lyon")),
     "a template without a split": (lambda f: f[S].pop("%s is a city in"), (S, "%s is a city in")),
     "no template to fit on": (
-        lambda f: f[S].update({"%s is on the continent of": "test"}), (S, "Continent", "train")),
+        lambda f: f[S].update({"%s is on the continent of": "test"}),
+        (S, "Continent", "train"),
+    ),
     "two entities of the same name": (
         lambda f: f.update({A: '{"Lyon": {"Country": "France"}, "Lyon": {"Country": "Peru"}}'}),
-        (A, "Lyon", "twice")),
+        (A, "Lyon", "twice"),
+    ),
     "not JSON": (lambda f: f.update({E: "{"}), (E, "not valid JSON")),
     "a list": (lambda f: f.update({E: "[1]"}), (E, "list")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -129,15 +136,35 @@ def test_no_data_is_said(where, tmp_path, monkeypatch):
 
 def tables(folder: Path, kind: str = "city", twice: bool = False) -> Path:
     """The same data in the form of the hub's copy: a table per split, entities and prompts apart."""
-    entities = [{"ID": f"{i}-0", "City": e, "URL": "https://…", "Country": c, "Continent": k,
-                 "Latitude": "1", "split": s} for i, (e, (c, k, s)) in enumerate(ENTITIES.items())]  # fmt: skip
+    entities = [
+        {
+            "ID": f"{i}-0",
+            "City": e,
+            "URL": "https://…",
+            "Country": c,
+            "Continent": k,
+            "Latitude": "1",
+            "split": s,
+        }
+        for i, (e, (c, k, s)) in enumerate(ENTITIES.items())
+    ]
     if twice:
         entities.append(dict(entities[0], ID="9-0", Country="Peru", split="val"))
-    prompts = [{"Template": t, "Attribute": a, "Source": "RAVEL", "Entity": "", "split": s}
-               for a, templates in TEMPLATES.items() for t, s in templates.items()]  # fmt: skip
+    prompts = [
+        {"Template": t, "Attribute": a, "Source": "RAVEL", "Entity": "", "split": s}
+        for a, templates in TEMPLATES.items()
+        for t, s in templates.items()
+    ]
     for text, about in content()[W].items():
-        prompts.append({"Template": text, "Attribute": "Other", "Source": "Wikipedia",
-                        "Entity": about["entity"], "split": about["split"]})  # fmt: skip
+        prompts.append(
+            {
+                "Template": text,
+                "Attribute": "Other",
+                "Source": "Wikipedia",
+                "Entity": about["entity"],
+                "split": about["split"],
+            }
+        )
     for part, rows in (("entity", entities), ("prompt", prompts)):
         (folder / f"{kind}_{part}").mkdir(parents=True)
         for split, some in pd.DataFrame(rows).groupby("split"):
@@ -158,10 +185,7 @@ def hub_copy(tmp_path, monkeypatch) -> Path:
 def test_tables_of_the_hub_say_the_same_as_the_files(hub_copy, tmp_path):
     tables(hub_copy)
     (tmp_path / "files").mkdir()
-    [ours], [theirs] = (
-        choose("ravel", str(write(tmp_path / "files", content()))),
-        choose("ravel", HUB),
-    )
+    [ours], [theirs] = (choose("ravel", str(write(tmp_path / "files", content()))), choose("ravel", HUB))
     assert theirs.name == ours.name == "ravel/city"
     assert theirs.rows("") == ours.rows("")
     assert theirs.spec.templates == ours.spec.templates and theirs.spec.context == ours.spec.context
@@ -257,9 +281,7 @@ def test_published_data_is_scored_from_python(tmp_path, few_steps):
     result = saebench.evaluate("control:source-patch", ravel_data=folder, task="ravel/city")
     assert result.task.name == "ravel/city" and result.task.model_accuracy == 1
     assert result.task.sha256 == choose("ravel", str(folder))[0].sha256
-    cause = {
-        s.attribute: s.value for s in result.scores if s.name == "cause" and s.edit == "source"
-    }
+    cause = {s.attribute: s.value for s in result.scores if s.name == "cause" and s.edit == "source"}
     assert cause["Country"] >= 0.95 and cause["Continent"] >= 0.95
 
 

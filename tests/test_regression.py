@@ -61,9 +61,7 @@ class World:
         zero, one = (self.bootstrap.mean(np.full(500, x)) for x in (0.0, 1.0))
         axes = {axis: Headline(made[axis], zero, one, 500) for axis in simulated.AXES}
         entries = [
-            Entry("approximation", name.split("/")[1], made[name], 500)
-            for name in SCORES
-            if "/" in name
+            Entry("approximation", name.split("/")[1], made[name], 500) for name in SCORES if "/" in name
         ]
         return Scored(axes, entries)
 
@@ -109,9 +107,7 @@ def test_noise_passes_and_a_planted_loss_is_caught_quick() -> None:
 @pytest.mark.slow
 def test_noise_passes_and_a_planted_loss_is_caught() -> None:
     none, stated, twice = simulate(200, 0)[1], simulate(200, 1)[0], simulate(200, 2)[0]
-    print(
-        f"of 200 pairs: {none} false alarms; {stated} caught at the stated loss, {twice} at twice"
-    )
+    print(f"of 200 pairs: {none} false alarms; {stated} caught at the stated loss, {twice} at twice")
     assert none <= 16 and stated >= 150 and twice >= 190
 
 
@@ -200,9 +196,7 @@ def test_seeds_are_a_second_level() -> None:
     base = world.columns()
 
     def group(spread: float) -> list[Scored]:
-        return [
-            world.scored({k: c + spread * rng.normal() for k, c in base.items()}) for _ in range(5)
-        ]
+        return [world.scored({k: c + spread * rng.normal() for k, c in base.items()}) for _ in range(5)]
 
     still, varied = group(0.0), group(0.1)
     (same,) = [d for d in differences(still, still, 150, Tolerances())[0] if d.label == "control"]
@@ -305,9 +299,9 @@ def test_the_verdict_in_every_form(tmp_path: Path) -> None:
     assert cells == {7}
     suite = ElementTree.fromstring(render_junit(verdict).encode())
     assert (suite.get("tests"), suite.get("failures")) == ("1", "1")
-    assert [
-        case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None
-    ] == ["control"]
+    assert [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None] == [
+        "control"
+    ]
     document = json.loads(render_json(verdict))
     assert document["passed"] is False and document["judged"][0]["status"] == "worse"
     assert document["candidate"][0]["dictionary"] == name

@@ -46,9 +46,7 @@ def test_nothing_is_damaged_and_the_leaderboard_is_current():
 
 
 def test_what_the_controls_must_score_they_do():
-    found = {
-        r.dictionary.name: r for r in (store.load(p).result for p in PATHS) if r.task.name == "ioi"
-    }
+    found = {r.dictionary.name: r for r in (store.load(p).result for p in PATHS) if r.task.name == "ioi"}
 
     def value(name: str, score: str) -> float | None:
         return next(s.value for s in found[name].scores if s.name == score and s.edit is None)

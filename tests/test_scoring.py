@@ -51,9 +51,7 @@ def test_fvu_and_l0_are_sums_and_means(outcomes):
     err, dev = column(outcomes, "approximation", "err2"), column(outcomes, "task", "dev2")
     found = score(outcomes)
     assert float(entry(found, "fvu").value) == pytest.approx(err.sum() / dev.sum())
-    assert float(entry(found, "l0").value) == pytest.approx(
-        column(outcomes, "approximation", "l0").mean()
-    )
+    assert float(entry(found, "l0").value) == pytest.approx(column(outcomes, "approximation", "l0").mean())
 
 
 def test_edit_scores_are_shares_and_ratios(outcomes):
@@ -67,16 +65,13 @@ def test_edit_scores_are_shares_and_ratios(outcomes):
         assert float(entry(found, "edit_success", "one", "agnostic", k).value) == pytest.approx(
             success.mean()
         )
-        assert float(entry(found, "edit_effect", "one", "agnostic", k).value) == pytest.approx(
-            effect
-        )
+        assert float(entry(found, "edit_effect", "one", "agnostic", k).value) == pytest.approx(effect)
 
 
 def test_the_control_headline_averages_sizes_then_attributes(outcomes):
     found = score(outcomes)
     sizes = [
-        column(outcomes, "control", "success", "one", "agnostic", k).mean()
-        for k in (1, 2, 4, 8, 16, 32)
+        column(outcomes, "control", "success", "one", "agnostic", k).mean() for k in (1, 2, 4, 8, 16, 32)
     ]
     assert found.axes["control"].note == "over one"
     assert float(found.axes["control"].value) == pytest.approx(np.mean(sizes))
@@ -100,9 +95,7 @@ def naive_detection(outcomes, name):
 def test_f1_star_and_coverage(outcomes, name):
     wanted = naive_detection(outcomes, name)
     found = score(outcomes)
-    assert float(entry(found, "f1_star", name).value) == pytest.approx(
-        np.mean(list(wanted.values()))
-    )
+    assert float(entry(found, "f1_star", name).value) == pytest.approx(np.mean(list(wanted.values())))
     for t in (0.5, 0.8):
         share = np.mean([star >= t for star in wanted.values()])
         assert float(entry(found, f"coverage@{t}", name).value) == pytest.approx(share)
@@ -128,11 +121,7 @@ def naive_n90(first: np.ndarray) -> tuple[int, bool]:
     stars = []
     for size in range(1, max(1, int(np.abs(first).max())) + 1):
         covered = (np.abs(first) >= 1) & (np.abs(first) <= size)
-        tp, fp, fn = (
-            (covered & positive).sum(),
-            (covered & ~positive).sum(),
-            (~covered & positive).sum(),
-        )
+        tp, fp, fn = ((covered & positive).sum(), (covered & ~positive).sum(), (~covered & positive).sum())
         f1 = 0.0 if tp == 0 else 2 * tp / (2 * tp + fp + fn)
         stars.append((f1 - 2 * p / (1 + p)) / (1 - 2 * p / (1 + p)))
     if max(stars) < 0.5:
@@ -168,9 +157,7 @@ def test_every_written_number_has_an_interval_or_a_reason(outcomes):
         written = write_entry(one)
         assert written.value is None or written.ci is not None or written.reason, one.identity
         assert written.value is not None or written.reason, one.identity
-        if written.ci is not None and not (
-            one.value.normal if isinstance(one.value, Estimate) else False
-        ):
+        if written.ci is not None and not (one.value.normal if isinstance(one.value, Estimate) else False):
             low, high = written.ci
             assert low <= written.value + 1e-9 and written.value - 1e-9 <= high, one.identity
 

@@ -13,9 +13,7 @@ def spoiled(which: str):
     section, rows, bias = two_groups()
     split = getattr(section, which)
     labels = split.labels.clone()
-    labels[:, 0] = labels[
-        torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)), 0
-    ]
+    labels[:, 0] = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)), 0]
     return replace(section, **{which: replace(split, labels=labels)}), rows, bias
 
 

@@ -44,9 +44,7 @@ def test_draws_are_means_of_resampled_clusters() -> None:
     assert isinstance(mean, Estimate)
     for r, counts in enumerate(boot.counts.astype(int)):
         assert counts.sum() == boot.n_clusters
-        copies = [
-            x[cluster == name] for name, k in zip(boot.names, counts, strict=True) for _ in range(k)
-        ]
+        copies = [x[cluster == name] for name, k in zip(boot.names, counts, strict=True) for _ in range(k)]
         assert mean.draws[r] == pytest.approx(np.concatenate(copies).mean())
         assert total.draws[r] == pytest.approx(np.concatenate(copies).sum())
     assert float(mean) == pytest.approx(x.mean()) and float(total) == pytest.approx(x.sum())
@@ -85,9 +83,14 @@ def test_arithmetic_acts_on_value_and_draws_alike() -> None:
     boot = Bootstrap(cluster, n_resamples=25)
     a, b = boot.total(x), boot.total(x**2)
     for f in (
-        lambda u, v: u + v, lambda u, v: u - v, lambda u, v: u * v, lambda u, v: u / v,
-        lambda u, v: 3 - u, lambda u, v: 2 * u + 1, lambda u, v: -u,
-    ):  # fmt: skip
+        lambda u, v: u + v,
+        lambda u, v: u - v,
+        lambda u, v: u * v,
+        lambda u, v: u / v,
+        lambda u, v: 3 - u,
+        lambda u, v: 2 * u + 1,
+        lambda u, v: -u,
+    ):
         made = f(a, b)
         assert made.value == pytest.approx(f(a.value, b.value))
         assert np.allclose(made.draws, f(a.draws, b.draws))

@@ -25,11 +25,35 @@ from saebench.records.table import read_table, table_bytes
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = [
-    "..", ".", "", "../../etc/passwd", "/etc/passwd", "<script>alert(1)</script>", "a\"b'c",
-    "=cmd()", "\x00\x1b[31m\n", "🦄🦄", "a" * 300, "-rf", ".hidden", "a/../b", "a--b", "a-/b",
-    "con:", "a\\b", "x~y", "\ud800", "%2e%2e", "sae\u202egnp", "+cmd", "@SUM(A1)", "a b", "..a",
-    "a..", "*",
-]  # fmt: skip
+    "..",
+    ".",
+    "",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "<script>alert(1)</script>",
+    "a\"b'c",
+    "=cmd()",
+    "\x00\x1b[31m\n",
+    "🦄🦄",
+    "a" * 300,
+    "-rf",
+    ".hidden",
+    "a/../b",
+    "a--b",
+    "a-/b",
+    "con:",
+    "a\\b",
+    "x~y",
+    "\ud800",
+    "%2e%2e",
+    "sae\u202egnp",
+    "+cmd",
+    "@SUM(A1)",
+    "a b",
+    "..a",
+    "a..",
+    "*",
+]
 
 
 def same(a: Outcomes, b: Outcomes) -> bool:
@@ -60,9 +84,7 @@ def test_the_json_has_one_line_for_each_score_and_no_nan(tmp_path: Path) -> None
     result = simulated.result()
     text = store.json_text(result)
     assert json.loads(text) == json.loads(result.model_dump_json(by_alias=True))
-    assert sum(line.lstrip().startswith('{"axis"') for line in text.splitlines()) == len(
-        result.scores
-    )
+    assert sum(line.lstrip().startswith('{"axis"') for line in text.splitlines()) == len(result.scores)
     with pytest.raises(ResultError, match="NaN"):
         store.parse(text.replace('"seed": 0', '"seed": NaN', 1), "file")
 
@@ -125,11 +147,7 @@ def test_a_table_of_committed_size_is_compact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_become_inert_paths(name: str, tmp_path: Path) -> None:
     safe = store.safe_name(name)
-    assert (
-        re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=~-]*", safe)
-        and ".." not in safe
-        and len(safe) <= 80
-    )
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+=~-]*", safe) and ".." not in safe and len(safe) <= 80
     if "\ud800" in name:
         return  # no JSON document can hold half a surrogate pair
     result = simulated.result(name=name, task=name)
@@ -153,19 +171,7 @@ def test_different_names_have_different_paths(a: str, b: str) -> None:
 
 
 def test_names_that_differ_only_in_what_is_replaced_do_not_meet() -> None:
-    names = [
-        *HOSTILE,
-        "a/b",
-        "a//b",
-        "a/-b",
-        "a:b",
-        "a=b",
-        "a_b",
-        "b" * 299,
-        "a" * 299,
-        "a\x00",
-        "a\x01",
-    ]
+    names = [*HOSTILE, "a/b", "a//b", "a/-b", "a:b", "a=b", "a_b", "b" * 299, "a" * 299, "a\x00", "a\x01"]
     assert len({store.safe_name(name) for name in names}) == len(set(names))
 
 
@@ -294,9 +300,7 @@ for i in range({first}, {first} + 200):
 def test_two_writers_one_killed_lose_nothing(tmp_path: Path) -> None:
     def writer(first: int) -> subprocess.Popen:
         code = WRITER.format(tests=str(ROOT / "tests"), first=first, out=str(tmp_path))
-        return subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     survivor, victim = writer(0), writer(200)
     assert victim.stdout and survivor.stdout
@@ -309,9 +313,7 @@ def test_two_writers_one_killed_lose_nothing(tmp_path: Path) -> None:
     finished = {line.split()[1] for line in reported if line.endswith((".json", ".json\n"))}
     names = {path.name for path in store.find(tmp_path)}
     assert finished <= names and 300 <= len(names) <= 399
-    assert [
-        p for p in store.verify(tmp_path, clean=True, stale_after=0) if p.kind == "damage"
-    ] == []
+    assert [p for p in store.verify(tmp_path, clean=True, stale_after=0) if p.kind == "damage"] == []
     assert store.verify(tmp_path, stale_after=0) == []
     for path in store.find(tmp_path):
         assert store.load(path).outcomes.columns
@@ -331,9 +333,7 @@ def test_the_committed_schema_is_current_and_strict() -> None:
 
 
 def test_every_committed_result_is_sound() -> None:
-    validator = jsonschema.Draft202012Validator(
-        json.loads((ROOT / "results" / "schema.json").read_text())
-    )
+    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "results" / "schema.json").read_text()))
     for path in store.find(ROOT / "results"):
         validator.validate(json.loads(path.read_text()))
     assert store.verify(ROOT / "results") == []

@@ -7,12 +7,7 @@ import torch
 from worlds import two_groups
 
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
-from saebench.dictionaries.supervised import (
-    fit_supervised,
-    independent,
-    product,
-    unidentified_parents,
-)
+from saebench.dictionaries.supervised import fit_supervised, independent, product, unidentified_parents
 from saebench.kinds.names import parametrizations
 
 
@@ -35,9 +30,7 @@ def dependent(seed=0, n=300):
 
 
 def design(labels, sizes):
-    return torch.cat(
-        [torch.nn.functional.one_hot(labels[:, i], k) for i, k in enumerate(sizes)], 1
-    ).double()
+    return torch.cat([torch.nn.functional.one_hot(labels[:, i], k) for i, k in enumerate(sizes)], 1).double()
 
 
 def test_mean_atoms_are_class_means_minus_the_mean():
@@ -46,9 +39,7 @@ def test_mean_atoms_are_class_means_minus_the_mean():
     acts, labels = section.fit.acts, section.fit.labels
     for v in range(5):
         assert torch.allclose(atoms[v], acts[labels[:, 0] == v].mean(0) - acts.mean(0), atol=1e-5)
-        assert torch.allclose(
-            atoms[5 + v], acts[labels[:, 1] == v].mean(0) - acts.mean(0), atol=1e-5
-        )
+        assert torch.allclose(atoms[5 + v], acts[labels[:, 1] == v].mean(0) - acts.mean(0), atol=1e-5)
 
 
 def test_mse_is_the_minimum_norm_least_squares_of_the_one_hot_design():
@@ -67,9 +58,7 @@ def test_weighted_coefficients_minimise_the_error_among_all_scalings():
 
     def error(dictionary, scale=1.0):
         codes = dictionary.encode(fit.acts, fit.labels)
-        return float(
-            (fit.acts - dictionary.decode(codes._replace(codes=codes.codes * scale))).square().sum()
-        )
+        return float((fit.acts - dictionary.decode(codes._replace(codes=codes.codes * scale))).square().sum())
 
     assert error(weighted) < error(plain)
     assert all(error(weighted) <= error(weighted, s) for s in (0.9, 1.1))
@@ -102,9 +91,7 @@ def test_nested_children_sum_to_zero_so_the_parent_keeps_its_whole_effect():
 
 def test_without_declaring_the_nesting_the_parent_loses_part_of_its_effect():
     section, continents = nested()
-    flat = replace(
-        section, attributes=(Attribute("country", tuple("abcdefghij")), section.attributes[1])
-    )
+    flat = replace(section, attributes=(Attribute("country", tuple("abcdefghij")), section.attributes[1]))
     atoms = fit_supervised(flat, "mse").W_dec
     share = (atoms[10] - atoms[11]).norm() / (continents[0] - continents[1]).norm()
     assert float(share) == pytest.approx(5 / 6, abs=1e-3)
@@ -122,9 +109,7 @@ def test_an_edit_moves_one_atom_out_and_one_in():
     section, rows, _ = two_groups()
     supervised = fit_supervised(section)
     test = section.test
-    edited = supervised.edit(
-        1, test.acts, test.labels, test.source_acts["two"], test.source_labels["two"]
-    )
+    edited = supervised.edit(1, test.acts, test.labels, test.source_acts["two"], test.source_labels["two"])
     old, new = test.labels[:, 1], test.source_labels["two"][:, 1]
     assert torch.allclose(edited, test.acts - rows[10 + old] + rows[10 + new], atol=1e-4)
 

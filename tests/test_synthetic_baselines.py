@@ -57,10 +57,13 @@ def test_a_level_that_is_another_or_cannot_be_had_is_noted_and_not_trained(famil
     rows = list(calibrate(family, "topk"))
     assert [r["share_of_true_l0"] for r in rows] == list(SHARES)
     assert [(r["sparsity"], r["note"]) for r in rows] == [
-        (1, ""), (1, "the same sparsity as another level"), (2, ""),
-    ]  # fmt: skip
-    monkeypatch.setattr(baselines.calibration, "levels",
-                        lambda made, recipe, wanted: [Level(w, w, 5 * w) for w in wanted])  # fmt: skip
+        (1, ""),
+        (1, "the same sparsity as another level"),
+        (2, ""),
+    ]
+    monkeypatch.setattr(
+        baselines.calibration, "levels", lambda made, recipe, wanted: [Level(w, w, 5 * w) for w in wanted]
+    )
     missed = list(calibrate(family, "standard"))
     assert all("more than a quarter" in r["note"] for r in missed)
     assert {k[2] for k in plan({family.task.name: family}, rows + missed, 2)} == {"topk"}
@@ -109,14 +112,7 @@ def test_a_run_resumes_and_drops_what_is_out_of_date(tmp_path, monkeypatch):
 
 
 def test_every_architecture_that_is_compared_can_be_trained():
-    assert set(ARCHITECTURES) == {
-        "standard",
-        "gated",
-        "topk",
-        "batchtopk",
-        "jumprelu",
-        "matryoshka",
-    }
+    assert set(ARCHITECTURES) == {"standard", "gated", "topk", "batchtopk", "jumprelu", "matryoshka"}
 
 
 def test_the_committed_baselines_are_complete_and_draw_their_figures(tmp_path):
@@ -135,8 +131,10 @@ def test_the_committed_baselines_are_complete_and_draw_their_figures(tmp_path):
 def test_reconstruction_does_not_rank_recovery_in_the_baselines():
     frame = pd.read_csv(RESULTS / "baselines.csv").query("share_of_true_l0 == 1")
     mean = frame.groupby(["task", "architecture"]).mean(numeric_only=True)
-    for task, better, worse in (("independent", "standard", "batchtopk"),
-                                ("hierarchical", "matryoshka", "gated")):  # fmt: skip
+    for task, better, worse in (
+        ("independent", "standard", "batchtopk"),
+        ("hierarchical", "matryoshka", "gated"),
+    ):
         up, down = mean.loc[(f"synthetic/{task}", better)], mean.loc[(f"synthetic/{task}", worse)]
         assert up.matched_cosine_calibrated > down.matched_cosine_calibrated + 0.1
         assert up.explained_variance < down.explained_variance

@@ -105,8 +105,11 @@ def test_differences_over_seeds():
     low, high = stats.ttest_1samp(values, 0).confidence_interval()
     assert found.low == pytest.approx(low) and found.high == pytest.approx(high)
     assert over_seeds(values[:1]) is None
-    rows = [dict(x=1, seed=s, architecture=a, y=s + shift)
-            for s in range(3) for a, shift in (("one", 0.0), ("two", 0.5))]  # fmt: skip
+    rows = [
+        dict(x=1, seed=s, architecture=a, y=s + shift)
+        for s in range(3)
+        for a, shift in (("one", 0.0), ("two", 0.5))
+    ]
     (row,) = paired(pd.DataFrame(rows), "x", "y", "one")
     assert row["mean"] == 0.5 and row["low"] == row["high"] == 0.5
 
@@ -115,11 +118,8 @@ def test_differences_over_seeds():
 def test_curves_can_be_made_again(name, monkeypatch):
     """The columns of a first row, trained for a moment, are those of the committed table."""
     plain = curves.fit
-    monkeypatch.setattr(
-        curves, "fit", lambda made, recipe: plain(made, replace(recipe, samples=1024))
-    )
-    monkeypatch.setattr(curves, "levels",
-                        lambda made, recipe, wanted: [Level(w, 1.0, w) for w in wanted])  # fmt: skip
+    monkeypatch.setattr(curves, "fit", lambda made, recipe: plain(made, replace(recipe, samples=1024)))
+    monkeypatch.setattr(curves, "levels", lambda made, recipe, wanted: [Level(w, 1.0, w) for w in wanted])
     row = next(CURVES[name]())
     assert list(row) == list(curve(name).columns)
 

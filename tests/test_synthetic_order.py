@@ -38,21 +38,21 @@ def reordered(split: Split, seed: int) -> Split:
     def moved(rows: dict) -> dict[str, Tensor]:
         return {name: values[order] for name, values in rows.items()}
 
-    readout = LinearReadout(
-        old.weight, old.bias, old.head[order], old.answer[order], old.distractor[order]
-    )
+    readout = LinearReadout(old.weight, old.bias, old.head[order], old.answer[order], old.distractor[order])
     return Split(
-        split.acts[order], split.labels[order], split.cluster[order], readout,
-        moved(dict(split.source_acts)), moved(dict(split.source_labels)),
-        moved(dict(split.expected)), split.query[order],
-    )  # fmt: skip
+        split.acts[order],
+        split.labels[order],
+        split.cluster[order],
+        readout,
+        moved(dict(split.source_acts)),
+        moved(dict(split.source_labels)),
+        moved(dict(split.expected)),
+        split.query[order],
+    )
 
 
 def shuffled(section: CrossSection) -> CrossSection:
-    parts = {
-        name: reordered(getattr(section, name), i)
-        for i, name in enumerate(("fit", "select", "test"))
-    }
+    parts = {name: reordered(getattr(section, name), i) for i, name in enumerate(("fit", "select", "test"))}
     return replace(section, **parts, learned={})
 
 

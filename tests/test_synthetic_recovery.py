@@ -79,9 +79,18 @@ def random(*shape, seed=0):
 )
 def test_the_truth_recovers_itself(name):
     found = recovered(truth_of(name), name)
-    ones = ("matched_cosine", "matched_cosine_calibrated", "mmcs_recall", "mmcs_precision",
-            "recovered@0.8", "feature_f1", "uniqueness", "shrinkage", "explained_variance",
-            "matched_cosine_frequent")  # fmt: skip
+    ones = (
+        "matched_cosine",
+        "matched_cosine_calibrated",
+        "mmcs_recall",
+        "mmcs_precision",
+        "recovered@0.8",
+        "feature_f1",
+        "uniqueness",
+        "shrinkage",
+        "explained_variance",
+        "matched_cosine_frequent",
+    )
     for score_name in ones:
         assert found[score_name] == pytest.approx(1, abs=1e-3), score_name
     for score_name in ("absorption", "leakage", "hedging"):
@@ -102,9 +111,7 @@ def test_matching_is_the_best_of_all(n_features, d_sae, seed):
     assert torch.allclose(cos.float(), naive, atol=1e-5)
     few, many = sorted((n_features, d_sae))
     table = cos.abs() if n_features <= d_sae else cos.abs().T
-    best = max(
-        sum(float(table[i, p[i]]) for i in range(few)) for p in permutations(range(many), few)
-    )
+    best = max(sum(float(table[i, p[i]]) for i in range(few)) for p in permutations(range(many), few))
     found = rec.match(cos)
     assert int(found.matched.sum()) == few
     assert float(found.cosine.abs().sum()) == pytest.approx(best, abs=1e-6)
@@ -139,9 +146,7 @@ def test_absorption_one_by_one():
         alone = (truth[:, p] > 0) & ~(truth[:, kids] > 0).any(1)
         both = (truth[:, p] > 0) & (truth[:, child] > 0)
         off = codes[:, p] == 0
-        assert found[i] == pytest.approx(
-            float(off[both].float().mean() - off[alone].float().mean())
-        )
+        assert found[i] == pytest.approx(float(off[both].float().mean() - off[alone].float().mean()))
 
 
 def test_hedging_and_leakage_one_by_one():
@@ -189,10 +194,12 @@ def test_random_decoders_are_worth_nothing_once_calibrated(n_features, d_sae, d_
         return float(found.cosine[found.matched].abs().mean())
 
     # eight independent random decoders make the null, as in a result; here anew for every seed
-    values = torch.tensor([
-        rec.calibrated(matched(seed), sum(matched(5000 + 8 * seed + i) for i in range(8)) / 8)
-        for seed in range(100)
-    ])  # fmt: skip
+    values = torch.tensor(
+        [
+            rec.calibrated(matched(seed), sum(matched(5000 + 8 * seed + i) for i in range(8)) / 8)
+            for seed in range(100)
+        ]
+    )
     half = 1.96 * float(values.std() / 10)
     assert abs(float(values.mean())) < 1.3 * half and half < 0.01
     assert rec.calibrated(1.0, 0.4) == 1

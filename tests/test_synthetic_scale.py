@@ -52,8 +52,9 @@ def test_full_size_is_built_once_and_streams_in_four_gibibytes(tmp_path):
     size = {n: task.parameters[n] for n in ("features", "d_in", "roots", "steps")}
     assert size == {"features": 16384, "d_in": 768, "roots": 128, "steps": 100}
     env = os.environ | {"SAEBENCH_CACHE": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True,
-                          timeout=900, check=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=900, check=True
+    )
     found = json.loads(done.stdout.splitlines()[-1])
     assert "Orthogonalizing" in done.stderr, "progress is shown while it is built"
     built, loaded = found["seconds"]
@@ -68,9 +69,7 @@ def test_of_two_builders_the_first_wins_and_nothing_is_left_behind(tmp_path, mon
 
     monkeypatch.setattr(scale, "CACHE", tmp_path)
     monkeypatch.setattr(scale, "_WORTH_CACHING", 0)
-    spec = scale.Scale.model_validate(
-        {"features": 84, "d_in": 16, "roots": 4, "steps": 1, "probes": 2}
-    )
+    spec = scale.Scale.model_validate({"features": 84, "d_in": 16, "roots": 4, "steps": 1, "probes": 2})
     save = SyntheticModel.save
 
     def overtaken(self, part):

@@ -8,9 +8,7 @@ from worlds import bench_of, entry, scores, two_groups
 
 from saebench.dictionaries.base import Dictionary, Encoding
 
-FEW = settings(
-    max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+FEW = settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Rows(Dictionary):
@@ -42,9 +40,7 @@ def world(n_values, norms, seed, n=400, noise=0.0):
 
 def shown(scored):
     """Every score's value by its identity; None where undefined."""
-    return {
-        e.identity: float(e.value) if hasattr(e.value, "draws") else None for e in scored.entries
-    }
+    return {e.identity: float(e.value) if hasattr(e.value, "draws") else None for e in scored.entries}
 
 
 # ---------------------------------------------------------------- theorem 2

@@ -26,8 +26,17 @@ def saved(tmp_path_factory):
 
 
 def request(out, saes, **options):
-    plain = dict(tasks=(), model="demo", site=None, budget="quick", seed=0, device="cpu",
-                 dtype="float32", out=out, force=False)  # fmt: skip
+    plain = dict(
+        tasks=(),
+        model="demo",
+        site=None,
+        budget="quick",
+        seed=0,
+        device="cpu",
+        dtype="float32",
+        out=out,
+        force=False,
+    )
     return Request(saes=tuple(saes), **(plain | options))
 
 

@@ -187,9 +187,7 @@ def test_block_size_changes_nothing(world):
 
     bench, rows, bias = world
     test = bench.section.test
-    small, large = (
-        encode_split(Planted(rows, bias), test.acts, test.labels, block=b) for b in (7, 10_000)
-    )
+    small, large = (encode_split(Planted(rows, bias), test.acts, test.labels, block=b) for b in (7, 10_000))
     assert torch.allclose(small.codes.value, large.codes.value, atol=1e-6)
     assert torch.equal(small.codes.latent, large.codes.latent)
 
@@ -231,9 +229,7 @@ def test_an_always_on_latent_gets_no_credit(world):
     always.encode = lambda acts: type(Planted(rows, bias).encode(acts))(  # type: ignore[method-assign]
         torch.ones(len(acts), 1), bias
     )
-    found = scores(
-        always, bench, ("approximation", "interpretability", "occlusion", "oversplitting")
-    )
+    found = scores(always, bench, ("approximation", "interpretability", "occlusion", "oversplitting"))
     star = entry(found, "f1_star", "one").value
     assert value(star) == pytest.approx(0, abs=1e-9)
     assert value(entry(found, "f1", "one").value) > 0.15

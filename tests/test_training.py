@@ -21,10 +21,18 @@ def acts():
 
 def train(architecture, acts, steps=60, seed=0, **options):
     return train_sae(
-        architecture, shuffled_batches(acts, 64, seed), D_IN, WIDTH,
-        sparsity=SPARSITY.get(architecture, 3), steps=steps, batch=64, lr=3e-3, seed=seed,
-        progress=False, **options,
-    )  # fmt: skip
+        architecture,
+        shuffled_batches(acts, 64, seed),
+        D_IN,
+        WIDTH,
+        sparsity=SPARSITY.get(architecture, 3),
+        steps=steps,
+        batch=64,
+        lr=3e-3,
+        seed=seed,
+        progress=False,
+        **options,
+    )
 
 
 @pytest.mark.filterwarnings("ignore:decoder_init_norm")
@@ -60,9 +68,7 @@ def test_same_seed_same_bytes(acts, tmp_path):
     files = []
     for name in ("a", "b"):
         save_sae(train("batchtopk", acts), tmp_path / name, {"seed": 0})
-        files.append(
-            [(tmp_path / name / f).read_bytes() for f in ("cfg.json", "sae_weights.safetensors")]
-        )
+        files.append([(tmp_path / name / f).read_bytes() for f in ("cfg.json", "sae_weights.safetensors")])
     assert files[0] == files[1]
     other = train("batchtopk", acts, seed=1)
     assert not torch.equal(other.W_dec, SAE.load_from_disk(str(tmp_path / "a")).W_dec)

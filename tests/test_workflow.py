@@ -82,9 +82,7 @@ def test_wrong_calls_are_seen() -> None:
     assert misfit(["evalute", "x"]) and misfit(["regress", "x", "--base", "y"])
     assert misfit(["results", "lst"]) and misfit(["results", "list", "--all"])
     assert misfit(["evaluate", "x", "--task", "ioi"]) is None
-    (words,) = commands(
-        "  .venv/bin/saebench regress a \\\n  --markdown b 2> c || code=$?", "saebench"
-    )
+    (words,) = commands("  .venv/bin/saebench regress a \\\n  --markdown b 2> c || code=$?", "saebench")
     assert words == ["regress", "a", "--markdown", "b"]
 
 
@@ -118,13 +116,15 @@ def test_the_comparing_step_keeps_the_three_codes_apart(code: int, tmp_path: Pat
     stub.chmod(0o755)
     (tmp_path / "base.json").touch()
     env = {
-        "PATH": os.environ["PATH"], "RC": str(code), "BASELINE": "base*.json", "TASK": "ioi",
-        "GITHUB_OUTPUT": str(tmp_path / "output"), "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
-    }  # fmt: skip
+        "PATH": os.environ["PATH"],
+        "RC": str(code),
+        "BASELINE": "base*.json",
+        "TASK": "ioi",
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+    }
     shell = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"]
-    subprocess.run(
-        [*shell, named["Compare with the baseline"]["run"]], cwd=tmp_path, env=env, check=True
-    )
+    subprocess.run([*shell, named["Compare with the baseline"]["run"]], cwd=tmp_path, env=env, check=True)
     assert (tmp_path / "output").read_text() == f"code={code}\n"
     said = (tmp_path / "summary").read_text()
     assert said == (tmp_path / "verdict.md").read_text()

@@ -41,9 +41,7 @@ def _config(architecture: str, vocabulary: int, n_layers: int) -> Any:
     common = {"vocab_size": vocabulary, "initializer_range": SPREAD}
     special = {"bos_token_id": 0, "eos_token_id": 0}
     if architecture == "gpt2":
-        return GPT2Config(
-            n_embd=32, n_layer=n_layers, n_head=4, n_positions=32, **common, **special
-        )
+        return GPT2Config(n_embd=32, n_layer=n_layers, n_head=4, n_positions=32, **common, **special)
     rotary = {
         "hidden_size": 32,
         "num_hidden_layers": n_layers,

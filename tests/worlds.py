@@ -15,9 +15,7 @@ from saebench.scoring import Scored, score
 class Planted(Dictionary):
     """A dictionary given by decoder rows; its codes are found by the rows' pseudo-inverse."""
 
-    def __init__(
-        self, rows: Tensor, offset: Tensor, name: str = "planted", encoder: Tensor | None = None
-    ):
+    def __init__(self, rows: Tensor, offset: Tensor, name: str = "planted", encoder: Tensor | None = None):
         self.name, self.W_dec, self._offset = name, rows, offset
         self._encoder = torch.linalg.pinv(rows) if encoder is None else encoder
 
@@ -49,9 +47,9 @@ def two_groups(
     scale = scale * (1 + jitter * torch.rand(total, generator=g))
     rows = rows * scale[:, None]
     bias = torch.randn(d_in, generator=g) * 0.1
-    weight = (rows / scale[:, None] ** 2)[None] * torch.tensor(
-        [2.0] * n_values[0] + [1.5] * n_values[1]
-    )[None, :, None]
+    weight = (rows / scale[:, None] ** 2)[None] * torch.tensor([2.0] * n_values[0] + [1.5] * n_values[1])[
+        None, :, None
+    ]
     readout_bias = -(weight[0] @ bias)[None]
 
     def draw(size: int) -> tuple[Tensor, Tensor]:
@@ -68,9 +66,12 @@ def two_groups(
     def split(size: int) -> Split:
         labels, acts = draw(size)
         readout = LinearReadout(
-            weight, readout_bias, torch.zeros(size, dtype=torch.long),
-            labels[:, 0], n_values[0] + labels[:, 1],
-        )  # fmt: skip
+            weight,
+            readout_bias,
+            torch.zeros(size, dtype=torch.long),
+            labels[:, 0],
+            n_values[0] + labels[:, 1],
+        )
         sources, source_labels, expected = {}, {}, {}
         for at, name in enumerate(("one", "two")):
             moved = labels.clone()

@@ -138,9 +138,7 @@ def make_bench(
         _edit_references(section, ceiling, at, out)
         tick(f"references of {attribute.name}")
     spread = abs(out[Key("task", "ld", edit="clean")] - out[Key("task", "ld", edit="mean")]).mean()
-    causal = tuple(
-        a.name for a in section.attributes if _effect(out, a.name) >= CAUSAL_SHARE * spread * 0.5
-    )
+    causal = tuple(a.name for a in section.attributes if _effect(out, a.name) >= CAUSAL_SHARE * spread * 0.5)
     return Bench(section, ceiling, properties(section), out, atoms, causal, mean)
 
 
@@ -166,12 +164,7 @@ def _approximation_references(
     test = section.test
     hat = encode_split(ceiling, test.acts, test.labels).reconstruction
     flat = mean.expand_as(test.acts)
-    edits = {
-        "clean": test.acts,
-        "mean": flat,
-        "ceiling": hat,
-        "ceiling_rest": mean + (test.acts - hat),
-    }
+    edits = {"clean": test.acts, "mean": flat, "ceiling": hat, "ceiling_rest": mean + (test.acts - hat)}
     runs = test.readout.run(edits, reference=test.acts)
     clean = runs["clean"]
     for edit, run in runs.items():
@@ -183,15 +176,11 @@ def _approximation_references(
     out.add(Key("task", "err2", edit="ceiling"), squared_norm(test.acts - hat))
 
 
-def _edit_references(
-    section: CrossSection, ceiling: LabelledDictionary, at: int, out: Outcomes
-) -> None:
+def _edit_references(section: CrossSection, ceiling: LabelledDictionary, at: int, out: Outcomes) -> None:
     test, name = section.test, section.attributes[at].name
     source = test.source_acts[name]
     supervised = ceiling.edit(at, test.acts, test.labels, source, test.source_labels[name])
-    runs = test.readout.run(
-        {"none": test.acts, "source": source, "ceiling": supervised}, reference=source
-    )
+    runs = test.readout.run({"none": test.acts, "source": source, "ceiling": supervised}, reference=source)
     out.add(Key("task", "asks", name), test.asks(at))
     for edit, run in runs.items():
         out.add(Key("task", "ld", name, edit), run.ld)
@@ -201,9 +190,7 @@ def _edit_references(
         _oracle_edits(section, ceiling, name, out)
 
 
-def _oracle_edits(
-    section: CrossSection, oracle: LabelledDictionary, name: str, out: Outcomes
-) -> None:
+def _oracle_edits(section: CrossSection, oracle: LabelledDictionary, name: str, out: Outcomes) -> None:
     """Agnostic edits by a true dictionary: what k latents can do at most.
 
     One latent cannot exchange a one-hot value for another; where the truth is known, an edit of

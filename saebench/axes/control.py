@@ -51,9 +51,7 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
     disentangle.measure(subject, bench, out, seed, tick)
 
 
-def measure_intervention(
-    intervention: Intervention, bench: Bench, out: Outcomes, tick: Tick
-) -> None:
+def measure_intervention(intervention: Intervention, bench: Bench, out: Outcomes, tick: Tick) -> None:
     """The one edit that an intervention makes of every attribute."""
     test = bench.section.test
     for attribute in bench.section.attributes:

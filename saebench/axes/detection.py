@@ -15,13 +15,7 @@ N_PERMUTATIONS = 10
 
 
 def record_hits(
-    axis: str,
-    prop: Property,
-    select: F1Table,
-    codes: SparseCodes,
-    out: Outcomes,
-    edit: str = "",
-    k: int = 0,
+    axis: str, prop: Property, select: F1Table, codes: SparseCodes, out: Outcomes, edit: str = "", k: int = 0
 ) -> None:
     """Chooses each value's best detector on `select` and stores what it does on `test`.
 

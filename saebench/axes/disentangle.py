@@ -106,13 +106,10 @@ def _against_planted(section: CrossSection, name: str, rows: Tensor) -> dict[Key
     return facts
 
 
-def fit_skylines(
-    section: CrossSection, seed: int = 0, tick: Tick = lambda _: None
-) -> tuple[DAS, DAS]:
+def fit_skylines(section: CrossSection, seed: int = 0, tick: Tick = lambda _: None) -> tuple[DAS, DAS]:
     """Multi-task DAS and, at the largest rank it chose, DAS on cause alone; fitted once per section."""
     if "das" not in section.learned:
-        sources = {at: {"": section.select.source_acts[a.name]}
-                   for at, a in enumerate(section.attributes)}  # fmt: skip
+        sources = {at: {"": section.select.source_acts[a.name]} for at, a in enumerate(section.attributes)}
         reach = _causes(section, sources)
         skip = [a.name for at, a in enumerate(section.attributes) if reach[at] < MEDIATED]
         das = fit_das(section, seed, skip=skip, tick=tick)
@@ -160,8 +157,9 @@ def edits_of(
     section, dictionary = bench.section, subject.dictionary
     test, hat = section.test, subject.test.reconstruction
     if isinstance(dictionary, LabelledDictionary):
-        return {a.name: {("own", -1): _own(dictionary, section, at)}
-                for at, a in enumerate(section.attributes)}  # fmt: skip
+        return {
+            a.name: {("own", -1): _own(dictionary, section, at)} for at, a in enumerate(section.attributes)
+        }
     masks, live = fit_masks(dictionary, section, seed, tick=tick)
     found = {}
     for at, attribute in enumerate(section.attributes):
@@ -185,9 +183,7 @@ def edits_of(
 
 def _own(dictionary: LabelledDictionary, section: CrossSection, at: int) -> Tensor:
     test, name = section.test, section.attributes[at].name
-    return dictionary.edit(
-        at, test.acts, test.labels, test.source_acts[name], test.source_labels[name]
-    )
+    return dictionary.edit(at, test.acts, test.labels, test.source_acts[name], test.source_labels[name])
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:

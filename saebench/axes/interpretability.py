@@ -70,9 +70,7 @@ def _causal_check(subject: Subject, bench: Bench, out: Outcomes) -> None:
     inside = matched[codes.detector]
     edits = {}
     for edit, gone in (("keep", ~inside), ("remove", inside)):
-        part = SparseCodes(
-            codes.row[gone], codes.latent[gone], -codes.value[gone], codes.n, codes.d_sae
-        )
+        part = SparseCodes(codes.row[gone], codes.latent[gone], -codes.value[gone], codes.n, codes.d_sae)
         edits[edit] = add_codes(test.acts, part, subject.dictionary.W_dec)
     for edit, run in test.readout.run(edits).items():
         out.add(Key("interpretability", "ld", edit=str(edit)), run.ld)

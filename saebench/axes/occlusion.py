@@ -21,9 +21,7 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
     """Attribute-wise reconstruction, and detection of weak attributes as a strong one is removed."""
     test = bench.section.test
     for at, attribute in enumerate(bench.section.attributes):
-        value = _reconstructed(
-            test.acts, subject.test.reconstruction, test.labels[:, at], bench.mean
-        )
+        value = _reconstructed(test.acts, subject.test.reconstruction, test.labels[:, at], bench.mean)
         if value is not None:
             key = Key("occlusion", "attribute_reconstruction", attribute.name)
             out.facts[key] = value
@@ -56,9 +54,7 @@ def _reconstructed(
     return float(1 - (sums[1] - sums[0]).square().sum(1).mean() / spread)
 
 
-def _surgical(
-    dictionary: Dictionary, strong: str, weak: list[str], bench: Bench, out: Outcomes
-) -> None:
+def _surgical(dictionary: Dictionary, strong: str, weak: list[str], bench: Bench, out: Outcomes) -> None:
     """Encodes `a − τ u_{strong, value}` with the same SAE, and looks for the weak values again."""
     at = [v.name for v in bench.atoms.variables].index(strong)
     section = bench.section

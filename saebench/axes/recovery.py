@@ -61,9 +61,7 @@ def _directions(cos: Tensor, matching: rec.Matching, out: Outcomes) -> None:
     out.add(_latent("share"), 1 / torch.bincount(near, minlength=len(cos))[near])
 
 
-def _null_directions(
-    truth: Oracle, known: SparseCodes, d_sae: int, seed: int, out: Outcomes
-) -> None:
+def _null_directions(truth: Oracle, known: SparseCodes, d_sae: int, seed: int, out: Outcomes) -> None:
     """What independent random decoders of the same size reach on the same features."""
     D, frequent = truth.W_dec, _frequent(known)
     draws = _NULL_DRAWS if len(D) * d_sae <= _SMALL else 1
@@ -160,12 +158,15 @@ def _phenomena(
         out.cluster = {**out.cluster, CHILDREN: torch.arange(n).numpy()}
         order = torch.randperm(len(parent), generator=_generator(seed))
         shuffled = matching.latent[order.to(W.device)]
-        _masked(Key(AXIS, "absorption", split=CHILDREN),
-                rec.absorption(codes, known, matching.latent, parent), out)  # fmt: skip
-        _masked(Key(AXIS, "null_absorption", split=CHILDREN),
-                rec.absorption(codes, known, shuffled, parent), out)  # fmt: skip
-        _masked(Key(AXIS, "leakage", split=CHILDREN),
-                rec.leakage(truth.W_dec, W, matching, parent), out)  # fmt: skip
+        _masked(
+            Key(AXIS, "absorption", split=CHILDREN),
+            rec.absorption(codes, known, matching.latent, parent),
+            out,
+        )
+        _masked(
+            Key(AXIS, "null_absorption", split=CHILDREN), rec.absorption(codes, known, shuffled, parent), out
+        )
+        _masked(Key(AXIS, "leakage", split=CHILDREN), rec.leakage(truth.W_dec, W, matching, parent), out)
     if made.correlation is not None:
         found = rec.hedging(truth.W_dec, W, matching, made.correlation.to(W.device))
         out.add(_feature("hedging"), found.total)

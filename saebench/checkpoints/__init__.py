@@ -8,15 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.checkpoints import (
-    dictionary_learning,
-    gemma_scope,
-    hub,
-    plain,
-    published,
-    sae_lens,
-    sparsify,
-)
+from saebench.checkpoints import dictionary_learning, gemma_scope, hub, plain, published, sae_lens, sparsify
 from saebench.checkpoints.base import Contents, Format, Loaded, Parts
 from saebench.checkpoints.building import CENTRED, assemble, cast
 from saebench.checkpoints.files import survey
@@ -29,22 +21,15 @@ FORMATS: dict[str, Format] = {
         "SAELens 4-6: cfg.json and sae_weights.safetensors, every inference architecture",
     ),
     "sparsify": Format(
-        sparsify.recognise,
-        sparsify.load,
-        "EleutherAI sparsify: cfg.json and sae.safetensors (topk)",
+        sparsify.recognise, sparsify.load, "EleutherAI sparsify: cfg.json and sae.safetensors (topk)"
     ),
     "dictionary_learning": Format(
         dictionary_learning.recognise,
         dictionary_learning.load,
-        "dictionary_learning: ae.pt and config.json (standard, gated, topk, batchtopk, jumprelu,"
-        " matryoshka)",
+        "dictionary_learning: ae.pt and config.json (standard, gated, topk, batchtopk, jumprelu, matryoshka)",
     ),
-    "openai": Format(
-        published.is_openai, published.load_openai, "OpenAI: one .pt state dict (relu, topk)"
-    ),
-    "goodfire": Format(
-        published.is_goodfire, published.load_goodfire, "Goodfire: one .pt state dict (relu)"
-    ),
+    "openai": Format(published.is_openai, published.load_openai, "OpenAI: one .pt state dict (relu, topk)"),
+    "goodfire": Format(published.is_goodfire, published.load_goodfire, "Goodfire: one .pt state dict (relu)"),
     "gemma_scope": Format(
         gemma_scope.recognise, gemma_scope.load, "Gemma Scope 1 and 2: params.npz or .safetensors"
     ),
@@ -143,9 +128,7 @@ def formats() -> list[tuple[str, str]]:
     return [(name, format.description) for name, format in FORMATS.items()]
 
 
-def load_object(
-    obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str | None = None
-) -> Loaded:
+def load_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str | None = None) -> Loaded:
     """An object in memory as a `Loaded`: a SAELens SAE, or anything with encode, decode and W_dec.
 
     Raises:
@@ -170,11 +153,7 @@ def load_object(
         sha256=object_digest(dictionary),
     )
     normalization = dictionary.normalization if own else "none"
-    notes = (
-        ("scale not folded: it is measured on the fit split",)
-        if own and dictionary.needs_factor
-        else ()
-    )
+    notes = ("scale not folded: it is measured on the fit split",) if own and dictionary.needs_factor else ()
     model = getattr(meta, "model_name", None) if own else None
     known = {key: getattr(meta, key, None) for key in ("saebench_task", "saebench_task_sha256")}
     metadata = {key: value for key, value in known.items() if value is not None}

@@ -22,10 +22,24 @@ from saebench.errors import CheckpointError
 from saebench.records.result import DictionaryInfo
 
 FOREIGN = (
-    KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError,
-    RuntimeError, AssertionError, EOFError, OSError, MemoryError,
-    zipfile.BadZipFile, zlib.error, struct.error, SyntaxError, tokenize.TokenError, SafetensorError,
-)  # fmt: skip
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    AssertionError,
+    EOFError,
+    OSError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    SyntaxError,
+    tokenize.TokenError,
+    SafetensorError,
+)
 """What code that we call raises when a file is not what it claims to be."""
 
 

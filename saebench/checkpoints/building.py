@@ -202,7 +202,5 @@ def check_whitening(
 def _whole(config: Mapping[str, Any], key: str, path: Path, limit: int) -> int:
     value = config.get(key)
     if type(value) is not int or not 1 <= value <= limit:
-        raise CheckpointError(
-            f"{path}: {key} is {value!r}; expected a whole number from 1 to {limit}."
-        )
+        raise CheckpointError(f"{path}: {key} is {value!r}; expected a whole number from 1 to {limit}.")
     return value

@@ -96,9 +96,7 @@ def threshold_caveats(loaded: Loaded) -> list[str]:
     zero = int((threshold <= 0).sum())
     if not zero:
         return []
-    return [
-        f"JumpReLU threshold zero for {zero} of {len(threshold)} latents: these are plain ReLUs"
-    ]
+    return [f"JumpReLU threshold zero for {zero} of {len(threshold)} latents: these are plain ReLUs"]
 
 
 def l0_caveats(measured: Activity | None, trained: float | None) -> list[str]:
@@ -128,6 +126,4 @@ def trained_l0(loaded: Loaded) -> float | None:
 
 def shown(measured: Measured) -> str:
     """Four digits, or the reason why there are none."""
-    return (
-        f"{measured.value:.4g}" if measured.value is not None else f"undefined: {measured.reason}"
-    )
+    return f"{measured.value:.4g}" if measured.value is not None else f"undefined: {measured.reason}"

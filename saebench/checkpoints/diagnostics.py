@@ -56,9 +56,7 @@ def activity(dictionary: Dictionary, acts: Float[Tensor, "n d_in"], block: int =
         active |= on.any(0)
         count += int(on.sum())
         errors.append(part - dictionary.decode(encoding))
-        ratios.append(
-            (encoding.codes * row_norms).norm(dim=1) / (part - encoding.offset).norm(dim=1)
-        )
+        ratios.append((encoding.codes * row_norms).norm(dim=1) / (part - encoding.offset).norm(dim=1))
     error = torch.cat(errors).double()
     x = acts.double()
     spread = (x - x.mean(0)).square().sum()

@@ -31,9 +31,12 @@ CLASSES: dict[str, tuple[str, bool, str, str]] = {
 }
 _RENAMED = {"mag_bias": "b_mag", "gate_bias": "b_gate", "encoder.bias": "b_enc"}
 _SUBMODULE = {
-    "resid_post": "hook_resid_post", "resid_pre": "hook_resid_pre", "mlp_out": "hook_mlp_out",
-    "attention_out": "hook_attn_out", "attn_out": "hook_attn_out",
-}  # fmt: skip
+    "resid_post": "hook_resid_post",
+    "resid_pre": "hook_resid_pre",
+    "mlp_out": "hook_mlp_out",
+    "attention_out": "hook_attn_out",
+    "attn_out": "hook_attn_out",
+}
 
 
 def recognise(contents: Contents) -> bool:
@@ -154,8 +157,6 @@ def _hook(contents: Contents, trainer: dict[str, Any]) -> tuple[str | None, tupl
     if isinstance(name, str):
         stem = re.sub(r"_layer_?\d+$", "", name)
         point = _SUBMODULE.get(stem)
-        return (
-            (f"blocks.{layer}.{point}", ()) if point else (None, (f"submodule {name!r} unknown",))
-        )
+        return (f"blocks.{layer}.{point}", ()) if point else (None, (f"submodule {name!r} unknown",))
     guess = f"blocks.{layer}.hook_resid_post"
     return guess, (f"hook point {guess} is inferred: the config gives the layer only",)

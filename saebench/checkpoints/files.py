@@ -26,9 +26,22 @@ MAX_CONFIGS = 50
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".npz", ".bin", ".ckpt", ".json"}
 """Names play no part in recognising; here they say whose failure is worth a word."""
 _BYTES = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
-    "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "U32": 4, "U64": 8,
-}  # fmt: skip
+    "F64": 8,
+    "F32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I64": 8,
+    "I32": 4,
+    "I16": 2,
+    "I8": 1,
+    "U8": 1,
+    "BOOL": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "U16": 2,
+    "U32": 4,
+    "U64": 8,
+}
 
 
 def survey(path: Path) -> Contents:
@@ -179,9 +192,7 @@ def _safetensors_header(file: Path, size: int) -> dict[str, TensorInfo]:
         try:
             header = json.loads(handle.read(length))
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(
-                f"{file}: the safetensors header is not JSON ({error})."
-            ) from error
+            raise CheckpointError(f"{file}: the safetensors header is not JSON ({error}).") from error
     if not isinstance(header, dict):
         raise CheckpointError(f"{file}: the safetensors header is not an object.")
     tensors = {}

@@ -40,12 +40,7 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
         raw["W_enc"], raw["W_dec"] = raw["W_enc"] / d_in**0.5, raw["W_dec"] * d_in**0.5
         folded.append("Gemma's embedding scale √d_in")
     return Parts(
-        {
-            "architecture": "jumprelu",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "apply_b_dec_to_input": False,
-        },
+        {"architecture": "jumprelu", "d_in": d_in, "d_sae": d_sae, "apply_b_dec_to_input": False},
         {name: raw[name] for name in _NAMES},
         hook=hook,
         model_name=model,

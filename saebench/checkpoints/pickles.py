@@ -14,28 +14,27 @@ import torch
 from saebench.errors import CheckpointError
 
 _STORAGES = {
-    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
-    "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8",
-    "BoolStorage": "bool", "UntypedStorage": "uint8",
-}  # fmt: skip
-_DTYPES = {
-    "float64",
-    "float32",
-    "float16",
-    "bfloat16",
-    "int64",
-    "int32",
-    "int16",
-    "int8",
-    "uint8",
-    "bool",
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "UntypedStorage": "uint8",
 }
+_DTYPES = {"float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"}
 _CALLS = {
-    ("torch._utils", "_rebuild_tensor_v2"), ("torch._utils", "_rebuild_tensor_v3"),
-    ("torch._utils", "_rebuild_parameter"), ("collections", "OrderedDict"),
-    ("torch", "device"), ("torch", "Size"),
-}  # fmt: skip
+    ("torch._utils", "_rebuild_tensor_v2"),
+    ("torch._utils", "_rebuild_tensor_v3"),
+    ("torch._utils", "_rebuild_parameter"),
+    ("collections", "OrderedDict"),
+    ("torch", "device"),
+    ("torch", "Size"),
+}
 
 
 class Global(NamedTuple):
@@ -192,13 +191,28 @@ def _take(n: int) -> Any:
 
 
 _CONSTANTS = {
-    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
-    "EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple,
-}  # fmt: skip
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_DICT": dict,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+}
 _LITERALS = {
-    "BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "BINFLOAT", "FLOAT", "BINUNICODE",
-    "SHORT_BINUNICODE", "UNICODE", "BINSTRING", "SHORT_BINSTRING",
-}  # fmt: skip
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "INT",
+    "LONG",
+    "LONG1",
+    "BINFLOAT",
+    "FLOAT",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "UNICODE",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+}
 _FROM_MARK = {
     "TUPLE": lambda stack, items: stack.append(tuple(items)),
     "LIST": lambda stack, items: stack.append(items),
@@ -207,7 +221,12 @@ _FROM_MARK = {
     "SETITEMS": _setitems,
 }
 _FROM_STACK = {
-    "TUPLE1": _take(1), "TUPLE2": _take(2), "TUPLE3": _take(3), "REDUCE": _reduce,
-    "BINPERSID": _persistent, "BUILD": _build, "SETITEM": _setitem,
+    "TUPLE1": _take(1),
+    "TUPLE2": _take(2),
+    "TUPLE3": _take(3),
+    "REDUCE": _reduce,
+    "BINPERSID": _persistent,
+    "BUILD": _build,
+    "SETITEM": _setitem,
     "APPEND": lambda stack: stack[-2].append(stack.pop()),
-}  # fmt: skip
+}

@@ -17,9 +17,12 @@ from saebench.errors import CheckpointError, unknown
 _SAELENS = ("W_dec", "b_dec")
 _LINEAR = ("encoder.weight", "decoder.weight")
 _LINEAR_NAMES = {
-    "encoder.weight": "W_enc", "decoder.weight": "W_dec", "encoder.bias": "b_enc",
-    "decoder.bias": "b_dec", "bias": "b_dec",
-}  # fmt: skip
+    "encoder.weight": "W_enc",
+    "decoder.weight": "W_dec",
+    "encoder.bias": "b_enc",
+    "decoder.bias": "b_dec",
+    "bias": "b_dec",
+}
 _SUBTRACT = {"b-dec": True, "no-b-dec": False}
 
 

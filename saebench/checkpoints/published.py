@@ -10,9 +10,7 @@ from saebench.checkpoints.base import Contents, Parts, only
 from saebench.checkpoints.files import read_tensors
 from saebench.errors import CheckpointError
 
-_GOODFIRE = tuple(
-    f"{side}_linear.{part}" for side in ("encoder", "decoder") for part in ("weight", "bias")
-)
+_GOODFIRE = tuple(f"{side}_linear.{part}" for side in ("encoder", "decoder") for part in ("weight", "bias"))
 
 
 def is_openai(contents: Contents) -> bool:
@@ -51,12 +49,7 @@ def load_openai(contents: Contents, architecture: str | None = None) -> Parts:
         config["k"] = k
     return Parts(
         config,
-        {
-            "W_enc": encoder.T,
-            "b_enc": raw["latent_bias"],
-            "W_dec": decoder.T,
-            "b_dec": raw["pre_bias"],
-        },
+        {"W_enc": encoder.T, "b_enc": raw["latent_bias"], "W_dec": decoder.T, "b_dec": raw["pre_bias"]},
         training_architecture="topk" if topk else "standard",
         metadata={"k": k, "tied": "decoder.weight" not in raw},
     )
@@ -73,12 +66,7 @@ def load_goodfire(contents: Contents, architecture: str | None = None) -> Parts:
     encoder = raw["encoder_linear.weight"]
     d_sae, d_in = (int(n) for n in encoder.shape) if encoder.ndim == 2 else (0, 0)
     return Parts(
-        {
-            "architecture": "standard",
-            "d_in": d_in,
-            "d_sae": d_sae,
-            "apply_b_dec_to_input": False,
-        },
+        {"architecture": "standard", "d_in": d_in, "d_sae": d_sae, "apply_b_dec_to_input": False},
         {
             "W_enc": encoder.T,
             "b_enc": raw["encoder_linear.bias"],

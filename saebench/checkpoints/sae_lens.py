@@ -16,12 +16,26 @@ from saebench.checkpoints.files import read_tensors
 from saebench.errors import CheckpointError
 
 _METADATA = {
-    "model_name", "hook_name", "hook_head_index", "hook_name_out", "prepend_bos", "context_size",
-    "dataset_path", "sae_lens_version", "sae_lens_training_version", "training_architecture",
-    "training_architecture_details", "neuronpedia_id", "model_class_name",
-    "model_from_pretrained_kwargs", "seqpos_slice", "exclude_special_tokens", "l0",
-    "saebench_task", "saebench_task_sha256",
-}  # fmt: skip
+    "model_name",
+    "hook_name",
+    "hook_head_index",
+    "hook_name_out",
+    "prepend_bos",
+    "context_size",
+    "dataset_path",
+    "sae_lens_version",
+    "sae_lens_training_version",
+    "training_architecture",
+    "training_architecture_details",
+    "neuronpedia_id",
+    "model_class_name",
+    "model_from_pretrained_kwargs",
+    "seqpos_slice",
+    "exclude_special_tokens",
+    "l0",
+    "saebench_task",
+    "saebench_task_sha256",
+}
 # A config of SAELens has d_in and one of these; sparsify's has d_in and neither.
 _OWN = ("d_sae", "architecture", "hook_name", "hook_point", "activation_fn_str")
 _TRAINING_ONLY = {"batchtopk", "matryoshka_batchtopk"}
@@ -166,7 +180,5 @@ def _factor(contents: Contents, config: dict[str, Any]) -> float | None:
     if config.get("normalize_activations") != "expected_average_only_in" or value is None:
         return None
     if not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise CheckpointError(
-            f"{contents.path}: scaling_factor is {value!r}; expected a number > 0."
-        )
+        raise CheckpointError(f"{contents.path}: scaling_factor is {value!r}; expected a number > 0.")
     return float(value)

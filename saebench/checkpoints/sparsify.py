@@ -12,8 +12,13 @@ from saebench.checkpoints.base import Contents, Parts, Weights, only
 from saebench.checkpoints.files import read_tensors
 from saebench.errors import CheckpointError
 
-_MODULES = {"": "hook_resid_post", "mlp": "hook_mlp_out", "attention": "hook_attn_out",
-            "attn": "hook_attn_out", "self_attn": "hook_attn_out"}  # fmt: skip
+_MODULES = {
+    "": "hook_resid_post",
+    "mlp": "hook_mlp_out",
+    "attention": "hook_attn_out",
+    "attn": "hook_attn_out",
+    "self_attn": "hook_attn_out",
+}
 
 
 def recognise(contents: Contents) -> bool:
@@ -66,11 +71,7 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
 
 def _config(contents: Contents) -> dict[str, Any] | None:
     for config in contents.configs.values():
-        if (
-            "d_in" in config
-            and "k" in config
-            and config.keys() & {"expansion_factor", "num_latents"}
-        ):
+        if "d_in" in config and "k" in config and config.keys() & {"expansion_factor", "num_latents"}:
             return config
     return None
 

@@ -117,8 +117,7 @@ def _archive(path: Path) -> zipfile.ZipFile:
     elif claimed > max(FLOOR, MAX_RATIO * size):
         reason = f"{claimed} bytes out of a file of {size}, as zip bombs do"
     elif any(
-        m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or m.flag_bits & 1
-        for m in members
+        m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or m.flag_bits & 1 for m in members
     ):
         reason = "entries that are encrypted or compressed in an unusual way"
     if reason:

@@ -15,8 +15,10 @@ app = typer.Typer()
 def leaderboard(
     results: Annotated[Path, typer.Argument(help="A directory of results.")] = DEFAULT_OUT,
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: RESULTS/leaderboard.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if anything would change.")] = False,
-) -> None:  # fmt: skip
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if anything would change.")
+    ] = False,
+) -> None:
     """Write the leaderboard: Markdown, CSV, figures and one self-contained web page."""
     from saebench.reporting import leaderboard as board
 
@@ -34,7 +36,7 @@ def leaderboard(
 def figures(
     results: Annotated[Path, typer.Argument(help="A directory of results.")] = DEFAULT_OUT,
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: RESULTS/figures.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Draw cause against isolate, aware edits by size, and disentangle by layer, as PNG files."""
     from saebench.records import store
     from saebench.reporting import disentangle_figures as disentangling_figures
@@ -67,13 +69,19 @@ def disentangle(
     epilog="Example: saebench regress new.json --baseline results/demo/…/ioi--1a2b3c4d.json --junit out.xml"
 )
 def regress(
-    candidate: Annotated[list[Path], typer.Argument(help="Results of the candidate; several are seeds of one.")],
+    candidate: Annotated[
+        list[Path], typer.Argument(help="Results of the candidate; several are seeds of one.")
+    ],
     baseline: Annotated[list[Path], typer.Option(help="Results of the baseline; repeat for several seeds.")],
-    tolerances: Annotated[Path | None, typer.Option(help="A tolerances.toml: how much worse a score may be.")] = None,
+    tolerances: Annotated[
+        Path | None, typer.Option(help="A tolerances.toml: how much worse a score may be.")
+    ] = None,
     junit: Annotated[Path | None, typer.Option(help="Also write the verdict as JUnit XML.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Also write it as Markdown, for a pull request.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Also write it as Markdown, for a pull request.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Also write it as JSON.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Is the candidate credibly worse than the baseline? Exit 0: no; 1: yes; 2: cannot be compared."""
     from saebench.records.files import write_text
     from saebench.regression import compare as regression
@@ -81,11 +89,7 @@ def regress(
     from saebench.reporting.text import console
 
     found = regression.regress(candidate, baseline, tolerances)
-    written = {
-        junit: verdict.render_junit,
-        markdown: verdict.render_markdown,
-        json: verdict.render_json,
-    }
+    written = {junit: verdict.render_junit, markdown: verdict.render_markdown, json: verdict.render_json}
     for path, render in written.items():
         if path is not None:
             write_text(path, render(found))
@@ -93,9 +97,7 @@ def regress(
     raise typer.Exit(1 if found.comparison.failures else 0)
 
 
-results_app = typer.Typer(
-    no_args_is_help=True, help="List, verify or merge directories of results."
-)
+results_app = typer.Typer(no_args_is_help=True, help="List, verify or merge directories of results.")
 app.add_typer(results_app, name="results")
 
 
@@ -108,16 +110,14 @@ def list_results(
 
     for path in store.find(results):
         result = store.load(path).result
-        print(
-            f"{result.id[:8]}  {result.task.name:24} {result.site:32} {result.dictionary.name:28} {path}"
-        )
+        print(f"{result.id[:8]}  {result.task.name:24} {result.site:32} {result.dictionary.name:28} {path}")
 
 
 @results_app.command(epilog="Example: saebench results verify results/")
 def verify(
     results: Annotated[Path, typer.Argument(help="A directory of results.")] = DEFAULT_OUT,
     clean: Annotated[bool, typer.Option("--clean", help="Remove what killed writers left behind.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Find damaged, orphaned and mismatched files. Exit 1 if there are any."""
     from saebench.records import store
 
@@ -125,9 +125,7 @@ def verify(
     for problem in problems:
         print(f"{problem.kind}: {problem.path}: {problem.what}")
     damaged = sum(problem.kind == "damage" for problem in problems)
-    print(
-        f"{len(store.find(results))} results, {damaged} damaged, {len(problems) - damaged} leftovers"
-    )
+    print(f"{len(store.find(results))} results, {damaged} damaged, {len(problems) - damaged} leftovers")
     raise typer.Exit(1 if damaged else 0)
 
 
@@ -146,14 +144,14 @@ def merge(
     raise typer.Exit(1 if merged.refused else 0)
 
 
-@results_app.command(
-    "export", epilog="Example: saebench results export results/ --export csv --out exported"
-)
+@results_app.command("export", epilog="Example: saebench results export results/ --export csv --out exported")
 def export_results(
-    results: Annotated[Path, typer.Argument(help="A directory of results, or one result file.")] = DEFAULT_OUT,
+    results: Annotated[
+        Path, typer.Argument(help="A directory of results, or one result file.")
+    ] = DEFAULT_OUT,
     export: Annotated[str, typer.Option(help="sae-bench (SAEBench's JSON keys), csv or parquet.")] = "csv",
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: RESULTS/exported.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write results as SAEBench's JSON layout, or every score of all of them as one table."""
     from saebench.records import store
     from saebench.reporting import exports
@@ -173,9 +171,13 @@ def export_results(
 @app.command(epilog="Example: saebench inspect path/to/sae --model demo")
 def inspect(
     path: Annotated[str, typer.Argument(help="A path or name, as for evaluate.")],
-    model: Annotated[str | None, typer.Option(help="Measure L0, dead latents and error on this model.")] = None,
-    architecture: Annotated[str | None, typer.Option(help="Architecture of a weights file that does not say.")] = None,
-) -> None:  # fmt: skip
+    model: Annotated[
+        str | None, typer.Option(help="Measure L0, dead latents and error on this model.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Architecture of a weights file that does not say.")
+    ] = None,
+) -> None:
     """What a checkpoint is, and what is wrong with it."""
     from saebench.checkpoints import inspection
     from saebench.models.loading import load_model

@@ -27,22 +27,38 @@ def evaluate(
     budget: Annotated[str, typer.Option(help="quick, standard or full: how many prompts.")] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of prompts, controls and resampling.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, or bfloat16 (faster on a GPU, less exact).")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(help="float32, or bfloat16 (faster on a GPU, less exact).")
+    ] = "float32",
     out: Annotated[Path, typer.Option(help="Directory for results.")] = DEFAULT_OUT,
     force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
     format: Annotated[str, typer.Option(help="table, or json (JSON Lines).")] = "table",
-    export: Annotated[str | None, typer.Option(help="Also write OUT/exported: sae-bench, csv or parquet.")] = None,
+    export: Annotated[
+        str | None, typer.Option(help="Also write OUT/exported: sae-bench, csv or parquet.")
+    ] = None,
     tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
-    ravel_data: Annotated[str | None, typer.Option(help="Published RAVEL data: a directory, or hij/ravel.")] = None,
-    ravel_attributes: Annotated[str | None, typer.Option(help="Only these of its attributes, by commas.")] = None,
-    architecture: Annotated[str | None, typer.Option(help="Architecture of a weights file that does not say.")] = None,
-    supervised: Annotated[str | None, typer.Option(help="Kind of supervised dictionary: mean or mse.")] = None,
+    ravel_data: Annotated[
+        str | None, typer.Option(help="Published RAVEL data: a directory, or hij/ravel.")
+    ] = None,
+    ravel_attributes: Annotated[
+        str | None, typer.Option(help="Only these of its attributes, by commas.")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Architecture of a weights file that does not say.")
+    ] = None,
+    supervised: Annotated[
+        str | None, typer.Option(help="Kind of supervised dictionary: mean or mse.")
+    ] = None,
     parametrization: Annotated[str, typer.Option(help="independent, coupled or names.")] = "independent",
     memory: Annotated[str | None, typer.Option(help="For patched passes, e.g. 2GB.")] = None,
-    allow_incompetent: Annotated[bool, typer.Option("--allow-incompetent", help="Score all the same.")] = False,
-    force_mismatch: Annotated[bool, typer.Option("--force-mismatch", help="Score on data not trained on.")] = False,
+    allow_incompetent: Annotated[
+        bool, typer.Option("--allow-incompetent", help="Score all the same.")
+    ] = False,
+    force_mismatch: Annotated[
+        bool, typer.Option("--force-mismatch", help="Score on data not trained on.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Score dictionaries: SAEs, controls, ceilings. Writes results and prints a table."""
     from saebench.errors import choice, parse_bytes
     from saebench.evaluation.batch import Request, run
@@ -51,13 +67,26 @@ def evaluate(
     choice("format", format, ("table", "json"))
     choice("export", export or "csv", exports.FORMS)
     request = Request(
-        saes=tuple(saes), tasks=tuple(task.split(",")) if task else (), model=model, site=site, budget=budget,
-        seed=seed, device=device, dtype=dtype, out=out, force=force, task_dirs=tuple(tasks or ()),
-        ravel_data=ravel_data, ravel_attributes=tuple(filter(None, (ravel_attributes or "").split(","))),
-        architecture=architecture, supervised=supervised, parametrization=parametrization,
-        memory_bytes=parse_bytes(memory), allow_incompetent=allow_incompetent,
+        saes=tuple(saes),
+        tasks=tuple(task.split(",")) if task else (),
+        model=model,
+        site=site,
+        budget=budget,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        out=out,
+        force=force,
+        task_dirs=tuple(tasks or ()),
+        ravel_data=ravel_data,
+        ravel_attributes=tuple(filter(None, (ravel_attributes or "").split(","))),
+        architecture=architecture,
+        supervised=supervised,
+        parametrization=parametrization,
+        memory_bytes=parse_bytes(memory),
+        allow_incompetent=allow_incompetent,
         force_mismatch=force_mismatch,
-    )  # fmt: skip
+    )
     found = []
     for result in run(request, lambda e: complain(e, debug)):
         found.append(result)
@@ -112,15 +141,25 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
     out: Annotated[Path, typer.Option(help="Directory for the SAE.")] = Path("saebench-saes"),
     tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Train an SAE with SAELens on a synthetic task; the checkpoint knows the task."""
     from saebench.synthetic.training import train_from_options
 
     sparsity = {"--k": k, "--l1": l1, "--l0": l0}
     path = train_from_options(
-        task, architecture, width, sparsity, seed=seed, samples=samples, batch=batch, lr=lr,
-        from_truth=from_truth, device=device, out=out, folders=tuple(tasks or ()),
-    )  # fmt: skip
+        task,
+        architecture,
+        width,
+        sparsity,
+        seed=seed,
+        samples=samples,
+        batch=batch,
+        lr=lr,
+        from_truth=from_truth,
+        device=device,
+        out=out,
+        folders=tuple(tasks or ()),
+    )
     print(f"Saved {path}\nScore it: saebench evaluate {path} control:all")
 
 
@@ -128,8 +167,10 @@ def train(
 def tasks(
     name: Annotated[str | None, typer.Argument(help="A task to describe, or 'check'.")] = None,
     folder: Annotated[Path | None, typer.Argument(help="With 'check': the task folder.")] = None,
-    extra: Annotated[list[Path] | None, typer.Option("--tasks", help="Further directories of task folders.")] = None,
-) -> None:  # fmt: skip
+    extra: Annotated[
+        list[Path] | None, typer.Option("--tasks", help="Further directories of task folders.")
+    ] = None,
+) -> None:
     """List the tasks; describe one; `tasks check DIR` validates a task folder of your own."""
     from saebench.reporting import catalogue
 

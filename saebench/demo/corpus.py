@@ -88,8 +88,7 @@ def words() -> Words:
     """Read names, places, objects, cities and templates from the task folders."""
     ioi, ravel = tasks_folder() / "ioi", tasks_folder() / "ravel"
     names, places, objects = (
-        tuple((ioi / f"{name}.txt").read_text("utf-8").split())
-        for name in ("names", "places", "objects")
+        tuple((ioi / f"{name}.txt").read_text("utf-8").split()) for name in ("names", "places", "objects")
     )
     with (ravel / "cities.csv").open(encoding="utf-8", newline="") as table:
         cities = tuple(csv.DictReader(table))
@@ -150,9 +149,16 @@ def filler(rng: Random) -> str:
     place, (thing, thing2) = rng.choice(w.places), rng.sample(w.objects, 2)
     city, city2, city3 = (row["city"] for row in rng.sample(w.cities, 3))
     return rng.choice(FILLER).format(
-        name=name, other=other, third=third, place=place, object=thing, object2=thing2,
-        city=city, city2=city2, city3=city3,
-    )  # fmt: skip
+        name=name,
+        other=other,
+        third=third,
+        place=place,
+        object=thing,
+        object2=thing2,
+        city=city,
+        city2=city2,
+        city3=city3,
+    )
 
 
 class Sentence(NamedTuple):
@@ -175,9 +181,7 @@ def vocabulary_text() -> list[str]:
     """Texts that between them hold every word of the corpus, each in the spelling it is seen in."""
     w = words()
     templates = [*w.ioi_templates, *FILLER]
-    templates += [
-        t for by_split in w.fact_templates.values() for ts in by_split.values() for t in ts
-    ]
+    templates += [t for by_split in w.fact_templates.values() for ts in by_split.values() for t in ts]
     slots = dict.fromkeys(
         [
             "first",

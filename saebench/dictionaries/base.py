@@ -57,9 +57,7 @@ class LabelledDictionary(_Decodes):
     """A dictionary whose codes come from labels: a ceiling, never a contestant."""
 
     @abstractmethod
-    def encode(
-        self, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n n_attributes"]
-    ) -> Encoding:
+    def encode(self, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n n_attributes"]) -> Encoding:
         """Codes and offset from activations and labels."""
 
     @abstractmethod
@@ -81,10 +79,7 @@ class Intervention(ABC):
 
     @abstractmethod
     def edit(
-        self,
-        attribute: str,
-        base: Float[Tensor, "n d_in"],
-        source: Float[Tensor, "n d_in"],
+        self, attribute: str, base: Float[Tensor, "n d_in"], source: Float[Tensor, "n d_in"]
     ) -> Float[Tensor, "n d_in"]:
         """The base activation with the attribute's value taken from the source."""
 

@@ -91,9 +91,7 @@ def encode_split(
         recon.append(dictionary.decode(encoding))
         offsets.append(encoding.offset.expand(len(at), -1))
         tick(len(at))
-    codes = SparseCodes(
-        torch.cat(rows), torch.cat(latents), torch.cat(values), len(acts), dictionary.d_sae
-    )
+    codes = SparseCodes(torch.cat(rows), torch.cat(latents), torch.cat(values), len(acts), dictionary.d_sae)
     return Encoded(codes, torch.cat(recon), torch.cat(offsets))
 
 

@@ -48,9 +48,7 @@ class ObjectDictionary(Dictionary):
             _check(self.object, self.name, self.W_dec, probes)
 
 
-def from_object(
-    obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str | None = None
-) -> Dictionary:
+def from_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str | None = None) -> Dictionary:
     """A `Dictionary` from an object in memory: a SAELens SAE, or anything with the three names.
 
     `acts` are activations of the site it is for; without them random ones of norm `√d_in` are used.

@@ -33,14 +33,10 @@ class SaelensDictionary(Dictionary):
     belongs to the offset. Without a word the SAE's own metadata decides.
     """
 
-    def __init__(
-        self, sae: Any, name: str, factor: float | None = None, centred: bool | None = None
-    ) -> None:
+    def __init__(self, sae: Any, name: str, factor: float | None = None, centred: bool | None = None) -> None:
         sae = inference(sae)
         self.name = name
-        self.centred = (
-            trained_centred(sae.cfg.metadata, hook_of(sae)) if centred is None else centred
-        )
+        self.centred = trained_centred(sae.cfg.metadata, hook_of(sae)) if centred is None else centred
         self.normalization: str = sae.cfg.normalize_activations
         self.factor = factor
         if factor is None and self.normalization == "constant_scalar_rescale":
@@ -94,8 +90,7 @@ def flat(acts: Tensor) -> Float[Tensor, "n d_in"]:
 def is_saelens(obj: Any) -> bool:
     """Whether the object is a SAELens SAE, told without importing SAELens."""
     return any(
-        base.__module__.startswith("sae_lens.") and base.__name__ == "SAE"
-        for base in type(obj).__mro__
+        base.__module__.startswith("sae_lens.") and base.__name__ == "SAE" for base in type(obj).__mro__
     )
 
 
@@ -168,8 +163,13 @@ def hook_of(sae: Any) -> str | None:
 
 
 _WRITES = {
-    "hook_embed", "hook_resid_pre", "hook_resid_mid", "hook_resid_post", "hook_attn_out", "hook_mlp_out",
-}  # fmt: skip
+    "hook_embed",
+    "hook_resid_pre",
+    "hook_resid_mid",
+    "hook_resid_post",
+    "hook_attn_out",
+    "hook_mlp_out",
+}
 
 
 def trained_centred(metadata: Any, hook: str | None) -> bool:
@@ -180,11 +180,7 @@ def trained_centred(metadata: Any, hook: str | None) -> bool:
     """
     kwargs = metadata.get("model_from_pretrained_kwargs") if metadata else None
     point = (hook or "").rsplit(".", 1)[-1]
-    return (
-        isinstance(kwargs, dict)
-        and kwargs.get("center_writing_weights") is True
-        and point in _WRITES
-    )
+    return isinstance(kwargs, dict) and kwargs.get("center_writing_weights") is True and point in _WRITES
 
 
 def digest_state(state: dict[str, Tensor], facts: dict[str, Any] | None = None) -> str:

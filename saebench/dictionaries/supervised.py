@@ -73,9 +73,7 @@ class SupervisedDictionary(LabelledDictionary):
             start += variable.size
         return torch.stack(columns, 1)
 
-    def encode(
-        self, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n n_attributes"]
-    ) -> Encoding:
+    def encode(self, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n n_attributes"]) -> Encoding:
         codes = acts.new_zeros(len(acts), self.d_sae)
         atoms = self.atoms_of(labels)
         ones = codes.new_ones(atoms.shape)

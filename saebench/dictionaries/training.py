@@ -39,11 +39,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "jumprelu": Architecture(
         "jumprelu",
         "l0_coefficient",
-        options={
-            "jumprelu_bandwidth": 0.2,
-            "jumprelu_init_threshold": 0.1,
-            "jumprelu_ste_to_input": True,
-        },
+        options={"jumprelu_bandwidth": 0.2, "jumprelu_init_threshold": 0.1, "jumprelu_ste_to_input": True},
         warm_up="l0_warm_up_steps",
     ),
     "matryoshka": Architecture("matryoshka_batchtopk", "k"),
@@ -90,11 +86,7 @@ def training_config(
         options["matryoshka_widths"] = [max(1, int(share * width)) for share in MATRYOSHKA_SHARES]
     config_class = get_sae_training_class(entry.sae_lens_name)[1]
     return config_class(
-        d_in=d_in,
-        d_sae=width,
-        device=device,
-        normalize_activations="expected_average_only_in",
-        **options,
+        d_in=d_in, d_sae=width, device=device, normalize_activations="expected_average_only_in", **options
     )
 
 
@@ -161,9 +153,7 @@ def start_from(sae, directions: Float[Tensor, "width d_in"]) -> None:
     """Set decoder rows to `directions` at norm 1 and tie the encoder: a lone feature decodes to itself."""
     if directions.shape != sae.W_dec.shape:
         shape = tuple(sae.W_dec.shape)
-        raise ValueError(
-            f"init_decoder has shape {tuple(directions.shape)}, the SAE's decoder {shape}"
-        )
+        raise ValueError(f"init_decoder has shape {tuple(directions.shape)}, the SAE's decoder {shape}")
     sae.W_dec.data = directions / directions.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     if isinstance(sae.W_enc, torch.nn.Parameter):
         sae.W_enc.data = sae.W_dec.data.T.clone().contiguous()

@@ -135,8 +135,9 @@ def fit_das(
     empty, full = section.mean.new_zeros(0, d_in), torch.eye(d_in).to(section.mean)
     found: dict[int, list[Found]] = {}
     if edited:
-        edges = balances(section, select, {at: _swaps(section, select, at, {"0": empty, "d": full})
-                                           for at in edited})  # fmt: skip
+        edges = balances(
+            section, select, {at: _swaps(section, select, at, {"0": empty, "d": full}) for at in edited}
+        )
         for at in edited:
             found[at] = [Found(edges[at]["0"], 0, 0, empty), Found(edges[at]["d"], d_in, 0, full)]
         first = leads(section, seed)
@@ -173,17 +174,19 @@ def _choose(section: CrossSection, at: int, found: list[Found]) -> Found:
     return Found(best.score, enough[0], best.step, rows[: enough[0]]) if enough else best
 
 
-def _swaps(
-    section: CrossSection, split: Split, at: int, rows: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def _swaps(section: CrossSection, split: Split, at: int, rows: Mapping[str, Tensor]) -> dict[str, Tensor]:
     source = split.source_acts[section.attributes[at].name]
     return {name: swap(split.acts, source, r) for name, r in rows.items()}
 
 
 def _train_rank(
-    section: CrossSection, free: Float[Tensor, "n_attributes r d_in"], seed: int, isolate: bool,
-    edited: list[int], steps: int,
-) -> dict[int, Found]:  # fmt: skip
+    section: CrossSection,
+    free: Float[Tensor, "n_attributes r d_in"],
+    seed: int,
+    isolate: bool,
+    edited: list[int],
+    steps: int,
+) -> dict[int, Found]:
     """Trains one rotation per attribute together, from `free`; returns each one's first best step."""
     fit, select = section.fit, section.select
     free.requires_grad_()
@@ -201,8 +204,9 @@ def _train_rank(
             return
         with torch.no_grad():
             rows = orthonormal(free)
-            now = balances(section, select, {at: _swaps(section, select, at, {"": rows[at]})
-                                             for at in edited})  # fmt: skip
+            now = balances(
+                section, select, {at: _swaps(section, select, at, {"": rows[at]}) for at in edited}
+            )
         for at in edited:
             if at not in best or now[at][""] > best[at].score:
                 best[at] = Found(now[at][""], free.shape[1], step, rows[at].clone())

@@ -79,10 +79,7 @@ def greedy(
             tied = gain >= top - _TIE * top.abs()
             pick = norm.masked_fill(~tied, -1.0).argmax(1, keepdim=True)
             go = top[:, 0] > 0
-            move = (
-                d.gather(1, pick)
-                * rows.gather(1, pick[..., None].expand(-1, -1, rows.shape[2]))[:, 0]
-            )
+            move = d.gather(1, pick) * rows.gather(1, pick[..., None].expand(-1, -1, rows.shape[2]))[:, 0]
             rest = rest - move * go[:, None]
             open_ = open_.scatter(1, pick, False)
             open_ = open_ & go[:, None]
@@ -96,9 +93,7 @@ def greedy(
     return {k: Edit(acts[k], changed[k], lost[k]) for k in sizes}
 
 
-def _base_codes(
-    alpha: SparseCodes, at: Tensor, latents: Int[Tensor, "b m"]
-) -> Float[Tensor, "b m"]:
+def _base_codes(alpha: SparseCodes, at: Tensor, latents: Int[Tensor, "b m"]) -> Float[Tensor, "b m"]:
     """α of the given latents for rows `at` (consecutive), by a search in the ordered codes."""
     key = alpha.row * alpha.d_sae + alpha.latent
     if len(key) == 0:
@@ -109,10 +104,7 @@ def _base_codes(
 
 
 def swap_all(
-    base: Float[Tensor, "n d_in"],
-    alpha: SparseCodes,
-    beta: SparseCodes,
-    W_dec: Float[Tensor, "d_sae d_in"],
+    base: Float[Tensor, "n d_in"], alpha: SparseCodes, beta: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"]
 ) -> Float[Tensor, "n d_in"]:
     """Every latent takes the source's code: `a_b + Σ_j (β_j − α_j) w_j`."""
     return add_codes(base, difference(alpha, beta), W_dec)
@@ -139,8 +131,7 @@ def random_swap(
     out = {}
     for k in sizes:
         keep = rank < k
-        kept = SparseCodes(change.row[keep], change.latent[keep], change.value[keep],
-                           change.n, change.d_sae)  # fmt: skip
+        kept = SparseCodes(change.row[keep], change.latent[keep], change.value[keep], change.n, change.d_sae)
         out[k] = add_codes(base, kept, W_dec)
     return out
 
@@ -181,9 +172,7 @@ def aware(
     out = {}
     ranks = [_rank(codes, f1, value) for codes, value in ((alpha, old), (beta, new))]
     for e in sizes:
-        gone, come = (
-            _top(codes, rank, e) for codes, rank in zip((alpha, beta), ranks, strict=True)
-        )
+        gone, come = (_top(codes, rank, e) for codes, rank in zip((alpha, beta), ranks, strict=True))
         change = difference(gone, come)
         lost = torch.zeros(len(base), device=base.device)
         if weight is not None:

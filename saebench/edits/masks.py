@@ -131,9 +131,7 @@ class _Judge:
         scores = balances(section, select, {at: {"": select.acts} for at in attributes})
         self.none = [scores[at][""] for at in attributes]
         self.scores: list[float] = [-1.0 for _ in attributes]
-        self.masks = torch.zeros(
-            len(self.none), dictionary.d_sae, dtype=torch.bool, device=live.device
-        )
+        self.masks = torch.zeros(len(self.none), dictionary.d_sae, dtype=torch.bool, device=live.device)
 
     def see(self, trained: Bool[Tensor, "n_attributes n_live"]) -> None:
         wide = torch.zeros_like(self.masks)
@@ -167,9 +165,7 @@ def swap_masked(
     its own for every row is allowed.
     """
     keep = mask[change.latent] if mask.ndim == 1 else mask[change.row, change.latent]
-    kept = SparseCodes(
-        change.row[keep], change.latent[keep], change.value[keep], change.n, change.d_sae
-    )
+    kept = SparseCodes(change.row[keep], change.latent[keep], change.value[keep], change.n, change.d_sae)
     return add_codes(base, kept, W_dec)
 
 

@@ -39,9 +39,7 @@ class Pairs:
     pass; over a training run all groups occur as often as they are large.
     """
 
-    def __init__(
-        self, section: CrossSection, split: Split, seed: int, isolate: bool = True
-    ) -> None:
+    def __init__(self, section: CrossSection, split: Split, seed: int, isolate: bool = True) -> None:
         assert split.query is not None, "only prompts that ask for different attributes make pairs"
         self.query = split.query.cpu()
         self.names = [a.name for a in section.attributes]

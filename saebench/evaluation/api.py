@@ -113,9 +113,7 @@ def evaluate(
     Raises:
         SaebenchError: one short paragraph for everything the input can get wrong.
     """
-    options = Options(
-        budget, seed, supervised, parametrization, allow_incompetent, None, force_mismatch
-    )
+    options = Options(budget, seed, supervised, parametrization, allow_incompetent, None, force_mismatch)
     paths = [Path(p) for p in tasks]
     name = task or ("ravel" if ravel_data else "ioi")
     chosen = _only_task(name, named_tasks(name, paths, ravel_data, ravel_attributes))
@@ -126,9 +124,7 @@ def evaluate(
     else:
         found = [from_object(sae, str(where.device), where.dtype)]
     if len(found) != 1:
-        raise OptionError(
-            f"{sae!r} names {len(found)} dictionaries; `evaluate` scores one at a time."
-        )
+        raise OptionError(f"{sae!r} names {len(found)} dictionaries; `evaluate` scores one at a time.")
     sites = arena.sites([found[0].hook], site)
     if len(sites) != 1:
         raise SiteError(f"`evaluate` scores at one site; got {', '.join(map(str, sites))}.")

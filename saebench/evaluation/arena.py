@@ -13,13 +13,7 @@ from saebench.axes.control import measure_intervention
 from saebench.dictionaries.base import Intervention, LabelledDictionary
 from saebench.dictionaries.supervised import Method, fit_supervised
 from saebench.edits.few_latents import EDIT_SIZES
-from saebench.errors import (
-    IncompetentModelError,
-    OptionError,
-    SiteError,
-    TrainingDataError,
-    unknown,
-)  # fmt: skip
+from saebench.errors import IncompetentModelError, OptionError, SiteError, TrainingDataError, unknown
 from saebench.evaluation.contestants import Contestant, Realised, Scorable
 from saebench.kinds import KINDS
 from saebench.kinds.base import Built, Settings
@@ -242,9 +236,7 @@ class Arena:
             axis.measure(subject, bench, out, self.options.seed, self.tick)
         recovery.measure(subject, bench, out, self.options.seed, self.tick)
 
-    def _write(
-        self, realised: Realised, site: Site, built: Built, out: Outcomes, started: float
-    ) -> Result:
+    def _write(self, realised: Realised, site: Site, built: Built, out: Outcomes, started: float) -> Result:
         scored = score(out)
         scores = tuple(write_entry(entry) for entry in scored.entries)
         l0 = next((s.value for s in scores if s.name == "l0"), None)
@@ -266,9 +258,7 @@ class Arena:
                 version=self.task.spec.version,
                 sha256=self.task.sha256,
                 model_accuracy=skill.accuracy,
-                n=SplitSizes(
-                    fit=len(section.fit), select=len(section.select), test=len(section.test)
-                ),
+                n=SplitSizes(fit=len(section.fit), select=len(section.select), test=len(section.test)),
             ),
             site=str(site),
             budget=options.budget,
@@ -278,10 +268,11 @@ class Arena:
             scores=scores,
             warnings=(*realised.warnings, *built.notes, *marked),
             provenance=provenance.gather(
-                str(self.model.device), str(self.model.dtype).removeprefix("torch."),
+                str(self.model.device),
+                str(self.model.dtype).removeprefix("torch."),
                 time.perf_counter() - started,
             ),
-        )  # fmt: skip
+        )
 
     def score_or_reuse(
         self, contestant: Contestant, site: Site, out: Path | None, force: bool = False

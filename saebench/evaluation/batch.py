@@ -45,9 +45,14 @@ class Request:
     @property
     def options(self) -> Options:
         return Options(
-            self.budget, self.seed, self.supervised, self.parametrization,
-            self.allow_incompetent, self.memory_bytes, self.force_mismatch,
-        )  # fmt: skip
+            self.budget,
+            self.seed,
+            self.supervised,
+            self.parametrization,
+            self.allow_incompetent,
+            self.memory_bytes,
+            self.force_mismatch,
+        )
 
 
 class Job(NamedTuple):
@@ -128,9 +133,7 @@ def _contestants(
     return found, failures
 
 
-def _jobs(
-    arena: Arena, found: list[Contestant], asked: str | None, with_controls: bool
-) -> list[Job]:
+def _jobs(arena: Arena, found: list[Contestant], asked: str | None, with_controls: bool) -> list[Job]:
     """Every contestant at every site asked for; an SAE that names its hook only where that is."""
     if not found and not with_controls:
         return []
@@ -180,9 +183,8 @@ def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[C
 
 
 def _score(
-    arena: Arena, jobs: list[Job], request: Request, steps: Steps,
-    complain: Callable[[SaebenchError], None],
-) -> Iterator[Result | None]:  # fmt: skip
+    arena: Arena, jobs: list[Job], request: Request, steps: Steps, complain: Callable[[SaebenchError], None]
+) -> Iterator[Result | None]:
     from saebench.errors import IncompetentModelError, StoreError, TaskError
 
     for contestant, site in jobs:

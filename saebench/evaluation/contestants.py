@@ -19,15 +19,7 @@ from saebench import checkpoints
 from saebench.axes import disentangle
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.base import Dictionary, Intervention, LabelledDictionary
-from saebench.dictionaries.controls import (
-    PCA,
-    Identity,
-    Mean,
-    NoEdit,
-    Permuted,
-    Random,
-    SourcePatch,
-)  # fmt: skip
+from saebench.dictionaries.controls import PCA, Identity, Mean, NoEdit, Permuted, Random, SourcePatch
 from saebench.dictionaries.frozen import frozen_decoder
 from saebench.dictionaries.supervised import Method, fit_supervised
 from saebench.errors import CheckpointError, ControlError, SiteError, unknown
@@ -107,9 +99,7 @@ def _require_width(loaded: checkpoints.Loaded, section: CrossSection) -> None:
 def _loaded(section: CrossSection, control: str, argument: str) -> Dictionary:
     """The SAE that a control is made from."""
     if not argument:
-        raise ControlError(
-            f"control:{control} needs an SAE, for example control:{control}:demo:topk."
-        )
+        raise ControlError(f"control:{control} needs an SAE, for example control:{control}:demo:topk.")
     acts = section.fit.acts
     loaded = checkpoints.load(argument, device=str(acts.device), dtype=acts.dtype)
     _require_width(loaded, section)
@@ -262,9 +252,15 @@ def _sae(loaded: checkpoints.Loaded) -> Contestant:
         return Realised(ready.dictionary, ready.info, ready.warnings)
 
     return Contestant(
-        loaded.info.name, realise, loaded.hook, loaded.model_name, loaded.info.l0, loaded.info.d_sae,
-        loaded.metadata.get("saebench_task"), loaded.metadata.get("saebench_task_sha256"),
-    )  # fmt: skip
+        loaded.info.name,
+        realise,
+        loaded.hook,
+        loaded.model_name,
+        loaded.info.l0,
+        loaded.info.d_sae,
+        loaded.metadata.get("saebench_task"),
+        loaded.metadata.get("saebench_task_sha256"),
+    )
 
 
 def from_object(obj: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Contestant:
@@ -273,9 +269,7 @@ def from_object(obj: Any, device: str = "cpu", dtype: torch.dtype = torch.float3
     return _sae(loaded)
 
 
-def resolve(
-    spec: str, architecture: str | None, device: str, dtype: torch.dtype
-) -> list[Contestant]:
+def resolve(spec: str, architecture: str | None, device: str, dtype: torch.dtype) -> list[Contestant]:
     """Contestants of one command-line name; `demo:all` gives several.
 
     Raises:
@@ -286,9 +280,7 @@ def resolve(
     if spec.startswith("control:"):
         return [control(spec.removeprefix("control:"))]
     names = [f"demo:{n}" for n in checkpoints.demo_names()] if spec == "demo:all" else [spec]
-    loaded = (
-        checkpoints.load(n, architecture=architecture, device=device, dtype=dtype) for n in names
-    )
+    loaded = (checkpoints.load(n, architecture=architecture, device=device, dtype=dtype) for n in names)
     return [_sae(one) for one in loaded]
 
 

@@ -37,11 +37,7 @@ class Size(NamedTuple):
     test: int
 
 
-SIZES = {
-    "quick": Size(30, 50, 25, 25),
-    "standard": Size(100, 50, 30, 30),
-    "full": Size(10_000, 100, 50, 50),
-}
+SIZES = {"quick": Size(30, 50, 25, 25), "standard": Size(100, 50, 30, 30), "full": Size(10_000, 100, 50, 50)}
 
 
 class Case(NamedTuple):
@@ -106,9 +102,7 @@ def usable_words(task: Task, model: LanguageModel) -> Words:
 def _fill(template: str, case: Case, names: Sequence[str]) -> str:
     pair = (names[case.io], names[case.s])
     first, second = pair if case.pos == 0 else pair[::-1]
-    return template.format(
-        first=first, second=second, s=names[case.s], place=case.place, object=case.object
-    )
+    return template.format(first=first, second=second, s=names[case.s], place=case.place, object=case.object)
 
 
 def _aligns(template: str, names: Sequence[str], model: LanguageModel) -> bool:
@@ -139,10 +133,7 @@ def split_distances(n: int, rng: np.random.Generator) -> dict[str, list[int]]:
     folded = rng.permutation(np.arange(1, n // 2 + 1))
     fit, select = round(0.4 * len(folded)), round(0.7 * len(folded))
     parts = {"fit": folded[:fit], "select": folded[fit:select], "test": folded[select:]}
-    return {
-        name: sorted({int(d) for d in part} | {int(n - d) for d in part})
-        for name, part in parts.items()
-    }
+    return {name: sorted({int(d) for d in part} | {int(n - d) for d in part}) for name, part in parts.items()}
 
 
 def draw_cases(
@@ -200,9 +191,7 @@ def _clusters(cases: Sequence[Case], n: int) -> torch.Tensor:
     return torch.tensor([min(c.io, c.s) * n + max(c.io, c.s) for c in cases])
 
 
-def draw(
-    task: Task, model: LanguageModel, budget: str, seed: int
-) -> tuple[Words, dict[str, Batch]]:
+def draw(task: Task, model: LanguageModel, budget: str, seed: int) -> tuple[Words, dict[str, Batch]]:
     """All prompts of a task for a tokenizer, seeded: the same seed gives the same prompts."""
     words = usable_words(task, model)
     rng = np.random.default_rng([seed, 1])
@@ -240,9 +229,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
     for name, batch in batches.items():
         splits[name] = _split(batch, words, model, site, settings.memory_bytes)
         settings.tick(f"activations of {name}")
-    attributes = (
-        Attribute("io", words.names), Attribute("s", words.names), Attribute("pos", ORDERS),
-    )  # fmt: skip
+    attributes = (Attribute("io", words.names), Attribute("s", words.names), Attribute("pos", ORDERS))
     section = CrossSection(attributes, conjunctions=(("io", "pos"), ("s", "pos")), **splits)
     clean = section.test.readout.run({"clean": section.test.acts})["clean"]
     right = (clean.top == section.test.readout.answer).float().numpy(force=True)
@@ -250,9 +237,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
     return Built(section, competence, words.notes, parametrizations(attributes))
 
 
-def _split(
-    batch: Batch, words: Words, model: LanguageModel, site: Site, memory_bytes: int | None
-) -> Split:
+def _split(batch: Batch, words: Words, model: LanguageModel, site: Site, memory_bytes: int | None) -> Split:
     def acts(prompts: list[Prompt]) -> torch.Tensor:
         return capture(model, [p.tokens for p in prompts], {site: place(prompts)})[site]
 

@@ -82,9 +82,7 @@ def ask(
     return torch.multinomial(wanted.float(), 1)[:, 0]
 
 
-def make_heads(
-    generator: Generator, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n a"]
-) -> Heads:
+def make_heads(generator: Generator, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n a"]) -> Heads:
     """Group of values: logits `⟨d_v, x − b⟩`. On/off: `(0, ⟨d, x − b⟩ − θ)`.
 
     θ lies midway between the class means on `fit`. Missing answers have logit −∞.
@@ -142,9 +140,7 @@ class Maker:
         blank = LinearReadout(heads.weight, heads.bias, query, answer, answer)
         clean = blank.logits(acts, torch.arange(n))
         runner_up = clean.scatter(1, answer[:, None], -torch.inf).argmax(1)
-        weight, bias, head, right, wrong = self.place(
-            heads.weight, heads.bias, query, answer, runner_up
-        )
+        weight, bias, head, right, wrong = self.place(heads.weight, heads.bias, query, answer, runner_up)
         readout = LinearReadout(weight, bias, head, right, wrong)
         placed = {k: v.to(generator.device) for k, v in sources.items()}
         # the answer that a perfect edit gives is read off the true edited activation

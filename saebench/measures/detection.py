@@ -36,9 +36,7 @@ class F1Table(NamedTuple):
         return correct(self.f1, self.positives / self.n)
 
 
-def correct(
-    f1: Float[Tensor, "*shape"], prevalence: Float[Tensor, "*shape2"]
-) -> Float[Tensor, "*shape3"]:
+def correct(f1: Float[Tensor, "*shape"], prevalence: Float[Tensor, "*shape2"]) -> Float[Tensor, "*shape3"]:
     """F1 relative to an always-on detector: 0 for that one, 1 at best, negative below it."""
     chance = 2 * prevalence / (1 + prevalence)
     # at prevalence 1 there is nothing to detect; the caller drops such values
@@ -76,9 +74,7 @@ class Union(NamedTuple):
     f1_star: Float[Tensor, "m"]
 
 
-def grow_union(
-    codes: SparseCodes, table: F1Table, positive: Bool[Tensor, "n"], value: int
-) -> Union:
+def grow_union(codes: SparseCodes, table: F1Table, positive: Bool[Tensor, "n"], value: int) -> Union:
     """Greedy union of detectors for one value, up to 64 of them, while F1 rises [PE §6; ours].
 
     Each step adds the detector that gives the union the highest F1. Grown twice, from all
@@ -144,9 +140,7 @@ class Explained(NamedTuple):
     f1_star: Float[Tensor, "n_detectors"]
 
 
-def explain(
-    select: F1Table, test: F1Table, keep: Bool[Tensor, "n_values"], most: int = 10
-) -> Explained:
+def explain(select: F1Table, test: F1Table, keep: Bool[Tensor, "n_values"], most: int = 10) -> Explained:
     """How well each detector matches a union of up to 10 values of one attribute [PE §5].
 
     Values are sorted by F1 on `select` and every prefix is tried (F1 is not monotone in the

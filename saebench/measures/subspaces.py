@@ -56,8 +56,6 @@ def swapped(
     size = {name: float((change @ p.T).square().sum()) for name, p in planted.items()}
     missed = float(((moved - change) @ planted[own].T).square().sum())
     leaked = {
-        name: float((moved @ p.T).square().sum()) / size[name]
-        for name, p in planted.items()
-        if name != own
+        name: float((moved @ p.T).square().sum()) / size[name] for name, p in planted.items() if name != own
     }
     return Swapped(1 - missed / size[own], leaked)

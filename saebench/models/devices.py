@@ -58,9 +58,7 @@ def find_device(device: str) -> torch.device:
     try:
         where = torch.device(device)
     except RuntimeError as error:
-        raise OptionError(
-            f"Unknown device {device!r}. Expected auto, cpu, cuda or cuda:N."
-        ) from error
+        raise OptionError(f"Unknown device {device!r}. Expected auto, cpu, cuda or cuda:N.") from error
     if where.type == "cuda":
         if not torch.cuda.is_available():
             raise OptionError(

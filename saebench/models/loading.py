@@ -128,12 +128,7 @@ def _unloadable(name: str, local: bool, error: Exception) -> str:
 
 
 def _bridge(
-    name: str,
-    path: str,
-    hf_model: Any,
-    tokenizer: Any,
-    device: torch.device,
-    dtype: torch.dtype,
+    name: str, path: str, hf_model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype
 ) -> "TransformerBridge":
     from transformer_lens.model_bridge import TransformerBridge
 

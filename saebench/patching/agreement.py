@@ -48,9 +48,7 @@ def _noisy(
 ) -> Tensor:
     """Clean activations of the prompts, moved by noise of their own size, side by side."""
     found = capture(
-        model,
-        tokens,
-        {i: place._replace(positions=place.positions[rows]) for i, place in enumerate(places)},
+        model, tokens, {i: place._replace(positions=place.positions[rows]) for i, place in enumerate(places)}
     )
     clean = torch.cat([found[i] for i in range(len(places))], dim=1)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)

@@ -34,9 +34,7 @@ def capture(
     check(model, tokens, list(places.values()))
     budget = budget or Budget.shared(model)
     out = {
-        key: torch.empty(
-            len(tokens), model.d_in(p.hook, p.head), dtype=model.dtype, device=model.device
-        )
+        key: torch.empty(len(tokens), model.d_in(p.hook, p.head), dtype=model.dtype, device=model.device)
         for key, p in places.items()
     }
     last = max((place.layer for place in places.values()), default=-1)

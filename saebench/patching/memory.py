@@ -66,9 +66,7 @@ class Budget:
         )
 
     @classmethod
-    def of(
-        cls, device: torch.device, memory_bytes: int | None = None, d_model: int = WIDTH
-    ) -> "Budget":
+    def of(cls, device: torch.device, memory_bytes: int | None = None, d_model: int = WIDTH) -> "Budget":
         if memory_bytes is None:
             memory_bytes = int(FREE_SHARE * free_bytes(device))
         kind = "cpu" if device.type == "cpu" else "cuda"
@@ -84,9 +82,7 @@ class Budget:
         """Whether that much more may be kept: a quarter of the budget is for clean runs."""
         return size + sum(holder.nbytes for holder in self.holders) <= self.bytes // 4
 
-    def in_blocks(
-        self, n: int, cost: Cost, work: Callable[[slice, int], None], each: int = 1
-    ) -> None:
+    def in_blocks(self, n: int, cost: Cost, work: Callable[[slice, int], None], each: int = 1) -> None:
         """Calls `work(block, rows)` on consecutive blocks of `n` members of `each` rows.
 
         A block has at most `rows` rows, or one member whose rows `work` has to divide. Out of

@@ -26,9 +26,7 @@ class Placement(NamedTuple):
         return int(self.hook.split(".")[1])
 
 
-def check(
-    model: LanguageModel, tokens: Sequence[Sequence[int]], places: Sequence[Placement]
-) -> None:
+def check(model: LanguageModel, tokens: Sequence[Sequence[int]], places: Sequence[Placement]) -> None:
     """Refuses hook points that the model lacks and positions outside the prompts.
 
     Raises:

@@ -16,20 +16,14 @@ class PlainPass:
     """Patched forward passes of prompts `tokens`, as a TransformerLens user would write them."""
 
     def __init__(
-        self,
-        model: LanguageModel,
-        tokens: Sequence[Sequence[int]],
-        places: Sequence[Placement],
+        self, model: LanguageModel, tokens: Sequence[Sequence[int]], places: Sequence[Placement]
     ) -> None:
         self.model, self.tokens, self.places = model, tokens, places
         self.widths = [model.d_in(place.hook, place.head) for place in places]
         self._length = torch.tensor([len(prompt) for prompt in tokens])
 
     def logits(
-        self,
-        edited: Float[Tensor, "em d_in"],
-        rows: Int[Tensor, "m"],
-        scratch: Scratch | None = None,
+        self, edited: Float[Tensor, "em d_in"], rows: Int[Tensor, "m"], scratch: Scratch | None = None
     ) -> Float[Tensor, "em vocab"]:
         """Logits at the last token of prompts `rows`, all of one of `parts`.
 
@@ -41,10 +35,7 @@ class PlainPass:
         return self.model.bridge.run_with_hooks(batch, fwd_hooks=list(hooks))[:, -1]
 
     def token_logits(
-        self,
-        edited: Float[Tensor, "em d_in"],
-        rows: Int[Tensor, "m"],
-        wanted: Int[Tensor, "em k"],
+        self, edited: Float[Tensor, "em d_in"], rows: Int[Tensor, "m"], wanted: Int[Tensor, "em k"]
     ) -> Float[Tensor, "em k"]:
         """The logits of a few tokens per row."""
         return self.logits(edited, rows).gather(1, wanted)

@@ -26,16 +26,11 @@ class PrefixLayer(DynamicLayer):
         super().__init__()
         self.length, self.prefix, self.scratch = length, prefix, scratch
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> KeysValues:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
         if self.prefix is None or self.length == 0:
             return key_states, value_states
         keys, values = self.prefix
-        return (
-            self._behind("keys", keys, key_states),
-            self._behind("values", values, value_states),
-        )
+        return (self._behind("keys", keys, key_states), self._behind("values", values, value_states))
 
     def _behind(
         self, name: str, prefix: Float[Tensor, "m heads p d"], new: Float[Tensor, "em heads t d"]

@@ -103,14 +103,10 @@ class PatchedReadout(Readout):
         found = capture(self.model, self.tokens, dict(enumerate(self.places)), budget=self.budget)
         return torch.cat(list(found.values()), dim=1)
 
-    def logits(
-        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b vocab"]:
+    def logits(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
         return self._gather(rows, lambda at, part: self._pass.logits(edited[at], part))
 
-    def difference(
-        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b"]:
+    def difference(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
         """LD alone, differentiable: unembeds two tokens instead of the vocabulary."""
 
         def of(at: Tensor, part: Tensor) -> Tensor:
@@ -146,9 +142,7 @@ class PatchedReadout(Readout):
             def work(block: slice, limit: int, at: Tensor = at, part: Tensor = part) -> None:
                 prompts, where = part[block], at[block].to(device)
                 slots = int(distinct.count[at[block]].max())
-                batch = torch.zeros(
-                    slots, len(where), self.d_in, dtype=queue[0].dtype, device=device
-                )
+                batch = torch.zeros(slots, len(where), self.d_in, dtype=queue[0].dtype, device=device)
                 beside = torch.arange(len(where), device=device)
                 for edit, slot in zip(queue, distinct.slot[:, where], strict=True):
                     batch[slot, beside] = edit[where.to(edit.device)].to(device)
@@ -174,10 +168,7 @@ class PatchedReadout(Readout):
             self.budget.in_blocks(len(part), self._pass.cost(part), work, each)
 
         skip = 0 if reference is None else 1
-        return {
-            key: Outcome(ld[i], top[i], kl[i] if skip else None)
-            for i, key in enumerate(edits, skip)
-        }
+        return {key: Outcome(ld[i], top[i], kl[i] if skip else None) for i, key in enumerate(edits, skip)}
 
     def _all(self) -> Int[Tensor, "n"]:
         return torch.arange(len(self.tokens))

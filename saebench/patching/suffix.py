@@ -51,10 +51,7 @@ class SuffixPass:
         self._scratch = Scratch()
 
     def logits(
-        self,
-        edited: Float[Tensor, "em d_in"],
-        rows: Int[Tensor, "m"],
-        scratch: Scratch | None = None,
+        self, edited: Float[Tensor, "em d_in"], rows: Int[Tensor, "m"], scratch: Scratch | None = None
     ) -> Float[Tensor, "em vocab"]:
         """Logits at the last token of prompts `rows`, all of one of `parts`.
 
@@ -72,10 +69,7 @@ class SuffixPass:
         return self._run(edited, rows, unembed)
 
     def token_logits(
-        self,
-        edited: Float[Tensor, "em d_in"],
-        rows: Int[Tensor, "m"],
-        wanted: Int[Tensor, "em k"],
+        self, edited: Float[Tensor, "em d_in"], rows: Int[Tensor, "m"], wanted: Int[Tensor, "em k"]
     ) -> Float[Tensor, "em k"]:
         """The logits of a few tokens per row; only their rows of the unembedding are multiplied."""
 
@@ -161,9 +155,7 @@ class SuffixPass:
         """
         final = self.model.n_layers - 1
         names = [f"blocks.{final}.attn.hook_z", f"blocks.{final}.mlp.hook_in"]
-        late = any(
-            place.layer == final and not place.hook.endswith(BEFORE_OUTPUT) for place in self.places
-        )
+        late = any(place.layer == final and not place.hook.endswith(BEFORE_OUTPUT) for place in self.places)
         if late or any(name not in self.model.points for name in names):
             return []
         return [(name, lambda tensor, hook: last(tensor)) for name in names]

@@ -54,9 +54,7 @@ class Outcomes:
         array = np.asarray(values.cpu() if hasattr(values, "cpu") else values)
         array = np.ascontiguousarray(array, dtype=np.float32)
         if array.shape != self.cluster[key.split].shape:
-            raise ValueError(
-                f"{key} has shape {array.shape}, its split {self.cluster[key.split].shape}"
-            )
+            raise ValueError(f"{key} has shape {array.shape}, its split {self.cluster[key.split].shape}")
         self.columns[key] = array
 
     def __getitem__(self, key: Key) -> Float[np.ndarray, "n"]:

@@ -32,9 +32,7 @@ def _git(*arguments: str) -> str | None:
         return None
     try:
         command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
-        ).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         # no git on this machine, or not a repository: the commit is then unknown, which is allowed
         return None

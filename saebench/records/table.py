@@ -32,9 +32,7 @@ def table_bytes(outcomes: Outcomes, id: str) -> bytes:
     parts += list(outcomes.columns.items())
     kept = [_kept_rows(values) for _, values in parts]
     lengths = [len(rows) for rows in kept]
-    cluster = [
-        np.asarray(outcomes.cluster[k.split])[r] for (k, _), r in zip(parts, kept, strict=True)
-    ]
+    cluster = [np.asarray(outcomes.cluster[k.split])[r] for (k, _), r in zip(parts, kept, strict=True)]
     arrays = {
         "cluster": pa.array(_join(cluster, np.int64)),
         "prompt": pa.array(_join(kept, np.int32)),

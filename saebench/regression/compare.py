@@ -70,9 +70,7 @@ class Verdict:
         failures = self.comparison.failures
         m = len(self.comparison.judged)
         if not failures:
-            return (
-                f"No regression: none of {m} scores is credibly worse by more than its tolerance."
-            )
+            return f"No regression: none of {m} scores is credibly worse by more than its tolerance."
         names = ", ".join(d.label for d in failures)
         return f"Regression: {len(failures)} of {m} scores credibly worse: {names}."
 
@@ -165,11 +163,7 @@ _MUST_AGREE: dict[str, Callable[[Result], object]] = {
 
 def refuse_different(a: Result, b: Result) -> None:
     """Raises a ResultError naming every difference that makes a comparison meaningless."""
-    found = [
-        f"{what} {read(a)} and {read(b)}"
-        for what, read in _MUST_AGREE.items()
-        if read(a) != read(b)
-    ]
+    found = [f"{what} {read(a)} and {read(b)}" for what, read in _MUST_AGREE.items() if read(a) != read(b)]
     if found:
         raise ResultError(
             f"Cannot compare {a.dictionary.name!r} with {b.dictionary.name!r}: they differ in"
@@ -180,9 +174,7 @@ def refuse_different(a: Result, b: Result) -> None:
 
 def _refuse_other_prompts(a: Outcomes, b: Outcomes) -> None:
     same = set(a.cluster) == set(b.cluster) and all(
-        np.array_equal(a.cluster[split], b.cluster[split])
-        for split in a.cluster
-        if split != LATENTS
+        np.array_equal(a.cluster[split], b.cluster[split]) for split in a.cluster if split != LATENTS
     )
     if not same:
         raise ResultError(

@@ -66,10 +66,7 @@ class _Row(NamedTuple):
 
 
 def differences(
-    candidates: Sequence[Scored],
-    baselines: Sequence[Scored],
-    n_clusters: int,
-    tolerances: Tolerances,
+    candidates: Sequence[Scored], baselines: Sequence[Scored], n_clusters: int, tolerances: Tolerances
 ) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
     """Judged and merely shown differences of two groups of scored dictionaries, one per seed.
 
@@ -92,9 +89,7 @@ def differences(
     )
 
 
-def _rows(
-    candidates: Sequence[Scored], baselines: Sequence[Scored], tolerances: Tolerances
-) -> list[_Row]:
+def _rows(candidates: Sequence[Scored], baselines: Sequence[Scored], tolerances: Tolerances) -> list[_Row]:
     sides = [[_numbers(s) for s in side] for side in (candidates, baselines)]
     axes = dict.fromkeys(axis for s in (*candidates, *baselines) for axis in s.axes)
     directions: dict[str, Direction] = dict.fromkeys(axes, "higher")
@@ -164,9 +159,7 @@ def _measure(row: _Row, n_clusters: int, law, family: int) -> Difference:
     error = change.standard_error
     value = float(change)
     if not n_clusters >= FEWEST_CLUSTERS:
-        reason = (
-            f"{n_clusters} clusters are too few to judge; at least {FEWEST_CLUSTERS} are needed"
-        )
+        reason = f"{n_clusters} clusters are too few to judge; at least {FEWEST_CLUSTERS} are needed"
         return replace(plain, difference=value, status="undefined", reason=reason)
     if error == 0:
         # equal for every resample: the same outcomes, or a number without sampling error
@@ -197,11 +190,7 @@ def _detectable(error: float, law, family: int, tolerance: Tolerance | None) -> 
 def _one_sided(a: Maybe, b: Maybe, row: _Row) -> tuple[Status, str]:
     """A score that only one side has. Losing it fails only if the baseline credibly had it."""
     if isinstance(b, Undefined):
-        return (
-            ("undefined", a.reason)
-            if isinstance(a, Undefined)
-            else ("gained", f"baseline: {b.reason}")
-        )
+        return ("undefined", a.reason) if isinstance(a, Undefined) else ("gained", f"baseline: {b.reason}")
     assert isinstance(a, Undefined)
     tolerance = row.tolerance if row.direction == "higher" else None
     lost = tolerance is not None and b.interval()[0] > tolerance.size

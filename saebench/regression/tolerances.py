@@ -47,8 +47,7 @@ class Tolerances:
     )
     scores: Mapping[str, Tolerance] = field(
         default_factory=lambda: {
-            f"approximation/{name}": Tolerance(0.02, _DEFAULT_REASON)
-            for name in ("necessity", "agreement")
+            f"approximation/{name}": Tolerance(0.02, _DEFAULT_REASON) for name in ("necessity", "agreement")
         }
     )
 

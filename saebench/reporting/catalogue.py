@@ -4,15 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saebench.errors import OptionError
-from saebench.spec import (
-    EntitiesSpec,
-    NamesSpec,
-    SyntheticSpec,
-    Task,
-    find_tasks,
-    load_task,
-    read_task,
-)
+from saebench.spec import EntitiesSpec, NamesSpec, SyntheticSpec, Task, find_tasks, load_task, read_task
 
 
 def lines(name: str | None, folder: Path | None, extra: tuple[Path, ...]) -> Iterator[str]:

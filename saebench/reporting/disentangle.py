@@ -64,16 +64,16 @@ def attributes(result: Result) -> list[str]:
     return [name for name in names if name]
 
 
-def method(
-    result: Result, edit: str, label: str, family: str, k: int | None = None
-) -> Method | None:
+def method(result: Result, edit: str, label: str, family: str, k: int | None = None) -> Method | None:
     """The scores of one kind of edit, or None if it was not made."""
     found = {
         (s.name, s.attribute): s
         for s in result.scores
-        if s.axis == "control" and s.edit == edit and s.k == k
+        if s.axis == "control"
+        and s.edit == edit
+        and s.k == k
         and s.name in ("cause", "isolate", "disentangle", "mask_size", "das_rank")
-    }  # fmt: skip
+    }
     return Method(label, family, edit, k, found) if ("disentangle", None) in found else None
 
 
@@ -133,15 +133,22 @@ def tables(results: Iterable[Result]) -> Iterator[Table]:
 def method_table(group: Sequence[Result]) -> Table:
     """One row a method: means over the mediated attributes, then `cause / isolate` of each."""
     first, names = group[0], attributes(group[0])
-    table = Table(title=f"{first.task.name} · cause and isolate at {first.site}",
-                  title_justify="left", pad_edge=False, caption=_caption(first), caption_justify="left")  # fmt: skip
+    table = Table(
+        title=f"{first.task.name} · cause and isolate at {first.site}",
+        title_justify="left",
+        pad_edge=False,
+        caption=_caption(first),
+        caption_justify="left",
+    )
     for column in ("method", "cause", "isolate", "disentangle", *names, "latents or rank"):
         table.add_column(column, overflow="fold")
     for one in methods(group):
         table.add_row(
-            one.label, *(cell(one.get(n)) for n in ("cause", "isolate", "disentangle")),
-            *(_pair(one, name) for name in names), _size(one, names),
-        )  # fmt: skip
+            one.label,
+            *(cell(one.get(n)) for n in ("cause", "isolate", "disentangle")),
+            *(_pair(one, name) for name in names),
+            _size(one, names),
+        )
     return table
 
 
@@ -164,11 +171,10 @@ def _size(one: Method, names: Sequence[str]) -> str:
 
 def _caption(result: Result) -> str:
     published = next((s for s in result.scores if s.name == "disentangle_published"), None)
-    shares = [f"{s.attribute} {s.value:.1%}" for s in result.scores
-              if s.name == "kept" and s.value is not None]  # fmt: skip
-    said = (
-        "Means over the attributes mediated here; per attribute cause / isolate. ∅: the empty mask."
-    )
+    shares = [
+        f"{s.attribute} {s.value:.1%}" for s in result.scores if s.name == "kept" and s.value is not None
+    ]
+    said = "Means over the attributes mediated here; per attribute cause / isolate. ∅: the empty mask."
     if published is not None:
         said += f" No edit under the published convention, pairs unfiltered: {cell(published)}."
     return said + (f" Prompts answered rightly: {', '.join(shares)}." if shares else "")
@@ -180,19 +186,34 @@ def planted_table(result: Result) -> Iterator[Table]:
     names = [name for name in attributes(result) if ("das_overlap", name, None) in found]
     if not names:
         return
-    table = Table(title="DAS against the planted subspaces", title_justify="left", pad_edge=False,
-                  caption=PLANTED_CAPTION, caption_justify="left")  # fmt: skip
+    table = Table(
+        title="DAS against the planted subspaces",
+        title_justify="left",
+        pad_edge=False,
+        caption=PLANTED_CAPTION,
+        caption_justify="left",
+    )
     for column in ("attribute", "rank", "overlap (by chance)", "carried", "leaked", "angles"):
         table.add_column(column, overflow="fold")
     for name in names:
         share, rank = found["das_overlap", name, None], found["das_rank", name, None]
         carried = found["das_carried", name, None]
-        leaked = [f"{other} {found[key].value:.2f}" for other in attributes(result)
-                  if (key := ("das_leaked", f"{name}>{other}", None)) in found]  # fmt: skip
-        angles = [f"{s.value:.0f}°" for (score, a, _), s in found.items()
-                  if score == "das_angle" and a == name]  # fmt: skip
-        table.add_row(name, f"{rank.value:.0f}", f"{share.value:.2f} ({share.floor:.2f})",
-                      f"{carried.value:.2f}", ", ".join(leaked), " ".join(angles))  # fmt: skip
+        leaked = [
+            f"{other} {found[key].value:.2f}"
+            for other in attributes(result)
+            if (key := ("das_leaked", f"{name}>{other}", None)) in found
+        ]
+        angles = [
+            f"{s.value:.0f}°" for (score, a, _), s in found.items() if score == "das_angle" and a == name
+        ]
+        table.add_row(
+            name,
+            f"{rank.value:.0f}",
+            f"{share.value:.2f} ({share.floor:.2f})",
+            f"{carried.value:.2f}",
+            ", ".join(leaked),
+            " ".join(angles),
+        )
     yield table
 
 
@@ -205,12 +226,12 @@ def variant_table(group: Sequence[Result]) -> Table:
     for result in group:
         if method(result, "mask", "", "") is None:
             continue
-        found = [method(result, edit, "", "", -1 if edit == "full" else None) or
-                 method(result, edit, "", "") for edit in VARIANTS]  # fmt: skip
-        curve = [method(result, "aware", "", "", k) for k in SIZES]
-        shown = [
-            cell(one.get("disentangle") if one else None).replace(" [", "\n[", 1) for one in found
+        found = [
+            method(result, edit, "", "", -1 if edit == "full" else None) or method(result, edit, "", "")
+            for edit in VARIANTS
         ]
+        curve = [method(result, "aware", "", "", k) for k in SIZES]
+        shown = [cell(one.get("disentangle") if one else None).replace(" [", "\n[", 1) for one in found]
         short = [cell(one.get("disentangle") if one else None).split(" ")[0] for one in curve]
         table.add_row(result.dictionary.name, *shown, *short)
     return table
@@ -218,8 +239,13 @@ def variant_table(group: Sequence[Result]) -> Table:
 
 def contrast_table(group: Sequence[Result]) -> Table:
     """Paired differences: of the supervised dictionaries once, then of every SAE's or control's mask."""
-    table = Table(title="paired differences, first − second", title_justify="left", pad_edge=False,
-                  caption=CONTRAST_CAPTION, caption_justify="left")  # fmt: skip
+    table = Table(
+        title="paired differences, first − second",
+        title_justify="left",
+        pad_edge=False,
+        caption=CONTRAST_CAPTION,
+        caption_justify="left",
+    )
     for column in ("dictionary", "first − second", "cause", "isolate", "disentangle"):
         table.add_column(column, overflow="fold", min_width=18 if column == "dictionary" else None)
     shared = ("mse-mean", "das-neurons_mask")
@@ -232,11 +258,12 @@ def contrast_table(group: Sequence[Result]) -> Table:
 
 
 def _contrast_row(table: Table, result: Result, name: str, edit: str) -> None:
-    found = {s.name.removesuffix("_difference"): s for s in result.scores
-             if s.edit == edit and s.name.endswith("_difference")}  # fmt: skip
+    found = {
+        s.name.removesuffix("_difference"): s
+        for s in result.scores
+        if s.edit == edit and s.name.endswith("_difference")
+    }
     if found:
         first, _, second = edit.partition("-")
         both = " − ".join(LABELS.get(part, part) for part in (first, second))
-        table.add_row(
-            name, both, *(cell(found.get(n)) for n in ("cause", "isolate", "disentangle"))
-        )
+        table.add_row(name, both, *(cell(found.get(n)) for n in ("cause", "isolate", "disentangle")))

@@ -28,9 +28,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX*"
 LAYERED = ("source", "das", "mse", "mean", "neurons_mask", "none")
 _STYLE: dict[Any, Any] = {
-    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#dddddd", "axes.axisbelow": True, "font.family": "DejaVu Sans",
-}  # fmt: skip
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
+    "font.family": "DejaVu Sans",
+}
 
 
 def draw(results: Sequence[Result]) -> dict[str, bytes]:
@@ -45,8 +50,7 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
     groups, files = by_site(results), {}
     if not groups:
         raise ResultError(
-            "No result here holds cause and isolate. Expected some of `saebench evaluate … --task"
-            " ravel`."
+            "No result here holds cause and isolate. Expected some of `saebench evaluate … --task ravel`."
         )
     with matplotlib.rc_context(_STYLE):
         for (model, task, site, budget, seed), group in groups.items():
@@ -63,8 +67,11 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
                 _sizes(figure, group)
                 files[f"{stem}--{site}--sizes.png"] = _png(figure)
         for name in [n for n in files if n.endswith("--layers.png")]:
-            mine = {key: g for key, g in groups.items()
-                    if name == f"{key[0]}--{key[1]}--{key[3]}--{key[4]}--layers.png".replace("/", "--")}  # fmt: skip
+            mine = {
+                key: g
+                for key, g in groups.items()
+                if name == f"{key[0]}--{key[1]}--{key[3]}--{key[4]}--layers.png".replace("/", "--")
+            }
             figure = Figure(figsize=(8.4, 4.6), layout="constrained")
             _layers(figure, {site: g for (_, _, site, _, _), g in mine.items()})
             files[name] = _png(figure)
@@ -109,11 +116,13 @@ def _cause_isolate(figure: "Figure", group: Sequence[Result]) -> None:
     for i, one in enumerate(methods(group)):
         _point(ax, one, i)
     first = group[0]
-    ax.set(xlabel="cause (edited fact takes the source's value)", xlim=(-0.05, 1.05),
-           ylabel="isolate (other facts stay)", ylim=(-0.05, 1.08))  # fmt: skip
-    ax.set_title(
-        f"{first.task.name} on {first.model.name} at {first.site}; grey: equal disentangle"
+    ax.set(
+        xlabel="cause (edited fact takes the source's value)",
+        xlim=(-0.05, 1.05),
+        ylabel="isolate (other facts stay)",
+        ylim=(-0.05, 1.08),
     )
+    ax.set_title(f"{first.task.name} on {first.model.name} at {first.site}; grey: equal disentangle")
     figure.legend(loc="outside right upper", frameon=False, fontsize=8)
 
 
@@ -123,9 +132,18 @@ def _point(ax: "Axes", one: Method, i: int) -> None:
         return
     filled = one.family == "sae"
     colour = COLOURS[i % len(COLOURS)]
-    ax.errorbar(x.value, y.value, xerr=_arms(x), yerr=_arms(y), fmt=MARKERS[i % len(MARKERS)],
-                color=colour, markerfacecolor=colour if filled else "white", markersize=7,
-                elinewidth=1, label=one.label)  # fmt: skip
+    ax.errorbar(
+        x.value,
+        y.value,
+        xerr=_arms(x),
+        yerr=_arms(y),
+        fmt=MARKERS[i % len(MARKERS)],
+        color=colour,
+        markerfacecolor=colour if filled else "white",
+        markersize=7,
+        elinewidth=1,
+        label=one.label,
+    )
 
 
 def _sized(group: Sequence[Result]) -> list[Result]:
@@ -137,16 +155,11 @@ def _sizes(figure: "Figure", group: Sequence[Result]) -> None:
     """Disentangle of aware edits against their size, with the skyline and no edit."""
     ax = figure.subplots()
     for i, result in enumerate(_sized(group)):
-        found = [
-            (k, m.get("disentangle")) for k in SIZES if (m := method(result, "aware", "", "", k))
-        ]
+        found = [(k, m.get("disentangle")) for k in SIZES if (m := method(result, "aware", "", "", k))]
         points = [(k, s.value) for k, s in found if s is not None and s.value is not None]
         if points:
             sizes, values = zip(*points, strict=True)
-            ax.plot(
-                sizes, values, marker=MARKERS[i % 8], color=COLOURS[i % 8],
-                label=result.dictionary.name,
-            )  # fmt: skip
+            ax.plot(sizes, values, marker=MARKERS[i % 8], color=COLOURS[i % 8], label=result.dictionary.name)
     for one in references(group[0]):
         score = one.get("disentangle")
         if one.edit in ("das", "none") and score is not None and score.value is not None:
@@ -172,10 +185,7 @@ def _layers(figure: "Figure", sites: dict[str, list[Result]]) -> None:
             value = _value(one, "disentangle") if one.family == "sae" else None
             if value is not None:
                 spread.plot(x, value, marker="x", color="#000000", markersize=5)
-    titles = {
-        reach: "cause of the full source patch",
-        spread: "disentangle where mediated (× SAEs)",
-    }
+    titles = {reach: "cause of the full source patch", spread: "disentangle where mediated (× SAEs)"}
     for panel, title in titles.items():
         panel.set_xticks(range(len(order)), [_short(s) for s in order], rotation=60, ha="right")
         panel.set(title=title, ylim=(-0.05, 1.08))
@@ -184,9 +194,14 @@ def _layers(figure: "Figure", sites: dict[str, list[Result]]) -> None:
 
 
 def _line(
-    panel: "Axes", order: Sequence[str], sites: dict[str, list[Result]], edit: str,
-    score: tuple[str, str | None], i: int, label: str,
-) -> None:  # fmt: skip
+    panel: "Axes",
+    order: Sequence[str],
+    sites: dict[str, list[Result]],
+    edit: str,
+    score: tuple[str, str | None],
+    i: int,
+    label: str,
+) -> None:
     """One score of one reference over the sites at which it exists."""
     found = [
         (x, one)
@@ -197,9 +212,15 @@ def _line(
     if found:
         arms = [[_arms(one)[side][0] for _, one in found] for side in (0, 1)]
         panel.errorbar(
-            [x for x, _ in found], [one.value or 0.0 for _, one in found], yerr=arms, elinewidth=1,
-            marker=MARKERS[i % 8], color=COLOURS[i % 8], markerfacecolor="white", label=label,
-        )  # fmt: skip
+            [x for x, _ in found],
+            [one.value or 0.0 for _, one in found],
+            yerr=arms,
+            elinewidth=1,
+            marker=MARKERS[i % 8],
+            color=COLOURS[i % 8],
+            markerfacecolor="white",
+            label=label,
+        )
 
 
 def _short(site: str) -> str:

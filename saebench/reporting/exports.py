@@ -22,12 +22,42 @@ if TYPE_CHECKING:
 
 FORMS = ("sae-bench", "csv", "parquet")
 COLUMNS = [
-    "task", "model", "site", "dictionary", "axis", "name", "attribute", "edit", "k", "n_changed",
-    "value", "ci_low", "ci_high", "floor", "ceiling", "normalized", "normalized_ci_low",
-    "normalized_ci_high", "n", "direction", "reason", "note", "kind", "architecture", "d_in",
-    "d_sae", "l0", "training_seed", "source", "budget", "seed", "task_version", "created",
-    "dictionary_sha256", "id",
-]  # fmt: skip
+    "task",
+    "model",
+    "site",
+    "dictionary",
+    "axis",
+    "name",
+    "attribute",
+    "edit",
+    "k",
+    "n_changed",
+    "value",
+    "ci_low",
+    "ci_high",
+    "floor",
+    "ceiling",
+    "normalized",
+    "normalized_ci_low",
+    "normalized_ci_high",
+    "n",
+    "direction",
+    "reason",
+    "note",
+    "kind",
+    "architecture",
+    "d_in",
+    "d_sae",
+    "l0",
+    "training_seed",
+    "source",
+    "budget",
+    "seed",
+    "task_version",
+    "created",
+    "dictionary_sha256",
+    "id",
+]
 HEADLINE = "headline"
 """What the rows of an axis's own number are called in a frame of scores."""
 
@@ -51,12 +81,24 @@ def to_frame(results: Result | Iterable[Result]) -> "pd.DataFrame":
 def _scored(result: Result) -> dict[str, Any]:
     d = result.dictionary
     return {
-        "id": result.id, "created": result.created, "dictionary": d.name, "source": d.source,
-        "kind": d.kind, "architecture": d.architecture, "training_seed": d.seed, "d_in": d.d_in,
-        "d_sae": d.d_sae, "l0": d.l0, "dictionary_sha256": d.sha256, "model": result.model.name,
-        "task": result.task.name, "task_version": result.task.version, "site": result.site,
-        "budget": result.budget, "seed": result.seed,
-    }  # fmt: skip
+        "id": result.id,
+        "created": result.created,
+        "dictionary": d.name,
+        "source": d.source,
+        "kind": d.kind,
+        "architecture": d.architecture,
+        "training_seed": d.seed,
+        "d_in": d.d_in,
+        "d_sae": d.d_sae,
+        "l0": d.l0,
+        "dictionary_sha256": d.sha256,
+        "model": result.model.name,
+        "task": result.task.name,
+        "task_version": result.task.version,
+        "site": result.site,
+        "budget": result.budget,
+        "seed": result.seed,
+    }
 
 
 def _rows(result: Result) -> Iterable[dict[str, Any]]:
@@ -93,11 +135,17 @@ def sae_bench(result: Result) -> dict[str, Any]:
     return {
         "eval_type_id": eval_type(result),
         "eval_config": {
-            "model_name": result.model.name, "task": result.task.name,
-            "task_version": result.task.version, "task_sha256": result.task.sha256,
-            "site": result.site, "position": position, "budget": result.budget,
-            "random_seed": result.seed, "axis_versions": result.axis_versions,
-            "n": result.task.n.model_dump(), "llm_dtype": made.dtype,
+            "model_name": result.model.name,
+            "task": result.task.name,
+            "task_version": result.task.version,
+            "task_sha256": result.task.sha256,
+            "site": result.site,
+            "position": position,
+            "budget": result.budget,
+            "random_seed": result.seed,
+            "axis_versions": result.axis_versions,
+            "n": result.task.n.model_dump(),
+            "llm_dtype": made.dtype,
         },
         "eval_id": str(uuid5(NAMESPACE_URL, f"saebench:{result.id}")),
         "datetime_epoch_millis": int(datetime.fromisoformat(result.created).timestamp() * 1000),
@@ -108,13 +156,21 @@ def sae_bench(result: Result) -> dict[str, Any]:
         "sae_lens_release_id": release or None,
         "sae_lens_version": made.versions.get("sae_lens"),
         "sae_cfg_dict": {
-            "architecture": d.architecture, "training_architecture": d.training_architecture,
-            "d_in": d.d_in, "d_sae": d.d_sae, "l0": d.l0, "model_name": result.model.name,
-            "hook_name": hook, "hook_layer": layer[0] if layer else None, "name": d.name,
-            "source": d.source, "sha256": d.sha256, "kind": d.kind,
+            "architecture": d.architecture,
+            "training_architecture": d.training_architecture,
+            "d_in": d.d_in,
+            "d_sae": d.d_sae,
+            "l0": d.l0,
+            "model_name": result.model.name,
+            "hook_name": hook,
+            "hook_layer": layer[0] if layer else None,
+            "name": d.name,
+            "source": d.source,
+            "sha256": d.sha256,
+            "kind": d.kind,
         },
         "eval_result_unstructured": {"saebench_id": result.id, "warnings": list(result.warnings)},
-    }  # fmt: skip
+    }
 
 
 def eval_type(result: Result) -> str:

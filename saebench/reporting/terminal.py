@@ -64,9 +64,7 @@ def results_table(results: Sequence[Result]) -> tuple[Table, list[str]]:
 
 def heading(result: Result) -> str:
     task, model = result.task, result.model
-    skill = (
-        f", {task.model_accuracy:.1%} of prompts right" if task.model_accuracy is not None else ""
-    )
+    skill = f", {task.model_accuracy:.1%} of prompts right" if task.model_accuracy is not None else ""
     return f"{task.name} · {model.name} at {result.site} · {result.budget}, {task.n.test} test prompts{skill}"
 
 
@@ -157,7 +155,15 @@ def _score_cells(score: Score) -> list[str]:
 
     arrow = {"higher": "", "lower": " ↓", "none": ""}[score.direction]
     return [
-        score.axis, score.name + arrow, score.attribute or "", score.edit or "",
-        "" if score.k is None else str(score.k), show(score.value), interval(score.ci),
-        show(score.floor), show(score.ceiling), str(score.n), score.reason or score.note or "",
-    ]  # fmt: skip
+        score.axis,
+        score.name + arrow,
+        score.attribute or "",
+        score.edit or "",
+        "" if score.k is None else str(score.k),
+        show(score.value),
+        interval(score.ci),
+        show(score.floor),
+        show(score.ceiling),
+        str(score.n),
+        score.reason or score.note or "",
+    ]

@@ -29,9 +29,15 @@ _STYLES: dict[Status, str] = {
     "gained": "green",
 }
 _COLUMNS = (
-    "score", "baseline", "candidate", "difference [95 %]", "p (Holm)", "could see", "may lose",
+    "score",
+    "baseline",
+    "candidate",
+    "difference [95 %]",
+    "p (Holm)",
+    "could see",
+    "may lose",
     "verdict",
-)  # fmt: skip
+)
 
 
 def _cells(d: Difference) -> tuple[str, ...]:
@@ -149,9 +155,7 @@ def render_junit(verdict: Verdict) -> str:
     heading = "\n".join(map(printable, _heading(comparison)))
     ElementTree.SubElement(suite, "system-out").text = heading
     ElementTree.indent(suite)
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, "unicode") + "\n"
-    )
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, "unicode") + "\n"
 
 
 def render_json(verdict: Verdict) -> str:

@@ -14,14 +14,7 @@ from saebench.scoring import (
     oversplitting,
     recovery,
 )
-from saebench.scoring.base import (
-    Context,
-    Entry,
-    Headline,
-    Scored,
-    write_entry,
-    write_headline,
-)  # fmt: skip
+from saebench.scoring.base import Context, Entry, Headline, Scored, write_entry, write_headline
 from saebench.scoring.estimates import Undefined
 
 SCORERS: dict[str, Callable[[Context], tuple[Headline, list[Entry]]]] = {
@@ -56,13 +49,4 @@ def score(outcomes: Outcomes, seed: int = 0) -> Scored:
     return Scored(axes, entries + recovery.entries(ctx))
 
 
-__all__ = [
-    "SCORERS",
-    "Context",
-    "Entry",
-    "Headline",
-    "Scored",
-    "score",
-    "write_entry",
-    "write_headline",
-]
+__all__ = ["SCORERS", "Context", "Entry", "Headline", "Scored", "score", "write_entry", "write_headline"]

@@ -51,11 +51,19 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
         Entry(AXIS, "kl", ctx.mean(Key(AXIS, "kl")), n, floor=kl_mean, ceiling=kl_best, direction="lower"),
         _fvu(ctx),
         Entry(AXIS, "l0", ctx.mean(Key(AXIS, "l0")), n, direction="none"),
-    ]  # fmt: skip
+    ]
     if edit_ld("permuted") in ctx.outcomes:
         shuffled = recovered(ctx, edit_ld("permuted"))
-        entries.append(Entry(AXIS, "sufficiency", shuffled, n, edit="permuted",
-                             note="the same codes through a shuffled decoder"))  # fmt: skip
+        entries.append(
+            Entry(
+                AXIS,
+                "sufficiency",
+                shuffled,
+                n,
+                edit="permuted",
+                note="the same codes through a shuffled decoder",
+            )
+        )
     return headline, entries
 
 

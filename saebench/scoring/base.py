@@ -5,14 +5,7 @@ from typing import Literal
 
 from saebench.records.outcomes import Key, Outcomes
 from saebench.records.result import AxisScore, Score
-from saebench.scoring.estimates import (
-    Bootstrap,
-    Estimate,
-    Maybe,
-    Undefined,
-    normalized,
-    normalized_interval,
-)
+from saebench.scoring.estimates import Bootstrap, Estimate, Maybe, Undefined, normalized, normalized_interval
 
 Direction = Literal["higher", "lower", "none"]
 

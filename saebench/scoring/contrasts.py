@@ -27,9 +27,17 @@ def entries(ctx: Context) -> list[Entry]:
         first, second = (_three(ctx, keys) for keys in sides)
         for name, value in first.items():
             found.append(
-                Entry(scores.AXIS, f"{name}_difference", value - second[name], ctx.test.n, None,
-                      "-".join(pair), direction="none", note=f"over {', '.join(here)}, paired")
-            )  # fmt: skip
+                Entry(
+                    scores.AXIS,
+                    f"{name}_difference",
+                    value - second[name],
+                    ctx.test.n,
+                    None,
+                    "-".join(pair),
+                    direction="none",
+                    note=f"over {', '.join(here)}, paired",
+                )
+            )
     return found
 
 

@@ -59,8 +59,11 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
             entries.append(Entry(AXIS, "edit_success", value, n, name, edit))
         source = success(ctx, Key("task", "success", name, "source"))
         entries.append(Entry(AXIS, "edit_success", source, n, name, "source"))
-        entries.append(Entry(AXIS, "edit_effect", _effect(ctx, Key("task", "ld", name, "ceiling")),
-                             n, name, "supervised"))  # fmt: skip
+        entries.append(
+            Entry(
+                AXIS, "edit_effect", _effect(ctx, Key("task", "ld", name, "ceiling")), n, name, "supervised"
+            )
+        )
         for key in ctx.outcomes.find(AXIS, "success", attribute=name):
             entries += _edit_entries(ctx, key, floor, ceiling)
     return _headline(ctx), entries
@@ -71,28 +74,20 @@ def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate) ->
     n = ctx.test.n
     changed = key._replace(score="n_changed")
     n_changed = float(ctx.outcomes[changed].mean()) if changed in ctx.outcomes else None
-    found = [
-        Entry(AXIS, "edit_success", success(ctx, key), n, name, edit, k, n_changed, floor, ceiling)
-    ]
+    found = [Entry(AXIS, "edit_success", success(ctx, key), n, name, edit, k, n_changed, floor, ceiling)]
     ld, kl = key._replace(score="ld"), key._replace(score="kl")
     if ld in ctx.outcomes:
         none, best = (_effect(ctx, Key("task", "ld", name, e)) for e in ("none", "ceiling"))
-        found.append(
-            Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed, none, best)
-        )
+        found.append(Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed, none, best))
     if kl in ctx.outcomes:
         none, best = (success(ctx, Key("task", "kl", name, e)) for e in ("none", "ceiling"))
         found.append(
-            Entry(
-                AXIS, "edit_kl", success(ctx, kl), n, name, edit, k, n_changed, none, best, "lower"
-            )
+            Entry(AXIS, "edit_kl", success(ctx, kl), n, name, edit, k, n_changed, none, best, "lower")
         )
     weight = key._replace(score="removed_weight")
     if weight in ctx.outcomes:
         cost = success(ctx, weight)
-        found.append(
-            Entry(AXIS, "edit_magnitude", cost, n, name, edit, k, n_changed, direction="none")
-        )
+        found.append(Entry(AXIS, "edit_magnitude", cost, n, name, edit, k, n_changed, direction="none"))
     return found
 
 

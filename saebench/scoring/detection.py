@@ -27,9 +27,7 @@ class Detection(NamedTuple):
     def note(self) -> str | None:
         if not self.thin:
             return None
-        return (
-            f"{self.thin} of {len(self.labels)} values have fewer than {MIN_CLUSTERS} test clusters"
-        )
+        return f"{self.thin} of {len(self.labels)} values have fewer than {MIN_CLUSTERS} test clusters"
 
     def coverage(self, threshold: float) -> Estimate:
         """Share of values with F1* at or above the threshold."""
@@ -55,9 +53,7 @@ def detect(ctx: Context, axis: str, name: str, edit: str = "", k: int = 0) -> De
     if not keys:
         return None
     hits = ctx.outcomes.matrix(keys)
-    tp, fp, fn = (
-        ctx.test.total(hits == what) for what in (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE)
-    )
+    tp, fp, fn = (ctx.test.total(hits == what) for what in (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE))
     n = ctx.test.total(np.ones((ctx.test.n, 1)))
     f1, star = f1_and_star(tp, fp, fn, n)
     columns: dict[str, list[int]] = defaultdict(list)

@@ -88,34 +88,29 @@ def _edit(ctx: Context, keys: list[Key], pairs: bool) -> list[Entry]:
         for score, value in zip(("cause", "isolate"), both, strict=True):
             found.append(Entry(AXIS, score, value, n, name, edit, k, note=note))
         value = disentangle(ctx, [key])
-        floor, top = (
-            disentangle(ctx, [Key("task", "success", name, e)]) for e in ("none", SKYLINE)
-        )
-        found.append(
-            Entry(AXIS, "disentangle", value, n, name, edit, k, None, floor, top, note=note)
-        )
+        floor, top = (disentangle(ctx, [Key("task", "success", name, e)]) for e in ("none", SKYLINE))
+        found.append(Entry(AXIS, "disentangle", value, n, name, edit, k, None, floor, top, note=note))
         for other in ctx.outcomes.attributes if pairs else ():
             if other != name:
                 asks = ctx.outcomes[Key("task", "asks", other)] > 0
-                found.append(Entry(AXIS, "isolate_pair", _share(ctx, key, asks), n,
-                                   f"{name}>{other}", edit, k))  # fmt: skip
+                found.append(
+                    Entry(AXIS, "isolate_pair", _share(ctx, key, asks), n, f"{name}>{other}", edit, k)
+                )
     chosen = [key for key in keys if key.attribute in here]
     if not chosen:
         missing = Undefined(NO_ATTRIBUTE)
         return [*found, Entry(AXIS, "disentangle", missing, n, None, edit, k)]
     floor, top = (
-        disentangle(ctx, [Key("task", "success", c.attribute, e) for c in chosen])
-        for e in ("none", SKYLINE)
+        disentangle(ctx, [Key("task", "success", c.attribute, e) for c in chosen]) for e in ("none", SKYLINE)
     )
     over = f"over {', '.join(c.attribute for c in chosen)}"
-    means = {"cause": average([cause(ctx, c) for c in chosen]),
-             "isolate": average([isolate(ctx, c) for c in chosen])}  # fmt: skip
+    means = {
+        "cause": average([cause(ctx, c) for c in chosen]),
+        "isolate": average([isolate(ctx, c) for c in chosen]),
+    }
     found += [Entry(AXIS, s, value, n, None, edit, k, note=over) for s, value in means.items()]
     value = disentangle(ctx, chosen)
-    return [
-        *found,
-        Entry(AXIS, "disentangle", value, n, None, edit, k, None, floor, top, note=over),
-    ]
+    return [*found, Entry(AXIS, "disentangle", value, n, None, edit, k, None, floor, top, note=over)]
 
 
 def _published(ctx: Context) -> list[Entry]:
@@ -123,11 +118,20 @@ def _published(ctx: Context) -> list[Entry]:
     here = mediated(ctx)
     if not here:
         return []
-    same = [_share(ctx, Key("task", "same_label", a), ctx.outcomes[Key("task", "asks", a)] > 0)
-            for a in here]  # fmt: skip
+    same = [_share(ctx, Key("task", "same_label", a), ctx.outcomes[Key("task", "asks", a)] > 0) for a in here]
     value = (average(same) + 1.0) * 0.5
-    return [Entry(AXIS, "disentangle_published", value, ctx.test.n, None, "none", direction="none",
-                  note="pairs not filtered for different labels")]  # fmt: skip
+    return [
+        Entry(
+            AXIS,
+            "disentangle_published",
+            value,
+            ctx.test.n,
+            None,
+            "none",
+            direction="none",
+            note="pairs not filtered for different labels",
+        )
+    ]
 
 
 def _counts(ctx: Context) -> list[Entry]:
@@ -139,17 +143,29 @@ def _counts(ctx: Context) -> list[Entry]:
         score, name, direction = key.score, key.attribute, PLANTED.get(key.score)
         if score == "mask_size":
             note = FELL_BACK if facts.get(key._replace(score="fell_back"), 0.0) else None
-            found.append(Entry(AXIS, score, zero + value, n, name, key.edit,
-                               direction="none", note=note, exact=COUNT))  # fmt: skip
+            found.append(
+                Entry(AXIS, score, zero + value, n, name, key.edit, direction="none", note=note, exact=COUNT)
+            )
         elif score == "das_rank":
-            found.append(Entry(AXIS, score, zero + value, n, name, SKYLINE,
-                               direction="none", exact=COUNT))  # fmt: skip
+            found.append(Entry(AXIS, score, zero + value, n, name, SKYLINE, direction="none", exact=COUNT))
         elif direction is not None:
             chance = facts.get(key._replace(score=f"{score}_chance"))
             bounds = (None, None) if chance is None else (zero + chance, zero + 1.0)
-            found.append(Entry(AXIS, score, zero + value, n, name, SKYLINE,
-                               key.k if key.k >= 0 else None, None, *bounds,
-                               direction=direction, exact=GEOMETRY))  # fmt: skip
+            found.append(
+                Entry(
+                    AXIS,
+                    score,
+                    zero + value,
+                    n,
+                    name,
+                    SKYLINE,
+                    key.k if key.k >= 0 else None,
+                    None,
+                    *bounds,
+                    direction=direction,
+                    exact=GEOMETRY,
+                )
+            )
     return found
 
 
@@ -162,7 +178,5 @@ def headline(ctx: Context) -> Headline:
     own = next((e for e in OWN if Key(AXIS, "success", here[0], e) in ctx.outcomes), None)
     assert own is not None, "every dictionary and intervention makes an edit of its own"
     value = disentangle(ctx, [Key(AXIS, "success", a, own) for a in here])
-    floor, top = (
-        disentangle(ctx, [Key("task", "success", a, e) for a in here]) for e in ("none", SKYLINE)
-    )
+    floor, top = (disentangle(ctx, [Key("task", "success", a, e) for a in here]) for e in ("none", SKYLINE))
     return Headline(value, floor, top, n, f"disentangle over {', '.join(here)}, edit {own}")

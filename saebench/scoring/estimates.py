@@ -70,9 +70,7 @@ class Estimate:
 
     def __getitem__(self, index: Any) -> "Estimate":
         # `...` keeps the axis of draws in front, whatever the index selects
-        return Estimate(
-            self.value[index], np.moveaxis(np.moveaxis(self.draws, 0, -1)[index], -1, 0)
-        )
+        return Estimate(self.value[index], np.moveaxis(np.moveaxis(self.draws, 0, -1)[index], -1, 0))
 
     def _with(self, other: "Estimate | float", op: Callable[[Any, Any], Any]) -> "Estimate":
         if isinstance(other, Estimate):
@@ -153,9 +151,7 @@ class Bootstrap:
     resampled sum into one matrix product.
     """
 
-    def __init__(
-        self, cluster: Int[np.ndarray, "n"], n_resamples: int = N_RESAMPLES, seed: int = 0
-    ) -> None:
+    def __init__(self, cluster: Int[np.ndarray, "n"], n_resamples: int = N_RESAMPLES, seed: int = 0) -> None:
         self.names, self.index = np.unique(np.asarray(cluster), return_inverse=True)
         self.n = len(self.index)
         c = len(self.names)

@@ -7,15 +7,7 @@ from saebench.scoring.approximation import recovered
 from saebench.scoring.base import Context, Entry, Headline
 from saebench.scoring.causal import NONE_CAUSAL, effects
 from saebench.scoring.control import average
-from saebench.scoring.detection import (
-    Detection,
-    detect,
-    key_fact,
-    null,
-    null_spread,
-    properties,
-    scalar,
-)  # fmt: skip
+from saebench.scoring.detection import Detection, detect, key_fact, null, null_spread, properties, scalar
 from saebench.scoring.estimates import Estimate, Undefined, wilson
 
 AXIS = "interpretability"
@@ -49,8 +41,17 @@ def _property_entries(ctx: Context, name: str, found: Detection) -> list[Entry]:
         out.append(Entry(AXIS, f"coverage@{t}", found.coverage(t), n, name, note=note))
     if floor is not None:
         spread = f"standard deviation over permutations {null_spread(ctx, name):.3g}"
-        out.append(Entry(AXIS, "null", floor, n, name, direction="none",
-                         exact=f"a mean over label permutations; {spread}"))  # fmt: skip
+        out.append(
+            Entry(
+                AXIS,
+                "null",
+                floor,
+                n,
+                name,
+                direction="none",
+                exact=f"a mean over label permutations; {spread}",
+            )
+        )
     return out
 
 
@@ -64,9 +65,7 @@ def _explained(ctx: Context) -> list[Entry]:
     low, high = wilson(int(explained), int(active))
     share = explained / active
     # latents are the sample here, prompts are not resampled: the draws span Wilson's interval
-    draws = np.interp(
-        np.linspace(0, 1, 2000), [0, 0.025, 0.5, 0.975, 1], [low, low, share, high, high]
-    )
+    draws = np.interp(np.linspace(0, 1, 2000), [0, 0.025, 0.5, 0.975, 1], [low, low, share, high, high])
     return [Entry(AXIS, name, Estimate(np.array(share), draws), int(active))]
 
 
@@ -83,11 +82,7 @@ def _causal_check(ctx: Context) -> list[Entry]:
 
 
 def _headline(ctx: Context, found: dict[str, Detection | None]) -> Headline:
-    causal = {
-        name: d
-        for name, e in effects(ctx).items()
-        if e.causal and (d := found.get(name)) is not None
-    }
+    causal = {name: d for name, e in effects(ctx).items() if e.causal and (d := found.get(name)) is not None}
     if not causal:
         undefined = Undefined(NONE_CAUSAL)
         return Headline(undefined, undefined, undefined, ctx.test.n)

@@ -46,15 +46,30 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
         note = f"norm ratio {pair.norm_ratio:.2f}" + ("; nested attributes" if pair.nested else "")
         entries.append(Entry(AXIS, "retention", retention, n, name, note=note))
         entries.append(Entry(AXIS, "coverage_difference", difference, n, name, note=note))
-        ratio_entry = Entry(AXIS, "norm_ratio", scalar(pair.norm_ratio, _some(ctx)), n, name,
-                            direction="none", exact="a ratio of atom norms on fit, not a sample")  # fmt: skip
+        ratio_entry = Entry(
+            AXIS,
+            "norm_ratio",
+            scalar(pair.norm_ratio, _some(ctx)),
+            n,
+            name,
+            direction="none",
+            exact="a ratio of atom norms on fit, not a sample",
+        )
         entries += [ratio_entry, *_surgical(ctx, pair)]
         retained.append(retention)
     for name in ctx.outcomes.attributes:
         value = key_fact(ctx, AXIS, "attribute_reconstruction", name)
         if value is not None:
-            entries.append(Entry(AXIS, "attribute_reconstruction", scalar(value, _some(ctx)), n, name,
-                                 exact="from class means over all test prompts; not resampled"))  # fmt: skip
+            entries.append(
+                Entry(
+                    AXIS,
+                    "attribute_reconstruction",
+                    scalar(value, _some(ctx)),
+                    n,
+                    name,
+                    exact="from class means over all test prompts; not resampled",
+                )
+            )
     return _headline(ctx, retained), entries
 
 
@@ -87,13 +102,23 @@ def _surgical(ctx: Context, pair: Pair) -> list[Entry]:
     entries = []
     for place, tau in enumerate(TAUS):
         found = (
-            detect(ctx, "interpretability", pair.weak) if place == 0
+            detect(ctx, "interpretability", pair.weak)
+            if place == 0
             else detect(ctx, AXIS, pair.weak, f"minus:{pair.strong}", place)
-        )  # fmt: skip
+        )
         if found is not None:
             cover = found.coverage(THRESHOLD)
-            entries.append(Entry(AXIS, "weak_coverage", cover, ctx.test.n, pair.weak,
-                                 f"minus:{pair.strong}", round(100 * tau)))  # fmt: skip
+            entries.append(
+                Entry(
+                    AXIS,
+                    "weak_coverage",
+                    cover,
+                    ctx.test.n,
+                    pair.weak,
+                    f"minus:{pair.strong}",
+                    round(100 * tau),
+                )
+            )
     return entries if len(entries) == len(TAUS) else []
 
 

@@ -74,9 +74,11 @@ def measure_attribute(ctx: Context, name: str) -> Splits | None:
             tests.append(test[int(n90) - 1])
     shown = average(tests).chosen() if tests else None
     return Splits(
-        average(inverse).chosen(), np.array(sizes), average(detected).chosen(),
+        average(inverse).chosen(),
+        np.array(sizes),
+        average(detected).chosen(),
         shown if shown is not None else scalar(0.0, average(inverse)),
-    )  # fmt: skip
+    )
 
 
 def score(ctx: Context) -> tuple[Headline, list[Entry]]:
@@ -96,28 +98,40 @@ def _entries(ctx: Context, name: str, splits: Splits) -> list[Entry]:
     ]
     if len(splits.n90):
         mean = scalar(float(splits.n90.mean()), splits.inverse)
-        out.append(Entry(AXIS, "n90", mean, n, name, direction="lower",
-                         exact="mean over detected values; its interval stands at inverse_n90"))  # fmt: skip
+        out.append(
+            Entry(
+                AXIS,
+                "n90",
+                mean,
+                n,
+                name,
+                direction="lower",
+                exact="mean over detected values; its interval stands at inverse_n90",
+            )
+        )
         out.append(Entry(AXIS, "union_f1_star", splits.test_f1_star, ctx.test.n, name))
     else:
-        out.append(
-            Entry(AXIS, "n90", Undefined("no value is detected"), n, name, direction="lower")
-        )
+        out.append(Entry(AXIS, "n90", Undefined("no value is detected"), n, name, direction="lower"))
     for fact, (direction, why) in _FACTS.items():
         value = key_fact(ctx, AXIS, fact, name)
         if value is not None:
-            out.append(Entry(AXIS, fact, scalar(value, splits.inverse), n, name,
-                             direction=direction, exact=f"{why}; not resampled"))  # fmt: skip
+            out.append(
+                Entry(
+                    AXIS,
+                    fact,
+                    scalar(value, splits.inverse),
+                    n,
+                    name,
+                    direction=direction,
+                    exact=f"{why}; not resampled",
+                )
+            )
     return out
 
 
 def _headline(ctx: Context, found: dict[str, Splits | None]) -> Headline:
     """Mean over causal attributes of the mean over values of 1/n90."""
-    causal = {
-        name: s
-        for name, e in effects(ctx).items()
-        if e.causal and (s := found.get(name)) is not None
-    }
+    causal = {name: s for name, e in effects(ctx).items() if e.causal and (s := found.get(name)) is not None}
     n = ctx.bootstraps["select"].n
     if not causal:
         undefined = Undefined(NONE_CAUSAL)

@@ -34,31 +34,93 @@ class _Mean(NamedTuple):
 
 _MEANS = (
     _Mean("matched_cosine", "cosine", FEATURES, "matched", "matched_cosine", note=MCC),
-    _Mean("mmcs_recall", "best", FEATURES, None, "mmcs_recall",
-          note="truth → latents: the best latent of every feature"),
-    _Mean("mmcs_precision", "best", LATENTS, None, "mmcs_precision",
-          note="latents → truth: the best feature of every latent"),
-    _Mean("recovered@0.8", "recovered", FEATURES, None, "recovered",
-          note="of all features, those matched at |cos| > 0.8"),
-    _Mean("feature_f1", "f1", FEATURES, "fires", "null_f1",
-          note="features that fire, each by its matched latent; null: latents dealt at random",
-          empty="no feature fires"),
-    _Mean("latent_f1", "f1", LATENTS, None, "null_f1", note="each latent for its nearest feature (SAELens' F1)"),
+    _Mean(
+        "mmcs_recall",
+        "best",
+        FEATURES,
+        None,
+        "mmcs_recall",
+        note="truth → latents: the best latent of every feature",
+    ),
+    _Mean(
+        "mmcs_precision",
+        "best",
+        LATENTS,
+        None,
+        "mmcs_precision",
+        note="latents → truth: the best feature of every latent",
+    ),
+    _Mean(
+        "recovered@0.8",
+        "recovered",
+        FEATURES,
+        None,
+        "recovered",
+        note="of all features, those matched at |cos| > 0.8",
+    ),
+    _Mean(
+        "feature_f1",
+        "f1",
+        FEATURES,
+        "fires",
+        "null_f1",
+        note="features that fire, each by its matched latent; null: latents dealt at random",
+        empty="no feature fires",
+    ),
+    _Mean(
+        "latent_f1", "f1", LATENTS, None, "null_f1", note="each latent for its nearest feature (SAELens' F1)"
+    ),
     _Mean("uniqueness", "share", LATENTS, None, "uniqueness"),
-    _Mean("dead_latents", "dead", LATENTS, direction="lower", ceiling=0.0,
-          note="no null: random rows have no encoder, so nothing of theirs is on or off"),
-    _Mean("shrinkage", "shrinkage", "test", "has_norm", "null_shrinkage", direction="none",
-          note="mean ‖x̂‖ / ‖x‖; 1 is best"),
-    _Mean("absorption", "absorption", CHILDREN, "has_absorption", "null_absorption", 0.0, "lower",
-          "null: latents dealt at random", "too few samples of parents with and without children"),
-    _Mean("leakage", "leakage", CHILDREN, "has_leakage", None, 0.0, "none", "0 is best",
-          "no child has a latent"),
-    _Mean("composition", "composition", LATENTS, "has_composition", "composition",
-          note="1: latents for parts; ½: for pairs; lone parts", empty="no part turns any latent on"),
-    _Mean("pair_composition", "pair_composition", LATENTS, "has_pair_composition", "pair_composition",
-          note="1: latents for parts; ½: for pairs; all pairs once",
-          empty="no part makes any latent larger"),
-)  # fmt: skip
+    _Mean(
+        "dead_latents",
+        "dead",
+        LATENTS,
+        direction="lower",
+        ceiling=0.0,
+        note="no null: random rows have no encoder, so nothing of theirs is on or off",
+    ),
+    _Mean(
+        "shrinkage",
+        "shrinkage",
+        "test",
+        "has_norm",
+        "null_shrinkage",
+        direction="none",
+        note="mean ‖x̂‖ / ‖x‖; 1 is best",
+    ),
+    _Mean(
+        "absorption",
+        "absorption",
+        CHILDREN,
+        "has_absorption",
+        "null_absorption",
+        0.0,
+        "lower",
+        "null: latents dealt at random",
+        "too few samples of parents with and without children",
+    ),
+    _Mean(
+        "leakage", "leakage", CHILDREN, "has_leakage", None, 0.0, "none", "0 is best", "no child has a latent"
+    ),
+    _Mean(
+        "composition",
+        "composition",
+        LATENTS,
+        "has_composition",
+        "composition",
+        note="1: latents for parts; ½: for pairs; lone parts",
+        empty="no part turns any latent on",
+    ),
+    _Mean(
+        "pair_composition",
+        "pair_composition",
+        LATENTS,
+        "has_pair_composition",
+        "pair_composition",
+        note="1: latents for parts; ½: for pairs; all pairs once",
+        empty="no part makes any latent larger",
+    ),
+)
 
 
 def entries(ctx: Context) -> list[Entry]:
@@ -88,8 +150,9 @@ def _mean(ctx: Context, what: _Mean) -> Entry:
         return Entry(AXIS, what.name, reason, n, direction=what.direction, note=what.note)
     floor = _floor(ctx, what, value)
     ceiling = scalar(_ceiling(ctx, what), value)
-    entry = Entry(AXIS, what.name, value, n, floor=floor, ceiling=ceiling,
-                  direction=what.direction, note=what.note)  # fmt: skip
+    entry = Entry(
+        AXIS, what.name, value, n, floor=floor, ceiling=ceiling, direction=what.direction, note=what.note
+    )
     return _told(ctx, entry) if what.name == "leakage" else entry
 
 
@@ -122,12 +185,24 @@ def _calibrated(ctx: Context) -> list[Entry]:
     assert isinstance(value, Estimate), "every dictionary has a latent and every task a feature"
     value = (value - null) / (1 - null)
     return [
-        Entry(AXIS, "matched_cosine_calibrated", value, ctx.bootstraps[FEATURES].n,
-              floor=scalar(0.0, value), ceiling=scalar(1.0, value),
-              note=f"random decoders of this size reach {null:.3f}"),
-        Entry(AXIS, "matched_cosine_null", scalar(null, value), 0, direction="none",
-              exact="a mean over random decoders"),
-    ]  # fmt: skip
+        Entry(
+            AXIS,
+            "matched_cosine_calibrated",
+            value,
+            ctx.bootstraps[FEATURES].n,
+            floor=scalar(0.0, value),
+            ceiling=scalar(1.0, value),
+            note=f"random decoders of this size reach {null:.3f}",
+        ),
+        Entry(
+            AXIS,
+            "matched_cosine_null",
+            scalar(null, value),
+            0,
+            direction="none",
+            exact="a mean over random decoders",
+        ),
+    ]
 
 
 def _frequent(ctx: Context) -> list[Entry]:
@@ -141,13 +216,25 @@ def _frequent(ctx: Context) -> list[Entry]:
         found = Entry(AXIS, "matched_cosine_frequent", reason, int(both.sum()))
     else:
         null = outcomes.facts[Key(AXIS, "null", "matched_cosine_frequent")]
-        found = Entry(AXIS, "matched_cosine_frequent", value, int(both.sum()),
-                      floor=scalar(null, value), ceiling=scalar(1.0, value))  # fmt: skip
+        found = Entry(
+            AXIS,
+            "matched_cosine_frequent",
+            value,
+            int(both.sum()),
+            floor=scalar(null, value),
+            ceiling=scalar(1.0, value),
+        )
     return [
         found,
-        Entry(AXIS, "frequent_features", boot.mean(frequent), boot.n, direction="none",
-              note="share of features that fire at least once in 1,000 test samples"),
-    ]  # fmt: skip
+        Entry(
+            AXIS,
+            "frequent_features",
+            boot.mean(frequent),
+            boot.n,
+            direction="none",
+            note="share of features that fire at least once in 1,000 test samples",
+        ),
+    ]
 
 
 def _explained_variance(ctx: Context) -> Entry:
@@ -158,8 +245,9 @@ def _explained_variance(ctx: Context) -> Entry:
     if isinstance(unexplained, Undefined):
         return Entry(AXIS, "explained_variance", unexplained, ctx.test.n)
     value = 1 - unexplained
-    return Entry(AXIS, "explained_variance", value, ctx.test.n,
-                 floor=scalar(0.0, value), ceiling=scalar(1.0, value))  # fmt: skip
+    return Entry(
+        AXIS, "explained_variance", value, ctx.test.n, floor=scalar(0.0, value), ceiling=scalar(1.0, value)
+    )
 
 
 def _hedging(ctx: Context) -> Entry:
@@ -167,8 +255,14 @@ def _hedging(ctx: Context) -> Entry:
     total = boot.total(ctx.outcomes[Key(AXIS, "hedging", split=FEATURES)])
     pairs = boot.total(ctx.outcomes[Key(AXIS, "hedging_pairs", split=FEATURES)])
     value = ratio(total, pairs, "no matched feature is correlated with another")
-    entry = Entry(AXIS, "hedging", value, boot.n, direction="none",
-                  note="0 is best; over pairs of correlated features, towards their correlation's sign")  # fmt: skip
+    entry = Entry(
+        AXIS,
+        "hedging",
+        value,
+        boot.n,
+        direction="none",
+        note="0 is best; over pairs of correlated features, towards their correlation's sign",
+    )
     return _told(ctx, entry)
 
 

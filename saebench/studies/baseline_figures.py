@@ -9,13 +9,24 @@ import pandas as pd
 from saebench.studies.figures import INK, plotting, save
 from saebench.studies.seeds import over_seeds
 
-_SHARED = ("matched_cosine_calibrated", "feature_f1", "explained_variance", "approximation", "control",
-           "interpretability", "occlusion", "oversplitting")  # fmt: skip
-_OWN = {"hierarchical": "absorption", "correlated": "hedging", "composed": "pair_composition",
-        "occlusion": "pair_composition"}  # fmt: skip
+_SHARED = (
+    "matched_cosine_calibrated",
+    "feature_f1",
+    "explained_variance",
+    "approximation",
+    "control",
+    "interpretability",
+    "occlusion",
+    "oversplitting",
+)
+_OWN = {
+    "hierarchical": "absorption",
+    "correlated": "hedging",
+    "composed": "pair_composition",
+    "occlusion": "pair_composition",
+}
 _BEST = {"absorption": "0 is best", "hedging": "0 is best", "dead_latents": "0 is best"}
-CAPTION = ("dots: SAE seeds; lines and bars: their mean and its 95 % t interval;"
-           " dotted: the true L0")  # fmt: skip
+CAPTION = "dots: SAE seeds; lines and bars: their mean and its 95 % t interval; dotted: the true L0"
 
 
 def curves(ax: Any, frame: pd.DataFrame, score: str) -> None:
@@ -30,8 +41,7 @@ def curves(ax: Any, frame: pd.DataFrame, score: str) -> None:
             points.append((np.mean(level.l0), np.mean(level[score]), half))
         if points:
             x, y, half = zip(*sorted(points), strict=True)
-            ax.errorbar(x, y, yerr=half, fmt="-", color=colour, lw=1.4, elinewidth=0.8, capsize=2,
-                        label=name)  # fmt: skip
+            ax.errorbar(x, y, yerr=half, fmt="-", color=colour, lw=1.4, elinewidth=0.8, capsize=2, label=name)
     ax.axvline(frame["true_l0"].to_list()[0], color="#999", lw=0.8, ls=":")
     # intervals of three seeds can be wider than the scale
     low = min([0.0, *frame[score].dropna()])
@@ -76,9 +86,7 @@ def overview(frame: pd.DataFrame, path: Path) -> Path:
 def _finish(figure: Any, ax: Any, title: str) -> None:
     handles, labels = ax.get_legend_handles_labels()
     figure.suptitle(title, y=0.99)
-    figure.legend(
-        handles, labels, loc="upper center", ncol=6, frameon=False, bbox_to_anchor=(0.5, 0.965)
-    )
+    figure.legend(handles, labels, loc="upper center", ncol=6, frameon=False, bbox_to_anchor=(0.5, 0.965))
     figure.text(0.5, 0.0, CAPTION, ha="center", fontsize=8, color="#555")
     figure.tight_layout(rect=(0, 0.02, 1, 0.935))
 

@@ -28,9 +28,25 @@ ARCHITECTURES = ("standard", "gated", "topk", "batchtopk", "jumprelu", "matryosh
 SHARES = (1.0, 0.5, 2.0)
 """Of the true L0; the first is run first."""
 SAMPLES = 300_000
-_NAMES = ("l0", "fvu", "matched_cosine", "matched_cosine_calibrated", "mmcs_recall", "mmcs_precision",
-          "recovered@0.8", "feature_f1", "uniqueness", "dead_latents", "shrinkage",
-          "explained_variance", "absorption", "leakage", "hedging", "composition", "pair_composition")  # fmt: skip
+_NAMES = (
+    "l0",
+    "fvu",
+    "matched_cosine",
+    "matched_cosine_calibrated",
+    "mmcs_recall",
+    "mmcs_precision",
+    "recovered@0.8",
+    "feature_f1",
+    "uniqueness",
+    "dead_latents",
+    "shrinkage",
+    "explained_variance",
+    "absorption",
+    "leakage",
+    "hedging",
+    "composition",
+    "pair_composition",
+)
 
 
 Key = tuple[str, ...]
@@ -54,9 +70,14 @@ class Family:
     def blank(self, architecture: str, share: float) -> Row:
         """What makes two rows of calibration the same."""
         recipe = self.recipe(architecture)
-        return {"task": self.task.name, "task_sha256": self.task.sha256[:12],
-                "architecture": architecture, "width": recipe.width, "samples": recipe.samples,
-                "share_of_true_l0": share}  # fmt: skip
+        return {
+            "task": self.task.name,
+            "task_sha256": self.task.sha256[:12],
+            "architecture": architecture,
+            "width": recipe.width,
+            "samples": recipe.samples,
+            "share_of_true_l0": share,
+        }
 
     @property
     def versions(self) -> str:
@@ -81,14 +102,22 @@ def calibrate(family: Family, architecture: str) -> Iterator[Row]:
             note = "the closest that was found differs by more than a quarter"
         seen.add(level.sparsity)
         row = family.blank(architecture, share)
-        yield row | {"wanted_l0": level.wanted, "sparsity": level.sparsity, "l0": level.l0,
-                     "note": note}  # fmt: skip
+        yield row | {"wanted_l0": level.wanted, "sparsity": level.sparsity, "l0": level.l0, "note": note}
 
 
 def key(row: Row) -> Key:
     """What makes two rows the same SAE, or with fewer columns the same level of calibration."""
-    names = ("task", "task_sha256", "architecture", "width", "samples", "share_of_true_l0",
-             "sparsity", "seed", "versions")  # fmt: skip
+    names = (
+        "task",
+        "task_sha256",
+        "architecture",
+        "width",
+        "samples",
+        "share_of_true_l0",
+        "sparsity",
+        "seed",
+        "versions",
+    )
     # floats as `write` leaves them in the file
     return tuple(f"{v:.6g}" if isinstance(v := row.get(n, ""), float) else str(v) for n in names)
 
@@ -137,8 +166,10 @@ def plan(families: Mapping[str, Family], levels: list[Row], seeds: int) -> dict[
                     continue
                 family = families[level["task"]]
                 blank = family.blank(level["architecture"], share) | {
-                    "sparsity": float(level["sparsity"]), "seed": seed, "versions": family.versions,
-                }  # fmt: skip
+                    "sparsity": float(level["sparsity"]),
+                    "seed": seed,
+                    "versions": family.versions,
+                }
                 out[key(blank)] = blank
     return out
 

@@ -20,8 +20,15 @@ SAMPLES = 20_000
 SEEDS = 3
 MANY_SEEDS = 12
 """Where architectures are compared: the sample is the SAE seed."""
-ZIPF = {"features": 256, "d_in": 64, "roots": 8, "exponent": 1.5, "max_prob": 0.5, "min_prob": 1e-5,
-        "rank": 0}  # fmt: skip
+ZIPF = {
+    "features": 256,
+    "d_in": 64,
+    "roots": 8,
+    "exponent": 1.5,
+    "max_prob": 0.5,
+    "min_prob": 1e-5,
+    "rank": 0,
+}
 START = {False: "random", True: "truth"}
 
 
@@ -49,18 +56,22 @@ def hedging() -> Iterator[Row]:
         for k in (2, 4, 8):
             true = explained(x, top(sample.codes, k) @ D)
             for from_truth, seed in product(START, range(SEEDS)):
-                recipe = Recipe(
-                    "topk", 20, k, seed, samples=300_000, lr=3e-3, from_truth=from_truth
-                )
+                recipe = Recipe("topk", 20, k, seed, samples=300_000, lr=3e-3, from_truth=from_truth)
                 sae = fit(made, recipe)
                 with torch.no_grad():
                     seen = explained(x, sae.encode(x) @ sae.W_dec)
                 matching = rec.match(rec.cosines(D, sae.W_dec.detach()))
                 # with one ρ for all pairs, hedging is the mean lean towards the other features
                 lean = rec.mixing(D, sae.W_dec.detach(), matching).mean()
-                yield {"rho": rho, "k": k, "start": START[from_truth], "seed": seed,
-                       "explained_variance": seen, "truth_explained_variance": true,
-                       "hedging": float(lean)}  # fmt: skip
+                yield {
+                    "rho": rho,
+                    "k": k,
+                    "start": START[from_truth],
+                    "seed": seed,
+                    "explained_variance": seen,
+                    "truth_explained_variance": true,
+                    "hedging": float(lean),
+                }
 
 
 def absorption() -> Iterator[Row]:
@@ -74,13 +85,19 @@ def absorption() -> Iterator[Row]:
         seeds = MANY_SEEDS if given >= 0.6 else SEEDS
         runs = [(False, seed) for seed in range(seeds)] + [(True, seed) for seed in range(SEEDS)]
         for (architecture, value), (from_truth, seed) in product(sparsity.items(), runs):
-            recipe = Recipe(architecture, made.n_features, value, seed, samples=300_000, lr=3e-3,
-                            from_truth=from_truth)  # fmt: skip
+            recipe = Recipe(
+                architecture, made.n_features, value, seed, samples=300_000, lr=3e-3, from_truth=from_truth
+            )
             sae = fit(made, recipe)
             found = scene.read(sae)
-            row: Row = {"child_given_parent": given, "architecture": architecture,
-                        "start": START[from_truth], "seed": seed, "l0": scene.l0(sae),
-                        "true_l0": k}  # fmt: skip
+            row: Row = {
+                "child_given_parent": given,
+                "architecture": architecture,
+                "start": START[from_truth],
+                "seed": seed,
+                "l0": scene.l0(sae),
+                "true_l0": k,
+            }
             for name in ("absorption", "matched_cosine", "explained_variance", "feature_f1"):
                 row[name] = float(found[name, ""])
             yield row
@@ -89,8 +106,14 @@ def absorption() -> Iterator[Row]:
 def zipf() -> Iterator[Row]:
     """A hierarchy with Zipf firing: most variance explained, most features not recovered."""
     scene = Scene(generator("scale-16th", **ZIPF), budget="full")
-    names = ("explained_variance", "matched_cosine", "matched_cosine_calibrated",
-             "matched_cosine_frequent", "frequent_features", "recovered@0.8")  # fmt: skip
+    names = (
+        "explained_variance",
+        "matched_cosine",
+        "matched_cosine_calibrated",
+        "matched_cosine_frequent",
+        "frequent_features",
+        "recovered@0.8",
+    )
     for from_truth, seed in product(START, range(SEEDS)):
         recipe = Recipe("topk", 256, 8, seed, samples=1_000_000, from_truth=from_truth)
         found = scene.read(fit(scene.made, recipe))
@@ -110,8 +133,9 @@ def splitting() -> Iterator[Row]:
     settings += [("standard", round(level.wanted), level.sparsity) for level in found_l1]
     for (architecture, l0, sparsity), from_truth in product(settings, START):
         for seed in range(SEEDS):
-            recipe = Recipe(architecture, 100, sparsity, seed, samples=600_000, lr=3e-3,
-                            from_truth=from_truth)  # fmt: skip
+            recipe = Recipe(
+                architecture, 100, sparsity, seed, samples=600_000, lr=3e-3, from_truth=from_truth
+            )
             yield {"architecture": architecture, "wanted_l0": l0} | _split(scene, recipe)
 
 
@@ -123,8 +147,7 @@ def splitting_noise() -> Iterator[Row]:
     """
     for noise in (0.1, 0.25, 0.5, 1.0):
         scene = Scene(generator("splitting", noise=noise), budget="standard")
-        for architecture, value in (("topk", 1.0), ("standard", 2.0), ("standard", 4.0),
-                                    ("standard", 8.0)):  # fmt: skip
+        for architecture, value in (("topk", 1.0), ("standard", 2.0), ("standard", 4.0), ("standard", 8.0)):
             for seed in range(SEEDS):
                 recipe = Recipe(architecture, 100, value, seed, samples=300_000, lr=3e-3)
                 yield {"noise": noise, "architecture": architecture} | _split(scene, recipe)
@@ -135,9 +158,14 @@ def _split(scene: Scene, recipe: Recipe) -> Row:
     sae = fit(scene.made, recipe)
     found = scene.read(sae, oversplitting)
     l1 = recipe.sparsity if recipe.architecture == "standard" else 0.0
-    row: Row = {"sparsity": recipe.sparsity, "start": START[recipe.from_truth], "seed": recipe.seed,
-                "l0": scene.l0(sae), "objective": scene.objective(sae, l1),
-                "nearest_cosine": float(found["mmcs_recall", ""])}  # fmt: skip
+    row: Row = {
+        "sparsity": recipe.sparsity,
+        "start": START[recipe.from_truth],
+        "seed": recipe.seed,
+        "l0": scene.l0(sae),
+        "objective": scene.objective(sae, l1),
+        "nearest_cosine": float(found["mmcs_recall", ""]),
+    }
     row |= cells(found["inverse_n90", "sign"], "inverse_n90")
     for name in ("detected", "n90", "union_f1_star"):
         row[name] = float(found[name, "sign"]) if (name, "sign") in found else None
@@ -151,13 +179,11 @@ def composition() -> Iterator[Row]:
         pair = scene.made.D[0] + scene.made.D[10]
         for (width, k), from_truth in product(((20, 2), (21, 2), (100, 1)), START):
             for seed in range(SEEDS):
-                recipe = Recipe("topk", width, k, seed, samples=300_000, lr=3e-3,
-                                from_truth=from_truth)  # fmt: skip
+                recipe = Recipe("topk", width, k, seed, samples=300_000, lr=3e-3, from_truth=from_truth)
                 sae = fit(scene.made, recipe)
                 found = scene.read(sae)
                 near = rec.cosines(pair[None], sae.W_dec.detach()).max()
-                row: Row = {"boost": boost, "width": width, "k": k, "start": START[from_truth],
-                            "seed": seed}  # fmt: skip
+                row: Row = {"boost": boost, "width": width, "k": k, "start": START[from_truth], "seed": seed}
                 for name in ("composition", "pair_composition"):
                     row |= cells(found[name, ""], name)
                 yield row | {"boosted_pair_cosine": float(near)}

@@ -9,9 +9,7 @@ import pandas as pd
 
 INK = ("#0b5fa5", "#c2410c", "#3f7d20", "#7a3e9d", "#b08900", "#4b5563")
 STYLE = {"random": "-", "truth": "--"}
-CAPTION = (
-    "means over SAE seeds, bars: their range; solid: from random directions, dashed: from the truth"
-)
+CAPTION = "means over SAE seeds, bars: their range; solid: from random directions, dashed: from the truth"
 
 
 @contextmanager
@@ -61,31 +59,43 @@ def lines(ax: Any, frame: pd.DataFrame, x: str, y: str, by: str, label: str = "{
             found = chosen.groupby(x)[y].agg(["mean", "min", "max"])
             error = (found["mean"] - found["min"], found["max"] - found["mean"])
             shown = label.format(f"{value:g}" if isinstance(value, float) else value)
-            ax.errorbar(found.index, found["mean"], yerr=error, fmt=f"o{style}", color=colour,
-                        label=shown if start == "random" else None, capsize=2, ms=4)  # fmt: skip
+            ax.errorbar(
+                found.index,
+                found["mean"],
+                yerr=error,
+                fmt=f"o{style}",
+                color=colour,
+                label=shown if start == "random" else None,
+                capsize=2,
+                ms=4,
+            )
     ax.legend(frameon=False, fontsize=8)
 
 
 def _occlusion(frame: pd.DataFrame, plt: Any):
     figure, (ax,) = _panels(plt, 1)
-    long = frame.melt(
-        ["ratio", "start", "seed"], ["strong", "weak"], "group", value_name="coverage"
-    )
+    long = frame.melt(["ratio", "start", "seed"], ["strong", "weak"], "group", value_name="coverage")
     lines(ax, long, "ratio", "coverage", "group", "{} group")
-    ax.set(xlabel="norm ratio strong / weak", ylabel="share of values with F1* ≥ 0.5", ylim=(0, 1.05),
-           title="Weak group behind a strong one")  # fmt: skip
+    ax.set(
+        xlabel="norm ratio strong / weak",
+        ylabel="share of values with F1* ≥ 0.5",
+        ylim=(0, 1.05),
+        title="Weak group behind a strong one",
+    )
     return figure
 
 
 def _hedging(frame: pd.DataFrame, plt: Any):
     figure, (left, right) = _panels(plt, 2)
     lines(left, frame, "rho", "hedging", "k", "k = {}")
-    left.set(xlabel="correlation ρ", ylabel="hedging (0 is best)",
-             title="Lean towards correlated features")  # fmt: skip
+    left.set(xlabel="correlation ρ", ylabel="hedging (0 is best)", title="Lean towards correlated features")
     frame = frame.assign(gain=frame.explained_variance - frame.truth_explained_variance)
     lines(right, frame, "rho", "gain", "k", "k = {}")
-    right.set(xlabel="correlation ρ", ylabel="explained variance, SAE − truth at k",
-              title="What the objective prefers")  # fmt: skip
+    right.set(
+        xlabel="correlation ρ",
+        ylabel="explained variance, SAE − truth at k",
+        title="What the objective prefers",
+    )
     for ax in (left, right):
         ax.axhline(0, color="#999", lw=0.8)
     return figure
@@ -94,20 +104,26 @@ def _hedging(frame: pd.DataFrame, plt: Any):
 def _absorption(frame: pd.DataFrame, plt: Any):
     figure, (ax,) = _panels(plt, 1)
     lines(ax, frame, "child_given_parent", "absorption", "architecture")
-    ax.set(xlabel="P(child | parent)", ylabel="absorption (0 is best)",
-           title="Parents lost to children, at equal L0")  # fmt: skip
+    ax.set(
+        xlabel="P(child | parent)",
+        ylabel="absorption (0 is best)",
+        title="Parents lost to children, at equal L0",
+    )
     return figure
 
 
 def _splitting(frame: pd.DataFrame, plt: Any):
     figure, (left, right) = _panels(plt, 2)
     lines(left, frame, "wanted_l0", "n90", "architecture")
-    left.set(
-        xlabel="L0", ylabel="n90 (1 is best)", xscale="log", title="Latents that one sign takes"
-    )
+    left.set(xlabel="L0", ylabel="n90 (1 is best)", xscale="log", title="Latents that one sign takes")
     lines(right, frame, "wanted_l0", "nearest_cosine", "architecture")
-    right.set(xlabel="L0", ylabel="cosine of ±μ with the nearest latent", xscale="log", ylim=(0, 1.05),
-              title="Is there a latent for the sign?")  # fmt: skip
+    right.set(
+        xlabel="L0",
+        ylabel="cosine of ±μ with the nearest latent",
+        xscale="log",
+        ylim=(0, 1.05),
+        title="Is there a latent for the sign?",
+    )
     for ax in (left, right):
         ax.set_xticks([1, 4, 16], ["1", "4", "16"])
     return figure
@@ -118,12 +134,18 @@ def _splitting_noise(frame: pd.DataFrame, plt: Any):
     sizes = zip(frame.architecture, frame.sparsity, strict=True)
     names = [f"topk, k = {v:g}" if name == "topk" else f"L1 = {v:g}" for name, v in sizes]
     frame = frame.assign(sae=names)
-    labels = (("n90", "n90 (1 is best)", "Latents that one sign takes"),
-              ("detected", "share of the two signs detected", "Are they there?"))  # fmt: skip
+    labels = (
+        ("n90", "n90 (1 is best)", "Latents that one sign takes"),
+        ("detected", "share of the two signs detected", "Are they there?"),
+    )
     for ax, (column, label, title) in zip(axes, labels, strict=True):
         lines(ax, frame, "noise", column, "sae")
-        ax.set(xlabel="standard deviation of the noise per dimension (‖μ‖ = 2)", xscale="log",
-               ylabel=label, title=title)  # fmt: skip
+        ax.set(
+            xlabel="standard deviation of the noise per dimension (‖μ‖ = 2)",
+            xscale="log",
+            ylabel=label,
+            title=title,
+        )
         ax.set_xticks([0.1, 0.25, 0.5, 1], ["0.1", "0.25", "0.5", "1"])
         ax.minorticks_off()
     return figure
@@ -133,9 +155,11 @@ def _composition(frame: pd.DataFrame, plt: Any):
     figure, axes = _panels(plt, 3)
     sizes = zip(frame.width, frame.k, strict=True)
     frame = frame.assign(latents=[f"{w} latents, k = {k}" for w, k in sizes])
-    labels = (("composition", "composition of lone parts"),
-              ("pair_composition", "pair composition (1 parts, ½ pairs)"),
-              ("boosted_pair_cosine", "nearest latent to the boosted pair, cosine"))  # fmt: skip
+    labels = (
+        ("composition", "composition of lone parts"),
+        ("pair_composition", "pair composition (1 parts, ½ pairs)"),
+        ("boosted_pair_cosine", "nearest latent to the boosted pair, cosine"),
+    )
     for ax, (column, label) in zip(axes, labels, strict=True):
         lines(ax, frame, "boost", column, "latents")
         ax.set(xlabel="share of samples made the boosted pair", ylabel=label, ylim=(0, 1.05))

@@ -32,9 +32,7 @@ class Scene:
     def __init__(self, made: Generator, seed: int = 0, budget: str = "quick") -> None:
         self.made = made
         task = load_task("synthetic/independent")
-        self.section = build(
-            task, made, Site("synthetic", "sample"), Settings(budget, seed)
-        ).section
+        self.section = build(task, made, Site("synthetic", "sample"), Settings(budget, seed)).section
         truth = self.section.truth
         assert isinstance(truth, Oracle)
         self.bench = make_bench(self.section, truth, fit_supervised(self.section))
@@ -47,9 +45,7 @@ class Scene:
         for axis in (*axes, recovery):
             axis.measure(subject, self.bench, out, 0, lambda _: None)
         return {
-            (e.name, e.attribute or ""): e.value
-            for e in score(out).entries
-            if isinstance(e.value, Estimate)
+            (e.name, e.attribute or ""): e.value for e in score(out).entries if isinstance(e.value, Estimate)
         }
 
     def l0(self, sae: Any) -> float:

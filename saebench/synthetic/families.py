@@ -73,8 +73,12 @@ class Independent(Family):
     probes: int = Field(12, ge=1, le=MOST_ATTRIBUTES)
 
     def build(self, task: str, seed: int) -> Generator:
-        law = _law(self.features, firing_probabilities=self.firing,
-                   mean_firing_magnitudes=self.magnitude, std_firing_magnitudes=self.spread)  # fmt: skip
+        law = _law(
+            self.features,
+            firing_probabilities=self.firing,
+            mean_firing_magnitudes=self.magnitude,
+            std_firing_magnitudes=self.spread,
+        )
         D, b = _parts(self._features(self.features, seed))
         groups = _probes(list(range(self.features)), self.probes)
         return Generator(task, D, b, activations=law, groups=groups)
@@ -88,8 +92,13 @@ class Correlated(Independent):
 
     def build(self, task: str, seed: int) -> Generator:
         rho = self._matrix()
-        law = _law(self.features, firing_probabilities=self.firing, correlation_matrix=rho,
-                   mean_firing_magnitudes=self.magnitude, std_firing_magnitudes=self.spread)  # fmt: skip
+        law = _law(
+            self.features,
+            firing_probabilities=self.firing,
+            correlation_matrix=rho,
+            mean_firing_magnitudes=self.magnitude,
+            std_firing_magnitudes=self.spread,
+        )
         groups = _probes(list(range(self.features)), self.probes)
         D, b = _parts(self._features(self.features, seed))
         return Generator(task, D, b, activations=law, groups=groups, correlation=rho)
@@ -140,8 +149,13 @@ class Hierarchical(Family):
         # children fire independently and one of those that do survives: some one does with
         # probability 1 − (1 − q)^children
         firing[self.parents :] = 1 - (1 - self.child_given_parent) ** (1 / self.children)
-        law = _law(n, firing_probabilities=firing, modify_activations=hierarchy_modifier(nodes),
-                   mean_firing_magnitudes=self.magnitude, std_firing_magnitudes=self.spread)  # fmt: skip
+        law = _law(
+            n,
+            firing_probabilities=firing,
+            modify_activations=hierarchy_modifier(nodes),
+            mean_firing_magnitudes=self.magnitude,
+            std_firing_magnitudes=self.spread,
+        )
         tops = list(range(self.parents))
         leaves = list(range(self.parents, n))
         names = [f"p{int(parent[f])}c{(f - self.parents) % self.children}" for f in leaves]
@@ -172,8 +186,12 @@ class Occlusion(Family):
         )
         magnitude = torch.full((strong + weak,), self.magnitude)
         magnitude[:strong] *= self.ratio
-        law = _law(strong + weak, firing_probabilities=1.0, mean_firing_magnitudes=magnitude,
-                   modify_activations=[_one_of(groups), *modifiers])  # fmt: skip
+        law = _law(
+            strong + weak,
+            firing_probabilities=1.0,
+            mean_firing_magnitudes=magnitude,
+            modify_activations=[_one_of(groups), *modifiers],
+        )
         D, b = _parts(self._features(strong + weak, seed))
         parts = tuple(range(strong + weak))
         return Generator(task, D, b, activations=law, groups=groups, parts=parts)
@@ -206,8 +224,12 @@ class Splitting(Family):
 
     def build(self, task: str, seed: int) -> Generator:
         group = Group("sign", (0, 1), ("plus", "minus"))
-        law = _law(2, firing_probabilities=1.0, mean_firing_magnitudes=self.norm,
-                   modify_activations=[_one_of((group,))])  # fmt: skip
+        law = _law(
+            2,
+            firing_probabilities=1.0,
+            mean_firing_magnitudes=self.norm,
+            modify_activations=[_one_of((group,))],
+        )
         D, b = _parts(self._features(1, seed))
         D = torch.cat([D, -D])
         return Generator(task, D, b, activations=law, groups=(group,), noise=self.noise)

@@ -97,8 +97,15 @@ class Generator:
         """Digest of the features and of how often and how strongly they fire."""
         law = self.activations
         total = hashlib.sha256(f"{self.task}\0{self.noise}\0{self.groups}".encode())
-        for part in (self.D, self.b, law.firing_probabilities, law.mean_firing_magnitudes,
-                     law.std_firing_magnitudes, self.parent, self.correlation):  # fmt: skip
+        for part in (
+            self.D,
+            self.b,
+            law.firing_probabilities,
+            law.mean_firing_magnitudes,
+            law.std_firing_magnitudes,
+            self.parent,
+            self.correlation,
+        ):
             if part is not None:
                 total.update(part.cpu().numpy().tobytes())
         return total.hexdigest()

@@ -45,9 +45,7 @@ def make_generator(task: Task, overrides: dict[str, Any] | None = None) -> Gener
     assert isinstance(spec, SyntheticSpec)
     if spec.family not in FAMILIES:
         raise TaskError(unknown("family of synthetic tasks", spec.family, FAMILIES))
-    return family(task.name, spec.family, spec.parameters | (overrides or {})).build(
-        task.name, spec.seed
-    )
+    return family(task.name, spec.family, spec.parameters | (overrides or {})).build(task.name, spec.seed)
 
 
 def generator_on(task: Task, device: str) -> Generator:

@@ -51,9 +51,7 @@ class Scale(Family):
         with seeded(seed, 0):
             model = self._model(seed)
         parent = _parents(model, self.features)
-        D, b = (
-            t.data.clone() for t in (model.feature_dict.feature_vectors, model.feature_dict.bias)
-        )
+        D, b = (t.data.clone() for t in (model.feature_dict.feature_vectors, model.feature_dict.bias))
         law = model.activation_generator
         groups = self._probes(law.mean_firing_magnitudes, law.firing_probabilities)
         return Generator(task, D, b, law, groups, parent=parent, exclusive=True)
@@ -95,21 +93,28 @@ class Scale(Family):
             exponent=self.exponent, max_prob=self.max_prob, min_prob=self.min_prob
         )
         trees = HierarchyConfig(
-            total_root_nodes=self.roots, branching_factor=self.branching, max_depth=self.depth,
-            mutually_exclusive_portion=1.0, compensate_probabilities=True,
+            total_root_nodes=self.roots,
+            branching_factor=self.branching,
+            max_depth=self.depth,
+            mutually_exclusive_portion=1.0,
+            compensate_probabilities=True,
             scale_children_by_parent=True,
-        )  # fmt: skip
-        # its own seed field is ignored by SAELens: the model's seed decides
-        low_rank = (
-            LowRankCorrelationConfig(self.rank, self.correlation_scale) if self.rank else None
         )
+        # its own seed field is ignored by SAELens: the model's seed decides
+        low_rank = LowRankCorrelationConfig(self.rank, self.correlation_scale) if self.rank else None
         apart = OrthogonalizationConfig(self.steps, self.lr) if self.steps else None
         return SyntheticModelConfig(
-            num_features=self.features, hidden_dim=self.d_in, firing_probability=firing,
-            hierarchy=trees, orthogonalization=apart, correlation=low_rank, bias=self.bias, seed=seed,
+            num_features=self.features,
+            hidden_dim=self.d_in,
+            firing_probability=firing,
+            hierarchy=trees,
+            orthogonalization=apart,
+            correlation=low_rank,
+            bias=self.bias,
+            seed=seed,
             mean_firing_magnitudes=LinearMagnitudeConfig(*self.magnitudes),
             std_firing_magnitudes=FoldedNormalMagnitudeConfig(*self.spread),
-        )  # fmt: skip
+        )
 
     def _probes(self, magnitude: Tensor, firing: Tensor) -> tuple[Group, ...]:
         """On/off attributes spread evenly over the frequent half of the features, by mean strength."""

@@ -102,11 +102,20 @@ def fit(generator: Generator, recipe: Recipe, progress: bool = False) -> Any:
     # the trainer seeds torch's global generator; whoever called keeps theirs
     with torch.random.fork_rng(devices=[]):
         return train_sae(
-            recipe.architecture, generator.batches(recipe.batch, recipe.seed),
-            generator.d_model, recipe.width, sparsity=recipe.sparsity, steps=steps,
-            batch=recipe.batch, lr=recipe.lr, seed=recipe.seed, init_decoder=directions,
-            options=_OPTIONS.get(recipe.architecture), device=str(generator.device), progress=progress,
-        )  # fmt: skip
+            recipe.architecture,
+            generator.batches(recipe.batch, recipe.seed),
+            generator.d_model,
+            recipe.width,
+            sparsity=recipe.sparsity,
+            steps=steps,
+            batch=recipe.batch,
+            lr=recipe.lr,
+            seed=recipe.seed,
+            init_decoder=directions,
+            options=_OPTIONS.get(recipe.architecture),
+            device=str(generator.device),
+            progress=progress,
+        )
 
 
 def train(task: Task, generator: Generator, recipe: Recipe, out: Path) -> Path:

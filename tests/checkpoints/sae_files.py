@@ -221,9 +221,7 @@ def gemma_scope_2(folder: Path, w: dict[str, Tensor]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name.replace("W_", "w_"): w[name].contiguous() for name in NAMES["jumprelu"]}
     save_file(state, folder / "params.safetensors")
-    dump(
-        folder / "config.json", {"architecture": "jump_relu", "hf_hook_point_in": "model.layers.5"}
-    )
+    dump(folder / "config.json", {"architecture": "jump_relu", "hf_hook_point_in": "model.layers.5"})
     return folder
 
 
@@ -257,9 +255,7 @@ def openai(folder: Path, w: dict[str, Tensor], k: int | None = None, tied: bool 
         "activation": "ReLU" if k is None else "TopK",
         "activation_state_dict": {} if k is None else {"k": k, "postact_fn": "ReLU"},
     }
-    state["decoder.linear.weight" if tied else "decoder.weight"] = (
-        w["W_enc"].T if tied else w["W_dec"].T
-    )
+    state["decoder.linear.weight" if tied else "decoder.weight"] = w["W_enc"].T if tied else w["W_dec"].T
     torch.save(state, folder / "sae.pt")
     return folder / "sae.pt"
 

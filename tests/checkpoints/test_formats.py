@@ -242,9 +242,16 @@ def test_plain(architecture, tmp_path):
 
 @pytest.mark.parametrize(
     ("architecture", "said"),
-    [(None, "--architecture"), ("topk", "topk:32"), ("topk:x", "topk:32"), ("relu", "standard"),
-     ("jumprelu", "threshold"), ("standard,b_dec", "b-dec"), ("topk:21", "1 to 20")],
-)  # fmt: skip
+    [
+        (None, "--architecture"),
+        ("topk", "topk:32"),
+        ("topk:x", "topk:32"),
+        ("relu", "standard"),
+        ("jumprelu", "threshold"),
+        ("standard,b_dec", "b-dec"),
+        ("topk:21", "1 to 20"),
+    ],
+)
 def test_plain_needs_a_right_architecture(architecture, said, tmp_path):
     path = f.plain(tmp_path, f.weights())
     with pytest.raises(CheckpointError, match=said):

@@ -53,11 +53,36 @@ ARCHIVES = [(n, k) for n, k in BINARIES if ORIGINALS[n][k][:2] == b"PK"]
 SAFETENSORS = [(n, k) for n, k in BINARIES if k.endswith(".safetensors")]
 
 scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 40), st.integers(), st.floats(), st.text(max_size=8),
-    st.sampled_from([2**31, 2**63, 10**12, 10**400, 1e308, "topk", "jumprelu", "temporal", "gated",
-                     "matching_pursuit", "abstopk", "layer_norm", "expected_average_only_in",
-                     "covariance_whitening", "hook_z", "transcoder", "../../x", "\x00", "float16"]),
-)  # fmt: skip
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 40),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(
+        [
+            2**31,
+            2**63,
+            10**12,
+            10**400,
+            1e308,
+            "topk",
+            "jumprelu",
+            "temporal",
+            "gated",
+            "matching_pursuit",
+            "abstopk",
+            "layer_norm",
+            "expected_average_only_in",
+            "covariance_whitening",
+            "hook_z",
+            "transcoder",
+            "../../x",
+            "\x00",
+            "float16",
+        ]
+    ),
+)
 values = st.recursive(
     scalars,
     lambda inner: (
@@ -135,9 +160,7 @@ def mutated_config(draw):
             break
         put(config, draw(st.sampled_from(places)), draw(st.just(DELETE) | values))
     if draw(st.booleans()):
-        config[draw(st.text(max_size=6) | st.sampled_from(["d_out", "k", "n_heads"]))] = draw(
-            values
-        )
+        config[draw(st.text(max_size=6) | st.sampled_from(["d_out", "k", "n_heads"]))] = draw(values)
     return {**ORIGINALS[name], file: json.dumps(config).encode()}
 
 
@@ -151,9 +174,7 @@ def _scramble(draw, data: bytes) -> bytes:
     data = bytearray(data)
     for _ in range(draw(st.integers(1, 4))):
         # headers and directories stand at the two ends
-        low, high = draw(
-            st.sampled_from([(0, 200), (max(0, len(data) - 400), len(data)), (0, len(data))])
-        )
+        low, high = draw(st.sampled_from([(0, 200), (max(0, len(data) - 400), len(data)), (0, len(data))]))
         at = draw(st.integers(low, max(low, min(high, len(data)) - 1)))
         kind = draw(st.sampled_from(["set", "cut", "insert", "repeat", "truncate"]))
         if kind == "set":

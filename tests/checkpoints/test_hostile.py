@@ -103,11 +103,7 @@ def test_npy_header_that_claims_another_size(shape, tmp_path):
     path = FILES["npz"](tmp_path)
 
     def claim(data):
-        return (
-            data.replace(b"(12, 20)", shape.encode())[: len(data)]
-            if len(shape) == 8
-            else grow(data)
-        )
+        return data.replace(b"(12, 20)", shape.encode())[: len(data)] if len(shape) == 8 else grow(data)
 
     def grow(data):
         length = struct.unpack("<H", data[8:10])[0]
@@ -318,12 +314,20 @@ BAD = {
     "architecture": [None, 3, "relu", "topK", ["standard"], {}, "transcoder", "skip_transcoder"],
     "apply_b_dec_to_input": [1, "yes", None],
     "normalize_activations": ["ln", 5, ["none"], {}, None, True],
-    "metadata": [None, 5, "x", [], {"hook_name": 5}, {"sae_lens_version": "no version"},
-                 {"__class__": 1, "to_dict": 2}, {"hook_name": "a", "hook_name_out": "b"}],
+    "metadata": [
+        None,
+        5,
+        "x",
+        [],
+        {"hook_name": 5},
+        {"sae_lens_version": "no version"},
+        {"__class__": 1, "to_dict": 2},
+        {"hook_name": "a", "hook_name_out": "b"},
+    ],
     "reshape_activations": ["hook_z", 7],
     "dtype": ["float128", 5],
     "device": ["cuda:99", 7],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("key", BAD)
@@ -356,11 +360,7 @@ def test_configs_that_are_no_objects(text, tmp_path):
 
 
 def test_matching_pursuit_that_would_not_end(tmp_path):
-    config = {
-        "max_iterations": 10**9,
-        "stop_on_duplicate_support": False,
-        "residual_threshold": 0.0,
-    }
+    config = {"max_iterations": 10**9, "stop_on_duplicate_support": False, "residual_threshold": 0.0}
     refused(f.sae_lens(tmp_path, "matching_pursuit", f.weights(), **config), "max_iterations")
 
 

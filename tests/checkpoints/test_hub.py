@@ -15,9 +15,7 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize(
-    "spec", ["hf://owner/repo/layer_3", "gpt2-small-res-jb/blocks.8.hook_resid_pre"]
-)
+@pytest.mark.parametrize("spec", ["hf://owner/repo/layer_3", "gpt2-small-res-jb/blocks.8.hook_resid_pre"])
 def test_without_network(spec, no_network):
     with pytest.raises(CheckpointError) as caught:
         load(spec)
@@ -63,16 +61,12 @@ def test_a_sae_lens_object_of_the_registry_becomes_the_same_dictionary(monkeypat
     sae = sae_lens.StandardSAE(sae_lens.StandardSAEConfig(d_in=f.D_IN, d_sae=f.D_SAE))
     sae.cfg.metadata.hook_name = "blocks.8.hook_resid_pre"
     config = {"normalize_activations": "none"}
-    monkeypatch.setattr(
-        sae_lens.SAE, "from_pretrained_with_cfg_and_sparsity", lambda *_: (sae, config, None)
-    )
+    monkeypatch.setattr(sae_lens.SAE, "from_pretrained_with_cfg_and_sparsity", lambda *_: (sae, config, None))
     loaded = load("gpt2-small-res-jb/blocks.8.hook_resid_pre")
     assert loaded.hook == "blocks.8.hook_resid_pre"
     assert loaded.info.sha256 == load_object(sae).info.sha256
     x = f.acts()
-    assert torch.equal(
-        loaded.dictionary.encode(x).codes, load_object(sae).dictionary.encode(x).codes
-    )
+    assert torch.equal(loaded.dictionary.encode(x).codes, load_object(sae).dictionary.encode(x).codes)
 
 
 REAL = {
@@ -116,17 +110,24 @@ def test_only_what_is_needed_is_fetched(spec, wanted, monkeypatch, tmp_path):
     from huggingface_hub.utils import filter_repo_objects
 
     files = [
-        "cfg.json", "sae.safetensors", "layers.5/cfg.json", "layers.5/sae.safetensors",
-        "layers.6/cfg.json", "layers.6/sae.safetensors", "run/ae.pt", "run/config.json",
-        "run/trainer_state.pt", "deep/down/sae.safetensors",
-    ]  # fmt: skip
+        "cfg.json",
+        "sae.safetensors",
+        "layers.5/cfg.json",
+        "layers.5/sae.safetensors",
+        "layers.6/cfg.json",
+        "layers.6/sae.safetensors",
+        "run/ae.pt",
+        "run/config.json",
+        "run/trainer_state.pt",
+        "deep/down/sae.safetensors",
+    ]
     fetched = set()
 
     def download(repo, allow_patterns, ignore_patterns):
         assert repo == "o/r"
-        fetched.update(filter_repo_objects(
-            files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
-        ))  # fmt: skip
+        fetched.update(
+            filter_repo_objects(files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        )
         for file in fetched:
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).touch()

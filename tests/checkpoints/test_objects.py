@@ -196,6 +196,4 @@ def test_hook_and_model_of_a_sae_lens_object():
     sae = StandardSAE(StandardSAEConfig(d_in=12, d_sae=20))
     sae.cfg.metadata.hook_name, sae.cfg.metadata.model_name = "blocks.1.hook_resid_pre", "gpt2"
     loaded = load_object(sae, name="mine")
-    assert (loaded.hook, loaded.model_name, loaded.info.name) == (
-        "blocks.1.hook_resid_pre", "gpt2", "mine",
-    )  # fmt: skip
+    assert (loaded.hook, loaded.model_name, loaded.info.name) == ("blocks.1.hook_resid_pre", "gpt2", "mine")

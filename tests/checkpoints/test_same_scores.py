@@ -26,12 +26,7 @@ def planted(rows, bias):
     extra = torch.randn(f.D_SAE - len(rows), f.D_IN, generator=g)
     unit = torch.cat([rows / norms, extra / extra.norm(dim=1, keepdim=True)])
     w = f.weights()
-    return w | {
-        "W_enc": unit.T,
-        "W_dec": unit,
-        "b_dec": bias,
-        "b_enc": torch.full((f.D_SAE,), -0.9),
-    }
+    return w | {"W_enc": unit.T, "W_dec": unit, "b_dec": bias, "b_enc": torch.full((f.D_SAE,), -0.9)}
 
 
 def test_one_sae_in_every_format_gets_the_same_scores(tmp_path):
@@ -81,8 +76,18 @@ def test_every_format_of_a_demo_sae_is_evaluated_to_the_same_scores(tmp_path, mo
     out = tmp_path / "out"
     paths = [str(folder), *(str(info.source) for info in one_each.values())]
     with pytest.raises(SystemExit, match="0"):
-        main(["evaluate", *paths, "--architecture", "standard", "--out", str(out),
-              "--site", "blocks.1.hook_resid_pre@end"])  # fmt: skip
+        main(
+            [
+                "evaluate",
+                *paths,
+                "--architecture",
+                "standard",
+                "--out",
+                str(out),
+                "--site",
+                "blocks.1.hook_resid_pre@end",
+            ]
+        )
     capsys.readouterr()
     results = [Result.model_validate_json(p.read_text()) for p in out.rglob("ioi--*.json")]
     # files that hold the same numbers for the same architecture share one result

@@ -57,9 +57,13 @@ def test_agrees_with_sae_lens_and_keeps_no_state(architecture, scale, hook_z, tm
 def test_the_users_object_is_left_alone(tmp_path):
     """SAELens keeps scales and shapes on the module between encode and decode; ours must not mix in."""
     folder = f.sae_lens(
-        tmp_path, "standard", f.weights(), normalize_activations="layer_norm",
-        reshape_activations="hook_z", metadata={"hook_name": "blocks.1.attn.hook_z"},
-    )  # fmt: skip
+        tmp_path,
+        "standard",
+        f.weights(),
+        normalize_activations="layer_norm",
+        reshape_activations="hook_z",
+        metadata={"hook_name": "blocks.1.attn.hook_z"},
+    )
     sae = sae_lens_object(folder)
     heads = f.acts().view(-1, 3, 4)
     codes = sae.encode(heads)
@@ -191,18 +195,27 @@ class TestCentred:
 
         torch.manual_seed(0)
         config = HookedTransformerConfig(
-            n_layers=2, d_model=12, n_ctx=8, d_head=6, d_vocab=11, act_fn="gelu",
-            normalization_type="LN", seed=0,
-        )  # fmt: skip
+            n_layers=2,
+            d_model=12,
+            n_ctx=8,
+            d_head=6,
+            d_vocab=11,
+            act_fn="gelu",
+            normalization_type="LN",
+            seed=0,
+        )
         model = HookedTransformer(config)
         for parameter in model.parameters():
             parameter.data.normal_(std=0.5)
         tokens = torch.randint(0, 11, (3, 6))
         _, raw = model.run_with_cache(tokens)
         model.load_and_process_state_dict(
-            model.state_dict(), fold_ln=False, center_writing_weights=True, center_unembed=False,
+            model.state_dict(),
+            fold_ln=False,
+            center_writing_weights=True,
+            center_unembed=False,
             fold_value_biases=False,
-        )  # fmt: skip
+        )
         _, processed = model.run_with_cache(tokens)
         for hook in ("blocks.1.hook_resid_pre", "blocks.0.hook_attn_out", "blocks.1.hook_mlp_out"):
             mean = raw[hook].mean(-1, keepdim=True)
@@ -219,9 +232,7 @@ class TestWhitening:
     def write(self, folder, with_matrices=True, width=f.D_IN, **config):
         from safetensors.torch import save_file
 
-        path = f.sae_lens(
-            folder, "standard", f.weights(), normalize_activations=self.config, **config
-        )
+        path = f.sae_lens(folder, "standard", f.weights(), normalize_activations=self.config, **config)
         g = torch.Generator().manual_seed(4)
         matrix = torch.randn(width, width, generator=g).double() + 3 * torch.eye(width)
         mean = torch.randn(width, generator=g).double()

@@ -90,9 +90,14 @@ def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -
     if unusable:
         notes.append(f"aliases left out, since their first token means something else: {unusable}")
     return Facts(
-        tuple(attributes), answers, canonical, _deal(usable, attributes, spec, rng),
-        _phrases(task, spec), _context(task, spec), tuple(notes),
-    )  # fmt: skip
+        tuple(attributes),
+        answers,
+        canonical,
+        _deal(usable, attributes, spec, rng),
+        _phrases(task, spec),
+        _context(task, spec),
+        tuple(notes),
+    )
 
 
 def _checked_rows(task: Task, spec: EntitiesSpec) -> list[dict[str, str]]:
@@ -220,7 +225,4 @@ def _phrases(task: Task, spec: EntitiesSpec) -> dict[str, tuple[tuple[Phrase, ..
 
 def _context(task: Task, spec: EntitiesSpec) -> dict[str, tuple[Phrase, ...]]:
     slot, where = "{" + spec.entity + "}", str(task.folder / "task.toml")
-    return {
-        split: tuple(cut(text, slot, where) for text in spec.context.get(split, ()))
-        for split in SPLITS
-    }
+    return {split: tuple(cut(text, slot, where) for text in spec.context.get(split, ())) for split in SPLITS}

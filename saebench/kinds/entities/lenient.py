@@ -33,9 +33,7 @@ class LenientReadout(Readout):
             keys.setdefault((len(prompt), *where[:, i].tolist()), []).append(i)
         return [torch.tensor(rows) for rows in keys.values()]
 
-    def logits(
-        self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]
-    ) -> Float[Tensor, "b vocab"]:
+    def logits(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
         return self.inner.logits(edited, rows)
 
     def run(

@@ -17,9 +17,13 @@ class RavelTask(Task):
     """An entity type of the published data, in the form of a task folder of kind `entities`."""
 
     def __init__(
-        self, folder: Path, spec: EntitiesSpec, rows: list[dict[str, str]], sha256: str,
+        self,
+        folder: Path,
+        spec: EntitiesSpec,
+        rows: list[dict[str, str]],
+        sha256: str,
         notes: tuple[str, ...] = (),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.folder, self.spec, self._rows, self.sha256 = folder, spec, rows, sha256
         self.notes = notes
 
@@ -65,11 +69,20 @@ def _task(folder: Path, kind: str, attributes: Sequence[str]) -> RavelTask:
     slot = "{entity}"
     templates = {a: _templates(release, a, slot) for a in chosen}
     spec = EntitiesSpec(
-        name=f"ravel/{kind}", version=1, kind="entities", title=f"Published RAVEL data: {kind}",
-        summary=f"Facts about entities of type {kind}.", citation=CITATION, table=release.paths[0].name,
-        entity="entity", attributes=tuple(chosen), templates=templates, split="split",
-        context=_context(release, slot), sites=load_task("ravel").spec.sites,
-    )  # fmt: skip
+        name=f"ravel/{kind}",
+        version=1,
+        kind="entities",
+        title=f"Published RAVEL data: {kind}",
+        summary=f"Facts about entities of type {kind}.",
+        citation=CITATION,
+        table=release.paths[0].name,
+        entity="entity",
+        attributes=tuple(chosen),
+        templates=templates,
+        split="split",
+        context=_context(release, slot),
+        sites=load_task("ravel").spec.sites,
+    )
     return RavelTask(folder, spec, _rows(release, chosen), digest.hexdigest(), release.notes)
 
 

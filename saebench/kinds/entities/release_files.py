@@ -30,8 +30,10 @@ FILES = (
     "ravel_{}_prompt_to_split.json",
 )
 SPLITS = ("train", "val", "test")
-_ANY_FILE = re.compile(r"^(?:ravel|wikipedia)_(.+?)_(?:entity_attributes|attribute_to_prompts|"
-                       r"entity_prompts|entity_to_split|prompt_to_split)\.json$")  # fmt: skip
+_ANY_FILE = re.compile(
+    r"^(?:ravel|wikipedia)_(.+?)_(?:entity_attributes|attribute_to_prompts|"
+    r"entity_prompts|entity_to_split|prompt_to_split)\.json$"
+)
 _ANY_TABLE = re.compile(r"^(.+)_(?:entity|prompt)$")
 _NOT_ATTRIBUTES = ("ID", "URL")
 
@@ -88,9 +90,7 @@ def entity_types(folder: Path) -> list[str]:
         TaskError: if there is none.
     """
     found = {m[1] for path in folder.iterdir() if (m := _ANY_FILE.match(path.name))}
-    tables = {
-        m[1] for path in folder.glob("*/*.parquet") if (m := _ANY_TABLE.match(path.parent.name))
-    }
+    tables = {m[1] for path in folder.glob("*/*.parquet") if (m := _ANY_TABLE.match(path.parent.name))}
     if not found | tables:
         raise TaskError(
             f"{folder} holds no RAVEL data. Expected files such as {FILES[0].format('city')}:"
@@ -167,8 +167,7 @@ def _from_tables(entities: Path, prompts: Path) -> Release:
     name = names[0]
     count = Counter(row[name] for row in rows)
     alone = [row for row in rows if count[row[name]] == 1]
-    values = {row[name]: {c: row[c] for c in columns if c != name and row[c] is not None}
-              for row in alone}  # fmt: skip
+    values = {row[name]: {c: row[c] for c in columns if c != name and row[c] is not None} for row in alone}
     templates: dict[str, list[str]] = {}
     context: dict[str, dict[str, Any]] = {}
     for row in asked:
@@ -180,10 +179,15 @@ def _from_tables(entities: Path, prompts: Path) -> Release:
     notes = (f"{shared} names that several entities share are left out",) if shared else ()
     files = sorted(entities.glob("*.parquet")) + sorted(prompts.glob("*.parquet"))
     return Release(
-        values, templates, context, {row[name]: row["split"] for row in alone},
+        values,
+        templates,
+        context,
+        {row[name]: row["split"] for row in alone},
         {row["Template"]: row["split"] for row in asked},
-        (entities, prompts, prompts, entities, prompts), _digest(files), notes,
-    )  # fmt: skip
+        (entities, prompts, prompts, entities, prompts),
+        _digest(files),
+        notes,
+    )
 
 
 def _table(folder: Path) -> list[dict[str, Any]]:

@@ -21,13 +21,7 @@ from saebench.kinds.base import Built, Competence, Settings
 from saebench.kinds.entities.facts import SPLITS, Entity, Facts, read_facts
 from saebench.kinds.entities.lenient import LenientReadout
 from saebench.kinds.entities.planted import planted_subspaces
-from saebench.kinds.entities.prompts import (
-    Prompt,
-    activations,
-    draw_prompts,
-    placement,
-    write_prompt,
-)
+from saebench.kinds.entities.prompts import Prompt, activations, draw_prompts, placement, write_prompt
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout
 from saebench.site import Site
@@ -46,11 +40,7 @@ class Size(NamedTuple):
     test: int
 
 
-SIZES = {
-    "quick": Size(400, 2, 1, 1),
-    "standard": Size(1500, 4, 3, 3),
-    "full": Size(None, 8, 8, 8),
-}
+SIZES = {"quick": Size(400, 2, 1, 1), "standard": Size(1500, 4, 3, 3), "full": Size(None, 8, 8, 8)}
 
 
 class Asked(NamedTuple):
@@ -67,15 +57,25 @@ class Asked(NamedTuple):
     """Whether the right answer beats every other value."""
 
 
-def ask(prompts: list[Prompt], entities: Sequence[Entity], facts: Facts, model: LanguageModel,
-        site: Site, memory_bytes: int | None) -> Asked:  # fmt: skip
+def ask(
+    prompts: list[Prompt],
+    entities: Sequence[Entity],
+    facts: Facts,
+    model: LanguageModel,
+    site: Site,
+    memory_bytes: int | None,
+) -> Asked:
     """Clean activations of prompts, and what the model answers."""
     acts = activations(prompts, model, site)
     blank = torch.zeros(len(prompts), dtype=torch.long)
     readout = PatchedReadout(
-        model, [p.tokens for p in prompts], [placement(prompts, site)], blank, blank,
+        model,
+        [p.tokens for p in prompts],
+        [placement(prompts, site)],
+        blank,
+        blank,
         memory_bytes=memory_bytes,
-    )  # fmt: skip
+    )
     said, others, best = [], [], []
     with torch.no_grad():
         for rows in torch.arange(len(prompts)).split(BLOCK):
@@ -94,18 +94,13 @@ def ask(prompts: list[Prompt], entities: Sequence[Entity], facts: Facts, model: 
     return Asked(prompts, acts, tops, torch.tensor(others), right, torch.tensor(best))
 
 
-def _answers(
-    prompts: Sequence[Prompt], entities: Sequence[Entity], facts: Facts
-) -> Int[Tensor, "n"]:
-    return torch.tensor(
-        [int(facts.answers[p.query][entities[p.entity].labels[p.query]]) for p in prompts]
-    )
+def _answers(prompts: Sequence[Prompt], entities: Sequence[Entity], facts: Facts) -> Int[Tensor, "n"]:
+    return torch.tensor([int(facts.answers[p.query][entities[p.entity].labels[p.query]]) for p in prompts])
 
 
 def draw_source(
-    attribute: int, base: Entity, pool: Sequence[int], entities: Sequence[Entity],
-    rng: np.random.Generator,
-) -> int:  # fmt: skip
+    attribute: int, base: Entity, pool: Sequence[int], entities: Sequence[Entity], rng: np.random.Generator
+) -> int:
     """An entity of the pool with another value of the attribute.
 
     First the new value is drawn, every one equally likely, then in the same way the value of each
@@ -155,14 +150,11 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
     competence = Competence.of(ahead - 0.5, test.right.float().numpy(force=True))
     kept, notes = _shares_kept(asked, facts)
     return Built(
-        section, competence, (*facts.notes, *notes),
-        {"independent": independent(facts.attributes)}, kept,
-    )  # fmt: skip
+        section, competence, (*facts.notes, *notes), {"independent": independent(facts.attributes)}, kept
+    )
 
 
-def _shares_kept(
-    asked: dict[str, Asked], facts: Facts
-) -> tuple[dict[tuple[str, str], float], list[str]]:
+def _shares_kept(asked: dict[str, Asked], facts: Facts) -> tuple[dict[tuple[str, str], float], list[str]]:
     """Of the prompts of each attribute, over all splits, the share answered rightly."""
     kept, words = {}, []
     query = torch.tensor([p.query for found in asked.values() for p in found.prompts])
@@ -185,20 +177,28 @@ def _require(met: bool, seen: str, facts: Facts, model: LanguageModel, split: st
 
 
 def _split(
-    found: Asked, split: str, facts: Facts, model: LanguageModel, site: Site,
-    memory_bytes: int | None, rng: np.random.Generator,
-) -> Split:  # fmt: skip
+    found: Asked,
+    split: str,
+    facts: Facts,
+    model: LanguageModel,
+    site: Site,
+    memory_bytes: int | None,
+    rng: np.random.Generator,
+) -> Split:
     entities = facts.entities[split]
     keep = found.right.nonzero()[:, 0]
     prompts = [found.prompts[i] for i in keep.tolist()]
     for at, attribute in enumerate(facts.attributes):
         some = any(p.query == at for p in prompts)
-        _require(some, f"no question for {attribute.name!r} is answered rightly",
-                 facts, model, split)  # fmt: skip
+        _require(some, f"no question for {attribute.name!r} is answered rightly", facts, model, split)
     readout = PatchedReadout(
-        model, [p.tokens for p in prompts], [placement(prompts, site)],
-        found.said[keep], found.runner_up[keep], memory_bytes=memory_bytes,
-    )  # fmt: skip
+        model,
+        [p.tokens for p in prompts],
+        [placement(prompts, site)],
+        found.said[keep],
+        found.runner_up[keep],
+        memory_bytes=memory_bytes,
+    )
     device = found.acts.device
     answer = _answers(prompts, entities, facts).to(device)
     query = torch.tensor([p.query for p in prompts], device=device)
@@ -206,11 +206,11 @@ def _split(
     for at, attribute in enumerate(facts.attributes):
         pool = _known(found, at)
         values = {entities[i].labels[at] for i in pool}
-        _require(len(values) > 1, f"only {len(values)} value of {attribute.name!r} is known",
-                 facts, model, split)  # fmt: skip
+        _require(
+            len(values) > 1, f"only {len(values)} value of {attribute.name!r} is known", facts, model, split
+        )
         drawn = [draw_source(at, entities[p.entity], pool, entities, rng) for p in prompts]
-        sources = [_source(p, i, split, facts, model, site, rng)
-                   for p, i in zip(prompts, drawn, strict=True)]  # fmt: skip
+        sources = [_source(p, i, split, facts, model, site, rng) for p, i in zip(prompts, drawn, strict=True)]
         source_acts[attribute.name] = activations(sources, model, site)
         labels = torch.tensor([entities[i].labels for i in drawn], device=device)
         source_labels[attribute.name] = labels
@@ -221,8 +221,11 @@ def _split(
         torch.tensor([entities[p.entity].labels for p in prompts], device=device),
         torch.tensor([p.entity for p in prompts], device=device),
         LenientReadout(readout, answer, facts.canonical),
-        source_acts, source_labels, expected, query,
-    )  # fmt: skip
+        source_acts,
+        source_labels,
+        expected,
+        query,
+    )
 
 
 def _known(found: Asked, attribute: int) -> list[int]:
@@ -235,9 +238,14 @@ def _known(found: Asked, attribute: int) -> list[int]:
 
 
 def _source(
-    base: Prompt, entity: int, split: str, facts: Facts, model: LanguageModel, site: Site,
+    base: Prompt,
+    entity: int,
+    split: str,
+    facts: Facts,
+    model: LanguageModel,
+    site: Site,
     rng: np.random.Generator,
-) -> Prompt:  # fmt: skip
+) -> Prompt:
     """A prompt about the source entity that asks for what the base asks for, in any phrasing.
 
     At the entity's own token what follows it does not matter, so plain texts serve as well.
@@ -247,9 +255,8 @@ def _source(
         phrases += facts.context[split]
     for choice in rng.permutation(len(phrases)):
         prompt = write_prompt(
-            entity, base.query, phrases[choice], facts.entities[split][entity].name, model,
-            site.position,
-        )  # fmt: skip
+            entity, base.query, phrases[choice], facts.entities[split][entity].name, model, site.position
+        )
         if prompt is not None:
             return prompt
     # the entity is in the pool because a prompt about it could be written

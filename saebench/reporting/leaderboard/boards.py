@@ -63,9 +63,16 @@ class Board(NamedTuple):
     @classmethod
     def of(cls, r: Result) -> "Board":
         return cls(
-            r.task.name, r.task.version, r.task.sha256, r.model.name, r.model.sha256, r.site,
-            r.budget, r.seed, tuple(sorted(r.axis_versions.items())),
-        )  # fmt: skip
+            r.task.name,
+            r.task.version,
+            r.task.sha256,
+            r.model.name,
+            r.model.sha256,
+            r.site,
+            r.budget,
+            r.seed,
+            tuple(sorted(r.axis_versions.items())),
+        )
 
     @property
     def title(self) -> str:
@@ -136,12 +143,7 @@ def _table(board: Board, entries: list[tuple[Result, str]]) -> Table:
 
     def order(entry: tuple[Result, str]) -> tuple:
         result = entry[0]
-        return (
-            kinds.index(result.dictionary.kind),
-            -merit(result),
-            result.dictionary.name,
-            result.id,
-        )
+        return (kinds.index(result.dictionary.kind), -merit(result), result.dictionary.name, result.id)
 
     entries = sorted(entries, key=order)
     contestants = [result for result, _ in entries if result.dictionary.kind == "sae"]
@@ -181,9 +183,7 @@ def rank(results: Sequence[Result]) -> list[dict[str, Rank]]:
 
 
 def _error(score: AxisScore) -> float:
-    return (
-        (score.ci[1] - score.ci[0]) / (2 * _Z) if score.ci and score.normalized is not None else 0.0
-    )
+    return (score.ci[1] - score.ci[0]) / (2 * _Z) if score.ci and score.normalized is not None else 0.0
 
 
 def _draws(mean: Float[np.ndarray, "m"], error: Float[np.ndarray, "m"], seed: int) -> np.ndarray:

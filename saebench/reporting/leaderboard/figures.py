@@ -22,10 +22,16 @@ MARKERS = "osD^vPX"
 MOST_ROWS = 30
 CROWD = 60
 _STYLE = {
-    "svg.hashsalt": "saebench", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.color": "#dddddd", "axes.axisbelow": True,
+    "svg.hashsalt": "saebench",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "axes.axisbelow": True,
     "font.family": "DejaVu Sans",
-}  # fmt: skip
+}
 
 
 def draw(table: Table) -> dict[str, bytes]:
@@ -35,11 +41,7 @@ def draw(table: Table) -> dict[str, bytes]:
 
     files = {}
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
-        drawers = (
-            {"pareto": _pareto, "axes": _intervals}
-            if table.of_kind("sae")
-            else {"axes": _intervals}
-        )
+        drawers = {"pareto": _pareto, "axes": _intervals} if table.of_kind("sae") else {"axes": _intervals}
         for name, drawer in drawers.items():
             figure = Figure()
             drawer(figure, table)
@@ -65,29 +67,34 @@ def plain(text: str, longest: int = 42) -> str:
     return shown.replace("$", r"\$")
 
 
-def _panels(
-    figure: "Figure", height: float, left: float, top: float, bottom: float
-) -> "Sequence[Axes]":
+def _panels(figure: "Figure", height: float, left: float, top: float, bottom: float) -> "Sequence[Axes]":
     """One panel an axis, side by side, with margins in inches."""
     width = 12.0
     figure.set_size_inches(width, height)
     return figure.subplots(
-        1, len(AXES), sharex=True, sharey=True,
-        gridspec_kw={"left": left / width, "right": 0.99, "bottom": bottom / height,
-                     "top": 1 - top / height, "wspace": 0.08},
-    )  # fmt: skip
+        1,
+        len(AXES),
+        sharex=True,
+        sharey=True,
+        gridspec_kw={
+            "left": left / width,
+            "right": 0.99,
+            "bottom": bottom / height,
+            "top": 1 - top / height,
+            "wspace": 0.08,
+        },
+    )
 
 
 def _title(figure: "Figure", table: Table) -> None:
-    figure.text(0.5, 1 - 0.22 / figure.get_figheight(), plain(table.board.title, 120), fontsize=11,
-                ha="center")  # fmt: skip
+    figure.text(
+        0.5, 1 - 0.22 / figure.get_figheight(), plain(table.board.title, 120), fontsize=11, ha="center"
+    )
 
 
 def _styles(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
     names = sorted({row.result.dictionary.architecture or "unknown" for row in rows})
-    return {
-        name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)
-    }
+    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
 def _pareto(figure: "Figure", table: Table) -> None:
@@ -112,16 +119,12 @@ def _pareto(figure: "Figure", table: Table) -> None:
     _title(figure, table)
 
 
-def _points(
-    panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, tuple[str, str]]
-) -> None:
+def _points(panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, tuple[str, str]]) -> None:
     for name, (colour, marker) in styles.items():
         xs, ys, errors = [], [], []
         for row in rows:
             score = row.result.axes.get(axis, AxisScore())
-            if (
-                row.result.dictionary.architecture or "unknown"
-            ) == name and score.normalized is not None:
+            if (row.result.dictionary.architecture or "unknown") == name and score.normalized is not None:
                 xs.append(row.result.dictionary.l0)
                 ys.append(score.normalized)
                 errors.append(_arms(score))
@@ -164,8 +167,16 @@ def _intervals(figure: "Figure", table: Table) -> None:
             if points:
                 xs, ys, *arms = zip(*points, strict=True)
                 face = None if contest else "white"
-                panel.errorbar(xs, ys, xerr=arms, fmt=shape, color=colour, elinewidth=1.5,
-                               markersize=4.5, markerfacecolor=face)  # fmt: skip
+                panel.errorbar(
+                    xs,
+                    ys,
+                    xerr=arms,
+                    fmt=shape,
+                    color=colour,
+                    elinewidth=1.5,
+                    markersize=4.5,
+                    markerfacecolor=face,
+                )
         for y, score in enumerate(scores):
             if score.normalized is None:
                 panel.text(0.02, y, "undefined", fontsize=7, va="center", color="#666666")

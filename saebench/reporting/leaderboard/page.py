@@ -28,18 +28,10 @@ from saebench.reporting.leaderboard.boards import (
 
 LARGEST = 2_970_000
 # What a chart needs: curves over edit sizes, cause and isolate, occlusion, splitting.
-MAIN = frozenset({
-    "edit_success", "cause", "isolate", "disentangle", "weak_coverage", "retention", "inverse_n90",
-})  # fmt: skip
-CHARTED = MAIN | {
-    "edit_effect",
-    "n90",
-    "detected",
-    "f1_star",
-    "coverage@0.5",
-    "sufficiency",
-    "necessity",
-}
+MAIN = frozenset(
+    {"edit_success", "cause", "isolate", "disentangle", "weak_coverage", "retention", "inverse_n90"}
+)
+CHARTED = MAIN | {"edit_effect", "n90", "detected", "f1_star", "coverage@0.5", "sufficiency", "necessity"}
 
 
 class Level(NamedTuple):
@@ -57,20 +49,42 @@ class Level(NamedTuple):
 LEVELS = (
     Level(None, True, ""),
     Level(CHARTED, True, "Details show the scores that charts need; all stand in the raw results."),
-    Level(CHARTED, False, "Details show values; their intervals and all other scores stand in the"
-          " raw results."),
-    Level(MAIN, False, "Details show the main values; their intervals and all other scores stand in"
-          " the raw results."),
+    Level(
+        CHARTED, False, "Details show values; their intervals and all other scores stand in the raw results."
+    ),
+    Level(
+        MAIN,
+        False,
+        "Details show the main values; their intervals and all other scores stand in the raw results.",
+    ),
     Level(frozenset(), False, "Details stand in the raw results only: there are too many here."),
-)  # fmt: skip
+)
 # Fewest bytes that a score takes in the page, to skip what cannot fit.
 _BYTES = 4
 _BYTES_WITH_INTERVAL = 15
 _ROW = (
-    "board", "kind", "name", "source", "architecture", "training", "format", "d_in", "d_sae", "l0",
-    "band", "seed", "sha256", "created", "path", "axes", "mean", "ranks", "series",
-    "warnings", "run",
-)  # fmt: skip
+    "board",
+    "kind",
+    "name",
+    "source",
+    "architecture",
+    "training",
+    "format",
+    "d_in",
+    "d_sae",
+    "l0",
+    "band",
+    "seed",
+    "sha256",
+    "created",
+    "path",
+    "axes",
+    "mean",
+    "ranks",
+    "series",
+    "warnings",
+    "run",
+)
 _AXIS = ("normalized", "ci", "value", "value_ci", "floor", "ceiling", "n", "reason", "note")
 
 
@@ -110,9 +124,7 @@ def _render(found: Collected, figures: Sequence[str], level: Level) -> str:
     read = {name: (here / f"page.{name}").read_text("utf-8") for name in ("html", "css", "js")}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     versions = sorted({row.result.provenance.saebench for t in found.tables for row in t.rows})
-    commits = sorted(
-        {row.result.provenance.commit or "unknown" for t in found.tables for row in t.rows}
-    )
+    commits = sorted({row.result.provenance.commit or "unknown" for t in found.tables for row in t.rows})
     return environment.from_string(read["html"]).render(
         css=read["css"],
         js=read["js"],
@@ -171,26 +183,52 @@ def _board(board: Board, example: Result) -> dict:
 
 def _row(row: Row, board: int, level: Level, text: _Index, series: _Index, runs: _Index) -> list:
     r, d, p = row.result, row.result.dictionary, row.result.provenance
-    run = {"command": p.command, "commit": p.commit, "dirty": p.dirty, "saebench": p.saebench,
-           "device": p.device, "dtype": p.dtype, "versions": p.versions}  # fmt: skip
+    run = {
+        "command": p.command,
+        "commit": p.commit,
+        "dirty": p.dirty,
+        "saebench": p.saebench,
+        "device": p.device,
+        "dtype": p.dtype,
+        "versions": p.versions,
+    }
     return [
-        board, d.kind, d.name, text(d.source), text(d.architecture),
-        text(d.training_architecture), text(d.format), d.d_in, d.d_sae, d.l0 and round(d.l0, 2),
-        l0_band(d.l0), d.seed, d.sha256[:12], r.created, row.path,
-        [_axis(r.axes.get(axis, AxisScore()), text) for axis in AXES], _thousandth(row.overall),
+        board,
+        d.kind,
+        d.name,
+        text(d.source),
+        text(d.architecture),
+        text(d.training_architecture),
+        text(d.format),
+        d.d_in,
+        d.d_sae,
+        d.l0 and round(d.l0, 2),
+        l0_band(d.l0),
+        d.seed,
+        d.sha256[:12],
+        r.created,
+        row.path,
+        [_axis(r.axes.get(axis, AxisScore()), text) for axis in AXES],
+        _thousandth(row.overall),
         [row.ranks.get(name) for name in (*AXES, OVERALL)],
         list(_series(r.scores, level, series)),
         [text(warning) for warning in r.warnings],
         [runs(run, json.dumps(run)), round(p.seconds, 1), round(p.peak_memory_mb)],
-    ]  # fmt: skip
+    ]
 
 
 def _axis(score: AxisScore, text: _Index) -> list:
     return [
-        _thousandth(score.normalized), _pair(score.ci), _thousandth(score.value),
-        _pair(score.value_ci), _thousandth(score.floor), _thousandth(score.ceiling), score.n,
-        text(score.reason), text(score.note),
-    ]  # fmt: skip
+        _thousandth(score.normalized),
+        _pair(score.ci),
+        _thousandth(score.value),
+        _pair(score.value_ci),
+        _thousandth(score.floor),
+        _thousandth(score.ceiling),
+        score.n,
+        text(score.reason),
+        text(score.note),
+    ]
 
 
 def _thousandth(value: float | None) -> int | None:

@@ -43,9 +43,13 @@ def _board(table: Table) -> list[str]:
         rows = table.of_kind(kind)
         if not rows:
             continue
-        lines += ["", f"**{title}**", "", "| rank | dictionary | architecture | L0 | width | "
-                  + " | ".join(AXES.values()) + " | mean |",
-                  "|--:|---|---|--:|--:|" + "--:|" * (len(AXES) + 1)]  # fmt: skip
+        lines += [
+            "",
+            f"**{title}**",
+            "",
+            "| rank | dictionary | architecture | L0 | width | " + " | ".join(AXES.values()) + " | mean |",
+            "|--:|---|---|--:|--:|" + "--:|" * (len(AXES) + 1),
+        ]
         lines += [_line(row) for row in rows]
     reasons = sorted({a.reason for row in table.rows for a in row.result.axes.values() if a.reason})
     lines += ["", *(f"- undefined: {markdown_text(reason)}" for reason in reasons), ""]
@@ -76,12 +80,43 @@ def cell(score: AxisScore) -> str:
 
 
 COLUMNS = (
-    "task", "task_version", "model", "site", "budget", "seed", "dictionary", "source", "kind",
-    "architecture", "training_architecture", "training_seed", "d_in", "d_sae", "l0", "axis",
-    "normalized", "ci_low", "ci_high", "value", "value_ci_low", "value_ci_high", "floor", "ceiling",
-    "n", "rank", "rank_low", "rank_high", "reason", "dictionary_sha256", "model_sha256",
-    "task_sha256", "id", "path", "commit", "saebench",
-)  # fmt: skip
+    "task",
+    "task_version",
+    "model",
+    "site",
+    "budget",
+    "seed",
+    "dictionary",
+    "source",
+    "kind",
+    "architecture",
+    "training_architecture",
+    "training_seed",
+    "d_in",
+    "d_sae",
+    "l0",
+    "axis",
+    "normalized",
+    "ci_low",
+    "ci_high",
+    "value",
+    "value_ci_low",
+    "value_ci_high",
+    "floor",
+    "ceiling",
+    "n",
+    "rank",
+    "rank_low",
+    "rank_high",
+    "reason",
+    "dictionary_sha256",
+    "model_sha256",
+    "task_sha256",
+    "id",
+    "path",
+    "commit",
+    "saebench",
+)
 
 
 def render_csv(tables: Sequence[Table]) -> str:
@@ -103,10 +138,36 @@ def _tidy(row: Row, axis: str) -> list[object]:
     r, d = row.result, row.result.dictionary
     score = r.axes.get(axis, AxisScore())
     return [
-        r.task.name, r.task.version, r.model.name, r.site, r.budget, r.seed, d.name, d.source,
-        d.kind, d.architecture, d.training_architecture, d.seed, d.d_in, d.d_sae, d.l0, axis,
-        score.normalized, *(score.ci or (None, None)), score.value,
-        *(score.value_ci or (None, None)), score.floor, score.ceiling, score.n,
-        *(row.ranks.get(axis) or (None, None, None)), score.reason, d.sha256, r.model.sha256,
-        r.task.sha256, r.id, row.path, r.provenance.commit, r.provenance.saebench,
-    ]  # fmt: skip
+        r.task.name,
+        r.task.version,
+        r.model.name,
+        r.site,
+        r.budget,
+        r.seed,
+        d.name,
+        d.source,
+        d.kind,
+        d.architecture,
+        d.training_architecture,
+        d.seed,
+        d.d_in,
+        d.d_sae,
+        d.l0,
+        axis,
+        score.normalized,
+        *(score.ci or (None, None)),
+        score.value,
+        *(score.value_ci or (None, None)),
+        score.floor,
+        score.ceiling,
+        score.n,
+        *(row.ranks.get(axis) or (None, None, None)),
+        score.reason,
+        d.sha256,
+        r.model.sha256,
+        r.task.sha256,
+        r.id,
+        row.path,
+        r.provenance.commit,
+        r.provenance.saebench,
+    ]

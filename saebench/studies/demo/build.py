@@ -92,9 +92,7 @@ def main() -> None:
         epilog="example: python -m saebench.studies.demo.build --only saes --only card",
     )
     parser.add_argument("--only", action="append", choices=STAGES, help="a stage (repeatable)")
-    parser.add_argument(
-        "--out", type=Path, default=HERE, help="where to write (default: the package)"
-    )
+    parser.add_argument("--out", type=Path, default=HERE, help="where to write (default: the package)")
     parser.add_argument("--workers", type=int, default=2, help="SAEs trained at once (default 2)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the model (default 0)")
     options = parser.parse_args()

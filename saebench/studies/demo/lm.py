@@ -57,10 +57,17 @@ def new_model(recipe: Recipe, vocabulary: int) -> nn.Module:
 
     torch.manual_seed(recipe.seed)
     config = GPT2Config(
-        vocab_size=vocabulary, n_positions=recipe.context, n_embd=recipe.d_model,
-        n_layer=recipe.layers, n_head=recipe.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        n_positions=recipe.context,
+        n_embd=recipe.d_model,
+        n_layer=recipe.layers,
+        n_head=recipe.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     return GPT2LMHeadModel(config)
 
 
@@ -102,9 +109,7 @@ def text_loss(model: nn.Module, tokenizer, sentences: list[Sentence], early: flo
 def optimizer_for(model: nn.Module, rate: float, steps: int, warm_up: float):
     """AdamW with one cycle of the learning rate."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=steps, pct_start=warm_up
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=warm_up)
     return optimizer, schedule
 
 
@@ -154,11 +159,7 @@ def residual(model: nn.Module, ids: Int[Tensor, "b t"], layer: int) -> Float[Ten
 
 
 def patched_logits(
-    model: nn.Module,
-    ids: Int[Tensor, "b t"],
-    layer: int,
-    at: Int[Tensor, "b"],
-    change,
+    model: nn.Module, ids: Int[Tensor, "b t"], layer: int, at: Int[Tensor, "b"], change
 ) -> Float[Tensor, "b t vocab"]:
     """Logits when the residual entering block `layer` at position `at[i]` is replaced by `change(old)`."""
 
@@ -255,9 +256,12 @@ def interchange_logits(
         added = jitter - torch.einsum("bij,bj->bi", own, jitter)
     ids, lengths = encode(tokenizer, [prompt.text for prompt in pairs.base])
     logits = patched_logits(
-        model, ids, layer, positions_of(tokenizer, pairs.base),
+        model,
+        ids,
+        layer,
+        positions_of(tokenizer, pairs.base),
         lambda here: here + torch.einsum("bij,bj->bi", mix, there - here) + added,
-    )  # fmt: skip
+    )
     return logits[torch.arange(len(ids)), lengths - 1]
 
 

@@ -39,9 +39,7 @@ def accuracies(model: nn.Module, tokenizer, n: int = 2000, seed: int = 100) -> d
         "ioi_held_out_pairs": [ioi_prompt(rng, held_out=True) for _ in range(n)],
     }
     for attribute in ATTRIBUTES:
-        every = [
-            fact_prompt(rng, city, attribute) for city in words().cities for _ in range(n // 390)
-        ]
+        every = [fact_prompt(rng, city, attribute) for city in words().cities for _ in range(n // 390)]
         sets[attribute] = every
     return {name: is_right(model, tokenizer, p).double().mean().item() for name, p in sets.items()}
 
@@ -138,9 +136,7 @@ def atoms(acts: Float[Tensor, "n d"], labels: Int[Tensor, "n"], k: int) -> Float
 
 
 @torch.no_grad()
-def ioi_site(
-    model: nn.Module, tokenizer, layer: int, where: str, n: int = 6000, seed: int = 7
-) -> SiteRow:
+def ioi_site(model: nn.Module, tokenizer, layer: int, where: str, n: int = 6000, seed: int = 7) -> SiteRow:
     """Measure one site with `n` prompts to fit the dictionary and 1000 others to score it."""
     rng = Random(seed)
     names = len(words().names)
@@ -201,8 +197,7 @@ def planted_figures(
         right = logits.argmax(-1) == first_token(tokenizer, pairs.answers)
         asked = [prompt.attribute for prompt in pairs.base]
         figures[name] = {
-            a: right[torch.tensor([x == a for x in asked])].double().mean().item()
-            for a in ATTRIBUTES
+            a: right[torch.tensor([x == a for x in asked])].double().mean().item() for a in ATTRIBUTES
         }
     return figures
 

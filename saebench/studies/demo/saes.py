@@ -60,10 +60,17 @@ def train_one(recipe: SaeRecipe, pool_file: str, folder: str, progress: bool = T
     torch.set_num_threads(1)
     pool = load_file(pool_file)["pool"]
     sae = train_sae(
-        recipe.architecture, shuffled_batches(pool, BATCH, recipe.seed), pool.shape[1],
-        WIDTH_FACTOR * pool.shape[1], sparsity=recipe.sparsity, steps=recipe.steps, batch=BATCH,
-        lr=recipe.lr, seed=recipe.seed, progress=progress,
-    )  # fmt: skip
+        recipe.architecture,
+        shuffled_batches(pool, BATCH, recipe.seed),
+        pool.shape[1],
+        WIDTH_FACTOR * pool.shape[1],
+        sparsity=recipe.sparsity,
+        steps=recipe.steps,
+        batch=BATCH,
+        lr=recipe.lr,
+        seed=recipe.seed,
+        progress=progress,
+    )
     metadata = {
         "model_name": "demo",
         "hook_name": HOOK,
@@ -104,10 +111,7 @@ def site_activations(model: nn.Module, tokenizer, n: int, seed: int) -> dict[str
     facts = [fact_prompt(rng) for _ in range(n)]
     fact_ids, _ = encode(tokenizer, [prompt.text for prompt in facts])
     entity = residual(model, fact_ids, PLANTED_LAYER)[rows, positions_of(tokenizer, facts)]
-    return {
-        "ioi_end": residual(model, ids, PLANTED_LAYER)[rows, lengths - 1],
-        "ravel_entity": entity,
-    }
+    return {"ioi_end": residual(model, ids, PLANTED_LAYER)[rows, lengths - 1], "ravel_entity": entity}
 
 
 @torch.no_grad()

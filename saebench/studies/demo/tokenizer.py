@@ -26,9 +26,14 @@ def build_tokenizer():
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, unk_token=UNKNOWN,
-        model_max_length=64, clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        pad_token=END,
+        unk_token=UNKNOWN,
+        model_max_length=64,
+        clean_up_tokenization_spaces=False,
+    )
 
 
 def load_tokenizer(folder: Path):
@@ -44,9 +49,7 @@ def encode(tokenizer, texts: list[str]) -> tuple[Int[Tensor, "b t"], Int[Tensor,
     Raises:
         ValueError: a word is not in the vocabulary.
     """
-    rows = [
-        e.ids for e in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
-    ]
+    rows = [e.ids for e in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)]
     if any(tokenizer.unk_token_id in row for row in rows):
         raise ValueError("a text of the demo corpus holds a word that is not in the vocabulary")
     longest = max(map(len, rows))
