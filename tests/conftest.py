@@ -14,12 +14,13 @@ from jaxtyping import install_import_hook
 _HOOK = install_import_hook("saebench", "typechecker.check")
 
 import pytest  # noqa: E402
+from paths import ROOT  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def shared_models() -> Path:
     """Models that nobody on this project made; tests that need them skip where they are absent."""
-    directory = Path(__file__).parents[1].parent / "shared" / "models"
+    directory = ROOT.parent / "shared" / "models"
     if not directory.is_dir():
         pytest.skip("no ../shared/models beside this checkout")
     return directory

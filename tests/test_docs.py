@@ -1,15 +1,7 @@
 """The documents say what the code does."""
 
-import re
-from pathlib import Path
-
+from documents import headings
 from worlds import Planted, bench_of, scores, two_groups
-
-METHODS = Path(__file__).parents[1] / "docs" / "methods.md"
-
-
-def headings() -> set[str]:
-    return set(re.findall(r"^### (\S+)$", METHODS.read_text(encoding="utf-8"), flags=re.M))
 
 
 def test_every_score_that_the_axes_emit_has_a_section():

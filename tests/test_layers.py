@@ -7,8 +7,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "saebench"
+PACKAGE = ROOT / "saebench"
 
 
 def imports(path: Path, modules: set[str]) -> set[str]:

@@ -1,16 +1,12 @@
 """One SAE in every format gets the same scores on all five axes."""
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
 import sae_files as f
 import torch
 from safetensors.torch import load_file
 from test_formats import every_format
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from worlds import bench_of, scores, two_groups
 
 from saebench.checkpoints import DEMO, FORMATS, load

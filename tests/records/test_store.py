@@ -16,6 +16,7 @@ import pytest
 import simulated
 from hypothesis import given
 from hypothesis import strategies as st
+from paths import ROOT
 
 from saebench.errors import ResultError, StoreError
 from saebench.records import store
@@ -23,7 +24,6 @@ from saebench.records.outcomes import Key, Outcomes
 from saebench.records.result import Result
 from saebench.records.table import read_table, table_bytes
 
-ROOT = Path(__file__).parents[1]
 HOSTILE = [
     "..",
     ".",
@@ -299,7 +299,7 @@ for i in range({first}, {first} + 200):
 
 def test_two_writers_one_killed_lose_nothing(tmp_path: Path) -> None:
     def writer(first: int) -> subprocess.Popen:
-        code = WRITER.format(tests=str(ROOT / "tests"), first=first, out=str(tmp_path))
+        code = WRITER.format(tests=str(ROOT / "tests" / "helpers"), first=first, out=str(tmp_path))
         return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     survivor, victim = writer(0), writer(200)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import simulated
-from test_cli import run
+from command import run
 
 import saebench
 from saebench.errors import OptionError, StoreError

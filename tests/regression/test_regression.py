@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import simulated
+from paths import ROOT
 from rich.console import Console
 from scipy.stats import norm
 
@@ -25,7 +26,6 @@ from saebench.reporting.verdict import render_json, render_junit, render_markdow
 from saebench.scoring.base import Entry, Headline, Scored
 from saebench.scoring.estimates import Bootstrap, Undefined
 
-ROOT = Path(__file__).parents[1]
 SCORES = (*simulated.AXES, "approximation/necessity", "approximation/agreement")
 P = 0.7
 

@@ -1,18 +1,17 @@
 """The bundled model and SAEs are what their card says."""
 
 import json
-from pathlib import Path
 from random import Random
 
 import pytest
 import torch
+from paths import DEMO
 
 from saebench.demo import corpus
 from saebench.studies.demo import lm, measure, saes
 from saebench.studies.demo.build import load_model, load_subspaces
 from saebench.studies.demo.tokenizer import END, load_tokenizer
 
-DEMO = Path(corpus.__file__).parent
 CARD = json.loads((DEMO / "card.json").read_text("utf-8"))
 
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from interchange_worlds import World, carriers, facts
-from test_masks import Rows
+from interchange_worlds import Rows, World, carriers, facts
 from worlds import entry
 
 from saebench.axes import AXES, disentangle

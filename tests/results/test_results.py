@@ -4,19 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+from documents import headings
 from jsonschema import Draft202012Validator
-from test_docs import headings
+from paths import DEMO, RESULTS
 
 from saebench.records import store
 from saebench.reporting import leaderboard
 
-RESULTS = Path(__file__).parents[1] / "results"
 PATHS = store.find(RESULTS)
 
 
 def test_there_are_results_of_every_demo_sae_and_of_controls():
     names = {(r.task.name, r.dictionary.name) for r in (store.load(p).result for p in PATHS)}
-    for sae in (Path(__file__).parents[1] / "saebench" / "demo" / "saes").iterdir():
+    for sae in (DEMO / "saes").iterdir():
         assert ("ioi", f"demo:{sae.name}") in names
     for control in ("supervised", "identity", "mean", "no-edit", "source-patch"):
         assert ("ioi", f"control:{control}") in names

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_measures import random_codes, sparse
+from sparse import random_codes, sparse
 
 from saebench.edits.few_latents import aware, greedy, random_swap, swap_all
 from saebench.measures.detection import f1_table

@@ -4,28 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from interchange_worlds import facts
-from torch import Tensor
+from interchange_worlds import Rows, facts
 
 from saebench.cross_section import CrossSection
-from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.codes import difference, encode_split
 from saebench.dictionaries.controls import Identity, Mean
 from saebench.edits import masks
 from saebench.edits.masks import Mask, fit_masks, hard, random_masks, swap_masked, temperature
 from saebench.edits.pairs import balances
-
-
-class Rows(Dictionary):
-    """Orthonormal decoder rows, codes by projection: without error if they span the space."""
-
-    name = "rows"
-
-    def __init__(self, rows: Tensor) -> None:
-        self.W_dec, self._zero = rows, torch.zeros(rows.shape[1])
-
-    def encode(self, acts: Tensor) -> Encoding:
-        return Encoding(acts @ self.W_dec.T, self._zero)
 
 
 def true_rows(world) -> Rows:

@@ -1,12 +1,12 @@
 """The committed curves show what is said of them; their tools are right."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from paths import RESULTS
 from scipy import stats
 
 from saebench.studies import curves
@@ -16,11 +16,11 @@ from saebench.studies.figures import FIGURES, draw
 from saebench.studies.scene import explained, generator, top
 from saebench.studies.seeds import over_seeds, paired
 
-RESULTS = Path(__file__).parents[1] / "results" / "synthetic"
+SYNTHETIC = RESULTS / "synthetic"
 
 
 def curve(name: str) -> pd.DataFrame:
-    return pd.read_csv(RESULTS / f"{name}.csv")
+    return pd.read_csv(SYNTHETIC / f"{name}.csv")
 
 
 def test_too_small_a_k_is_paid_for_in_mixed_features():
@@ -81,9 +81,9 @@ def test_l1_splits_the_sign_too_by_its_objective():
     assert noise.max()[0.1] <= 2 and noise.min()[0.5] > 3
 
 
-@pytest.mark.parametrize("name", [n for n in FIGURES if (RESULTS / f"{n}.csv").exists()])
+@pytest.mark.parametrize("name", [n for n in FIGURES if (SYNTHETIC / f"{n}.csv").exists()])
 def test_figures_are_drawn_from_the_committed_numbers(name, tmp_path):
-    (tmp_path / f"{name}.csv").write_bytes((RESULTS / f"{name}.csv").read_bytes())
+    (tmp_path / f"{name}.csv").write_bytes((SYNTHETIC / f"{name}.csv").read_bytes())
     path = draw(name, tmp_path)
     assert path and path.stat().st_size > 5000
     assert name in CURVES

@@ -2,14 +2,11 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent / "checkpoints"))
 import sae_files as f
+import torch
 
 from saebench.checkpoints import demo_names, load, load_object
 from saebench.checkpoints.diagnostics import activity, nearest_neighbours, predictable

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
+from saebench.dictionaries.base import Dictionary, Encoding
 
 
 class World(NamedTuple):
@@ -79,3 +80,15 @@ def carriers(world: World) -> dict[str, Tensor]:
         _, strength, rows = torch.linalg.svd(atoms - atoms.mean(0), full_matrices=False)
         found[name] = rows[strength > 1e-3]
     return found
+
+
+class Rows(Dictionary):
+    """Orthonormal decoder rows, codes by projection: without error if they span the space."""
+
+    name = "rows"
+
+    def __init__(self, rows: Tensor) -> None:
+        self.W_dec, self._zero = rows, torch.zeros(rows.shape[1])
+
+    def encode(self, acts: Tensor) -> Encoding:
+        return Encoding(acts @ self.W_dec.T, self._zero)

@@ -6,22 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import run
+from paths import DEMO, ROOT
 
-from saebench.cli import main
 from saebench.errors import OptionError, choice, parse_bytes
 
-DEMO = Path(__file__).parents[1] / "saebench" / "demo" / "saes" / "topk"
-
-
-def run(capsys, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout, stderr."""
-    try:
-        main(list(arguments))
-        code = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-    out, err = capsys.readouterr()
-    return code, out, err
+TOPK = DEMO / "saes" / "topk"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +57,7 @@ def broken(tmp_path: Path, what: str) -> str:
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / what
-    shutil.copytree(DEMO, folder)
+    shutil.copytree(TOPK, folder)
     weights = folder / "sae_weights.safetensors"
     if what == "no-config":
         (folder / "cfg.json").unlink()
@@ -165,7 +155,7 @@ def test_tasks_are_listed_described_and_checked(capsys, tmp_path):
     (tmp_path / "task.toml").write_text('name = "x"\nkind = "names"\nversion = 0\n')
     code, _, err = run(capsys, "tasks", "check", str(tmp_path))
     assert code == 2 and "version" in err
-    code, out, _ = run(capsys, "tasks", "check", str(Path(__file__).parents[1] / "tasks" / "ioi"))
+    code, out, _ = run(capsys, "tasks", "check", str(ROOT / "tasks" / "ioi"))
     assert code == 0 and "valid task" in out
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_measures import sparse
+from sparse import sparse
 from worlds import Planted, bench_of, entry, measure, scores, two_groups
 
 from saebench.axes.base import Subject, properties

@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sparse import random_codes, sparse
 
-from saebench.dictionaries.codes import SparseCodes, difference
+from saebench.dictionaries.codes import difference
 from saebench.measures.detection import (
     best_detectors,
     correct,
@@ -17,17 +18,6 @@ from saebench.measures.detection import (
     grow_union,
     squared_norm,
 )
-
-
-def sparse(dense: torch.Tensor) -> SparseCodes:
-    row, latent = dense.nonzero(as_tuple=True)
-    return SparseCodes(row, latent, dense[row, latent], *dense.shape)
-
-
-def random_codes(n=60, d=9, seed=0, signed=True) -> torch.Tensor:
-    g = torch.Generator().manual_seed(seed)
-    codes = torch.randn(n, d, generator=g) * (torch.rand(n, d, generator=g) < 0.3)
-    return codes if signed else codes.abs()
 
 
 def naive_f1(fires: list[bool], positive: list[bool]) -> float:

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from test_cli import run
+from command import run
 
 
 @pytest.fixture(scope="module")

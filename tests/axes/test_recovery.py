@@ -385,7 +385,7 @@ def test_a_deleted_feature_is_missed():
 
 
 def test_every_recovery_score_has_a_section():
-    from test_docs import headings
+    from documents import headings
 
     found: set[str] = set()
     for name in ("correlated", "hierarchical", "composed"):

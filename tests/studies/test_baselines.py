@@ -1,10 +1,10 @@
 """Baselines at equal L0: the penalties are searched, noted where there are none, and runs resume."""
 
 from math import exp
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from paths import RESULTS
 
 from saebench.spec import load_task
 from saebench.studies import baselines
@@ -13,7 +13,7 @@ from saebench.studies.calibration import Level, levels, mean_l0, search
 from saebench.synthetic.registry import make_generator
 from saebench.synthetic.training import Recipe, fit
 
-RESULTS = Path(__file__).parents[1] / "results" / "synthetic"
+SYNTHETIC = RESULTS / "synthetic"
 
 
 class Falling:
@@ -116,20 +116,20 @@ def test_every_architecture_that_is_compared_can_be_trained():
 
 
 def test_the_committed_baselines_are_complete_and_draw_their_figures(tmp_path):
-    frame = pd.read_csv(RESULTS / "baselines.csv")
-    level = pd.read_csv(RESULTS / "calibration.csv")
+    frame = pd.read_csv(SYNTHETIC / "baselines.csv")
+    level = pd.read_csv(SYNTHETIC / "calibration.csv")
     assert len(level) == 6 * 6 * 3 and level.note.notna().sum() == 3
     assert len(frame) == 3 * level.note.isna().sum()
     keys = ["task", "architecture", "share_of_true_l0"]
     assert (frame.groupby(keys).seed.nunique() == 3).all()
-    (tmp_path / "baselines.csv").write_bytes((RESULTS / "baselines.csv").read_bytes())
+    (tmp_path / "baselines.csv").write_bytes((SYNTHETIC / "baselines.csv").read_bytes())
     drawn = baselines.draw(tmp_path)
-    assert {path.name for path in drawn} == {path.name for path in RESULTS.glob("baselines*.png")}
+    assert {path.name for path in drawn} == {path.name for path in SYNTHETIC.glob("baselines*.png")}
     assert all(path.stat().st_size > 50_000 for path in drawn)
 
 
 def test_reconstruction_does_not_rank_recovery_in_the_baselines():
-    frame = pd.read_csv(RESULTS / "baselines.csv").query("share_of_true_l0 == 1")
+    frame = pd.read_csv(SYNTHETIC / "baselines.csv").query("share_of_true_l0 == 1")
     mean = frame.groupby(["task", "architecture"]).mean(numeric_only=True)
     for task, better, worse in (
         ("independent", "standard", "batchtopk"),
