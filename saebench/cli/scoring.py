@@ -22,7 +22,9 @@ SAEs = Annotated[
 def evaluate(
     saes: SAEs,
     task: Annotated[str | None, typer.Option(help="Tasks, or 'all'. Default: the SAE's own, or ioi.")] = None,
-    model: Annotated[str, typer.Option(help="'demo', a hub name, or a Hugging Face directory.")] = "demo",
+    model: Annotated[
+        str, typer.Option(help="A name (`saebench models`), a GGUF file, a directory.")
+    ] = "demo",
     site: Annotated[str | None, typer.Option(help="HOOK@POSITION, or 'all'. Default: the SAE's own.")] = None,
     budget: Annotated[str, typer.Option(help="quick, standard or full: how many prompts.")] = "quick",
     seed: Annotated[int, typer.Option(help="Seed of prompts, controls and resampling.")] = 0,

@@ -19,16 +19,16 @@ from torch import Tensor
 from saebench.errors import ModelError, OptionError, unknown
 from saebench.models.devices import DTYPES, find_device
 from saebench.models.language_model import LanguageModel
+from saebench.models.sources import find_source, unloadable
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
-DEMO = Path(__file__).parents[1] / "demo" / "model"
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-
 
 def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> LanguageModel:
-    """Loads `demo` (the bundled model), a Hugging Face directory, or a model from the hub.
+    """Loads a model by name, a GGUF file, a Hugging Face directory, or a model from the hub.
+
+    `saebench models` lists the names; what a GGUF file holds is unpacked once and kept.
 
     Raises:
         ModelError: if it is absent, damaged, unreachable or not a decoder-only language model.
@@ -37,51 +37,12 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> La
     if dtype not in DTYPES:
         raise OptionError(unknown("dtype", dtype, DTYPES))
     where, kind = find_device(device), DTYPES[dtype]
-    path = _source(name)
+    name, path = find_source(name)
     with _quiet():
         hf_model, tokenizer = _load_pretrained(name, path, kind)
         digest = _digest(hf_model.state_dict())
         bridge = _bridge(name, path, hf_model, tokenizer, where, kind)
     return LanguageModel(name, bridge, tokenizer, digest, where, kind)
-
-
-def _source(name: str) -> str:
-    """The local directory of a model, or the hub name unchanged."""
-    if name == "demo":
-        path = DEMO
-    elif Path(name).expanduser().is_dir():
-        path = Path(name).expanduser()
-    elif name.startswith((".", "/", "~")) or Path(name).exists():
-        raise ModelError(
-            f"{name} is not a directory. Expected 'demo', a Hugging Face model directory, or a"
-            " model's name on the hub such as 'gpt2'."
-        )
-    else:
-        _probe(name)
-        return name
-    if not (path / "config.json").is_file():
-        raise ModelError(
-            f"{path} holds no config.json, so it is not a Hugging Face model directory. Save one"
-            " with model.save_pretrained(DIR) and tokenizer.save_pretrained(DIR)."
-        )
-    if not any((path / file).is_file() for file in TOKENIZER_FILES):
-        # transformers would make up a tokenizer without words
-        raise ModelError(
-            f"{path} holds no tokenizer. Expected one of {', '.join(TOKENIZER_FILES)} beside"
-            " config.json: save the model's tokenizer with tokenizer.save_pretrained(DIR)."
-        )
-    return str(path)
-
-
-def _probe(name: str) -> None:
-    """Asks the hub once about a model that is not cached; the loaders would retry for a minute."""
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    try:
-        if not isinstance(try_to_load_from_cache(name, "config.json"), str):
-            HfApi().model_info(name, timeout=10)
-    except Exception as error:  # whatever the network stack raises, it is passed on
-        raise ModelError(_unloadable(name, local=False, error=error)) from error
 
 
 def _load_pretrained(name: str, path: str, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -102,7 +63,7 @@ def _load_pretrained(name: str, path: str, dtype: torch.dtype) -> tuple[Any, Any
             " Copy or download the model again."
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError, HfHubHTTPError) as error:
-        raise ModelError(_unloadable(name, local, error)) from error
+        raise ModelError(unloadable(name, local, error)) from error
     absent = sorted(report["missing_keys"]) + sorted(k[0] for k in report["mismatched_keys"])
     if absent:
         raise ModelError(
@@ -111,20 +72,6 @@ def _load_pretrained(name: str, path: str, dtype: torch.dtype) -> tuple[Any, Any
             " Expected a complete causal language model: save or download it again."
         )
     return model, tokenizer
-
-
-def _unloadable(name: str, local: bool, error: Exception) -> str:
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    if local:
-        return (
-            f"The model directory {name} cannot be loaded: {first}. Expected config.json, weights"
-            " and tokenizer files of a causal language model, as save_pretrained writes them."
-        )
-    return (
-        f"Model {name!r} is neither 'demo' nor a directory here, and the hub did not deliver it:"
-        f" {first}. Check the spelling and the connection, log in if the model is gated, or pass"
-        " a local directory."
-    )
 
 
 def _bridge(

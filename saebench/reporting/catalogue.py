@@ -1,4 +1,4 @@
-"""What `saebench tasks` says."""
+"""What `saebench tasks` and `saebench models` say."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,3 +57,26 @@ def _files(task: Task) -> Iterator[str]:
             yield f"{slot:11} {len(task.words(file))} in {file}"
     elif isinstance(spec, EntitiesSpec):
         yield f"entities    {len(task.rows(spec.table))} in {spec.table}"
+
+
+def model_lines() -> Iterator[str]:
+    """Every model with a name: where it comes from, whether it is here, what has default sites on it."""
+    from saebench.models.known import known_models
+
+    tasks = [load_task(name) for name in find_tasks()]
+    for model in known_models():
+        where = "on this machine" if model.here else _way_to(model.name, model.source)
+        yield f"{model.name:32} {model.source:28} {where}"
+        yield f"{'':4}{model.about}"
+        sites = [
+            f"{task.name} at {', '.join(task.spec.sites[model.name])}"
+            for task in tasks
+            if model.name in task.spec.sites
+        ]
+        if sites:
+            yield f"{'':4}default sites: {'; '.join(sites)}"
+    yield "A GGUF file, a folder holding one, a Hugging Face directory and any other name on the hub are models too."
+
+
+def _way_to(name: str, source: str) -> str:
+    return "is downloaded when first used" if source == "hub" else f"saebench models fetch {name}"

@@ -6,22 +6,19 @@ once and cached.
 """
 
 import hashlib
-import os
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from saebench.cache import build_folder, cache_folder
 from saebench.synthetic.families import MOST_ATTRIBUTES, Family
 from saebench.synthetic.generator import Generator, Group, seeded
 
 if TYPE_CHECKING:
     from sae_lens.synthetic import SyntheticModel
 
-CACHE = Path(os.environ.get("SAEBENCH_CACHE", Path.home() / ".cache" / "saebench")) / "synthetic"
 _WORTH_CACHING = 4096
 
 
@@ -63,19 +60,8 @@ class Scale(Family):
         if not self.steps or self.features < _WORTH_CACHING:
             return SyntheticModel(config)
         key = hashlib.sha256(f"{self.model_dump_json()}/{seed}/1".encode()).hexdigest()[:16]
-        path = CACHE / f"scale-{self.features}x{self.d_in}-{key}"
-        if not path.is_dir():
-            model = SyntheticModel(config)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.{os.getpid()}")
-            model.save(part)
-            # a folder that stands under its final name is whole; of several builders the first wins
-            try:
-                part.rename(path)
-            except OSError:
-                shutil.rmtree(part)
-                if not path.is_dir():
-                    raise
+        path = cache_folder("synthetic") / f"scale-{self.features}x{self.d_in}-{key}"
+        build_folder(path, lambda part: SyntheticModel(config).save(part))
         return SyntheticModel.load_from_disk(path)
 
     def _config(self, seed: int) -> Any:

@@ -21,8 +21,9 @@ from saebench.kinds.entities.planted import planted_subspaces
 from saebench.kinds.entities.prompts import draw_prompts, write_prompt
 from saebench.kinds.entities.sections import build, draw_source
 from saebench.measures.subspaces import overlap, swapped
+from saebench.models.known import DEMO
 from saebench.models.language_model import LanguageModel
-from saebench.models.loading import DEMO, load_model
+from saebench.models.loading import load_model
 from saebench.site import Site
 from saebench.spec import load_task, read_task
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -67,18 +66,18 @@ def test_full_size_is_built_once_and_streams_in_four_gibibytes(tmp_path):
 def test_of_two_builders_the_first_wins_and_nothing_is_left_behind(tmp_path, monkeypatch):
     from sae_lens.synthetic import SyntheticModel
 
-    monkeypatch.setattr(scale, "CACHE", tmp_path)
+    monkeypatch.setenv("SAEBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(scale, "_WORTH_CACHING", 0)
     spec = scale.Scale.model_validate({"features": 84, "d_in": 16, "roots": 4, "steps": 1, "probes": 2})
     save = SyntheticModel.save
 
     def overtaken(self, part):
         save(self, part)
-        shutil.copytree(part, Path(part).with_suffix(""))
+        shutil.copytree(part, part.with_name(part.name.split(".")[0]))
 
     monkeypatch.setattr(SyntheticModel, "save", overtaken)
     built = spec.build("mine", 0)
-    (kept,) = tmp_path.iterdir()
+    (kept,) = (tmp_path / "synthetic").iterdir()
     assert kept.name.startswith("scale-84x16-") and not kept.suffix
     monkeypatch.setattr(SyntheticModel, "save", None)
     torch.testing.assert_close(spec.build("mine", 0).D, built.D, rtol=0, atol=0)

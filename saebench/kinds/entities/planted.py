@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from saebench.models.known import DEMO
 from saebench.models.language_model import LanguageModel
-from saebench.models.loading import DEMO
 from saebench.site import Site
 
 SITE = Site.parse("blocks.1.hook_resid_pre@entity")
