@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saebench.dictionaries.codes import SparseCodes, difference
@@ -22,7 +22,7 @@ class Edit(NamedTuple):
     acts: Float[Tensor, "n d_in"]
     n_changed: Int[Tensor, "n"]
     removed_weight: Float[Tensor, "n"]
-    """Σ over changed latents that were active in the base of `α_j w_jᵀ(â − b) / ‖â − b‖²`."""
+    """Σ over changed latents of `(what of α_j goes) · w_jᵀ(â − b) / ‖â − b‖²`; a code that shrinks goes in part."""
 
 
 def _blocks(n: int, width: int, d_in: int, device: torch.device) -> int:
@@ -71,7 +71,7 @@ def greedy(
         here = None
         if weight is not None:
             # α_j = β_j − D_j is known only through the base codes; gather those of this block
-            here = _base_codes(alpha, at, j) * torch.einsum("bmd,bd->bm", rows, weight[at])
+            here = _taken(_base_codes(alpha, at, j), d) * torch.einsum("bmd,bd->bm", rows, weight[at])
         for step in range(1, max(sizes) + 1):
             gain = 2 * d * torch.einsum("bmd,bd->bm", rows, rest) - norm
             gain = gain.masked_fill(~open_, -torch.inf)
@@ -93,14 +93,28 @@ def greedy(
     return {k: Edit(acts[k], changed[k], lost[k]) for k in sizes}
 
 
+def _taken(alpha: Float[Tensor, "*shape"], change: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """What of a code goes when it changes: all if its sign turns, nothing if it grows."""
+    return torch.where(
+        alpha > 0, torch.minimum(alpha, (-change).clamp(min=0)), torch.maximum(alpha, (-change).clamp(max=0))
+    )
+
+
 def _base_codes(alpha: SparseCodes, at: Tensor, latents: Int[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-    """α of the given latents for rows `at` (consecutive), by a search in the ordered codes."""
-    key = alpha.row * alpha.d_sae + alpha.latent
+    """α of the given latents for rows `at`."""
+    return _codes_at(alpha, at[:, None].expand_as(latents), latents)
+
+
+def _codes_at(
+    codes: SparseCodes, row: Int[Tensor, "*shape"], latent: Int[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Codes at some places, 0 where a latent is off, by a search in the ordered codes."""
+    key = codes.row * codes.d_sae + codes.latent
     if len(key) == 0:
-        return torch.zeros(latents.shape, device=alpha.value.device, dtype=alpha.value.dtype)
-    wanted = at[:, None] * alpha.d_sae + latents
+        return torch.zeros(row.shape, device=codes.value.device, dtype=codes.value.dtype)
+    wanted = row * codes.d_sae + latent
     place = torch.searchsorted(key, wanted).clamp(max=len(key) - 1)
-    return torch.where(key[place] == wanted, alpha.value[place], 0.0)
+    return torch.where(key[place] == wanted, codes.value[place], 0.0)
 
 
 def swap_all(
@@ -170,25 +184,30 @@ def aware(
     [PE §4.2, A.16]. Changes up to 2e latents.
     """
     out = {}
-    ranks = [_rank(codes, f1, value) for codes, value in ((alpha, old), (beta, new))]
+    ranks = [rank_in_row(codes, _by_detector(codes, f1, v)) for codes, v in ((alpha, old), (beta, new))]
     for e in sizes:
-        gone, come = (_top(codes, rank, e) for codes, rank in zip((alpha, beta), ranks, strict=True))
+        gone, come = (only(codes, rank < e) for codes, rank in zip((alpha, beta), ranks, strict=True))
         change = difference(gone, come)
         lost = torch.zeros(len(base), device=base.device)
         if weight is not None:
-            for at in _pieces(gone, W_dec):
-                along = (W_dec[gone.latent[at]] * weight[gone.row[at]]).sum(1)
-                lost.index_add_(0, gone.row[at], gone.value[at] * along)
+            for at in _pieces(change, W_dec):
+                row, latent, step = change.row[at], change.latent[at], change.value[at]
+                taken = _taken(_codes_at(gone, row, latent), step)
+                lost.index_add_(0, row, taken * (W_dec[latent] * weight[row]).sum(1))
         out[e] = Edit(add_codes(base, change, W_dec), change.per_row, lost)
     return out
 
 
-def _rank(codes: SparseCodes, f1: Tensor, value: Int[Tensor, "n"]) -> Int[Tensor, "nnz"]:
-    """Rank of each code within its row by its detector's F1 for the row's value; ties by latent."""
+def _by_detector(codes: SparseCodes, f1: Tensor, value: Int[Tensor, "n"]) -> Float[Tensor, "nnz"]:
+    """F1 of each code's detector for its row's value."""
     detector = codes.detector
     # a detector unseen on `select` has never been right there
     seen = detector < len(f1)
-    score = torch.where(seen, f1[detector.clamp(max=len(f1) - 1), value[codes.row]], 0.0)
+    return torch.where(seen, f1[detector.clamp(max=len(f1) - 1), value[codes.row]], 0.0)
+
+
+def rank_in_row(codes: SparseCodes, score: Float[Tensor, "nnz"]) -> Int[Tensor, "nnz"]:
+    """Rank of each code within its row, the highest score first; ties by latent."""
     order = score.argsort(descending=True, stable=True)
     order = order[codes.row[order].argsort(stable=True)]
     start = codes.per_row.cumsum(0) - codes.per_row
@@ -197,6 +216,11 @@ def _rank(codes: SparseCodes, f1: Tensor, value: Int[Tensor, "n"]) -> Int[Tensor
     return rank
 
 
-def _top(codes: SparseCodes, rank: Int[Tensor, "nnz"], size: int) -> SparseCodes:
-    keep = rank < size
+def only(codes: SparseCodes, keep: Bool[Tensor, "nnz"]) -> SparseCodes:
+    """Some of the codes."""
     return SparseCodes(codes.row[keep], codes.latent[keep], codes.value[keep], codes.n, codes.d_sae)
+
+
+def top_in_row(codes: SparseCodes, score: Float[Tensor, "nnz"], size: int) -> SparseCodes:
+    """At most `size` codes of each row, those of the highest positive score."""
+    return only(codes, (rank_in_row(codes, score) < size) & (score > 0))

@@ -66,12 +66,15 @@ def test_greedy_does_not_depend_on_the_block():
     assert torch.allclose(whole, torch.cat(parts), atol=1e-5)
 
 
-def test_removed_weight_is_the_share_of_the_base_latents_taken_out():
+def test_removed_weight_is_what_is_really_taken_out_of_the_base():
+    """A code that shrinks is taken out in part, one that grows not at all."""
     rows, alpha, beta, base, source = world()
+    gone = torch.where(alpha * beta > 0, (alpha.abs() - beta.abs()).clamp(min=0) * alpha.sign(), alpha)
     explained = alpha @ rows
     weight = explained / explained.square().sum(1, keepdim=True)
     shares = alpha * (weight @ rows.T)
     assert torch.allclose(shares.sum(1), torch.ones(20), atol=1e-4)
+    shares = gone * (weight @ rows.T)
     edit = greedy(base, source, sparse(alpha), sparse(beta), rows, (3,), weight)[3]
     for i in range(20):
         _, picks = naive_greedy(base[i], source[i], alpha[i], beta[i], rows, 3)

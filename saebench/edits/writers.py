@@ -1,0 +1,63 @@
+"""The writers' edit: few latents, chosen with labels, and the rest must stay (METHODS §3) [ours].
+
+Agnostic and aware edits take their codes from a source that differs in one attribute only, so they
+cannot do damage. Here the source is another prompt that carries the new value and differs in every
+other attribute as well: what is swapped beside the value shows.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saebench.dictionaries.codes import SparseCodes, difference
+from saebench.edits.few_latents import add_codes, top_in_row
+
+WRITER_SIZES = (1, 2, 4, 8, 16)
+
+
+def partners(
+    labels: Int[Tensor, "n n_attributes"], wanted: Int[Tensor, "n"], attribute: int, seed: int
+) -> Int[Tensor, "n"]:
+    """For each prompt another one that has value `wanted` and differs in as many other attributes as can be.
+
+    Where several do, one is drawn. A prompt for whose value there is no other stays its own partner.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tie = torch.rand(len(labels), generator=generator).to(labels.device)
+    out = torch.arange(len(labels), device=labels.device)
+    others = [a for a in range(labels.shape[1]) if a != attribute]
+    for value in wanted.unique():
+        base, pool = (wanted == value).nonzero()[:, 0], (labels[:, attribute] == value).nonzero()[:, 0]
+        if len(pool) == 0:
+            continue
+        differs = (labels[base][:, None, others] != labels[pool][None, :, others]).sum(2)
+        # a different order of the pool for every prompt, so that no partner serves for all
+        mixed = (tie[base][:, None] + tie[pool][None]) % 1
+        out[base] = pool[(differs + 0.5 * mixed).argmax(1)]
+    return out
+
+
+def writers_edit(
+    base: Float[Tensor, "n d_in"],
+    alpha: SparseCodes,
+    beta: SparseCodes,
+    W_dec: Float[Tensor, "d_sae d_in"],
+    rank: Float[Tensor, "d_sae n_values"],
+    old: Int[Tensor, "n"],
+    new: Int[Tensor, "n"],
+    sizes: Sequence[int] = WRITER_SIZES,
+) -> dict[int, Float[Tensor, "n d_in"]]:
+    """Out with the e latents active in α that write most of the old value, in with the e of β for the new.
+
+    Each with its own code; `rank[j, v]` is positive for latents that write v. `beta` are the partner's codes.
+    """
+    strengths = [rank[codes.latent, value[codes.row]] for codes, value in ((alpha, old), (beta, new))]
+    out = {}
+    for e in sizes:
+        gone, come = (
+            top_in_row(codes, strength, e) for codes, strength in zip((alpha, beta), strengths, strict=True)
+        )
+        out[e] = add_codes(base, difference(gone, come), W_dec)
+    return out

@@ -1,0 +1,77 @@
+"""Thresholds for latents that have no natural one: neurons, principal components, codes never zero.
+
+"Active" means non-zero for a sparse code. A latent that is negative somewhere, or on everywhere, is cut
+where it tells a value best on `select` (METHODS §4): cut at zero, such dictionaries are straw men.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from saebench.dictionaries.codes import SparseCodes
+from saebench.measures.detection import correct
+
+_BLOCK_BYTES = 64 * 2**20
+
+
+class Cuts(NamedTuple):
+    """Where the two detectors of each dense latent fire: `code ≥ at[0]` and `−code ≥ at[1]`."""
+
+    latents: Int[Tensor, "m"]
+    at: Float[Tensor, "2 m"]
+    """+∞ where no cut is ever right."""
+
+
+def dense_latents(codes: SparseCodes) -> Int[Tensor, "m"]:
+    """Latents that are negative somewhere or zero nowhere."""
+    dense = torch.bincount(codes.latent, minlength=codes.d_sae) == codes.n
+    dense[codes.latent[codes.value < 0]] = True
+    return dense.nonzero()[:, 0]
+
+
+def best_cuts(codes: SparseCodes, latents: Int[Tensor, "m"], label: Int[Tensor, "n"], n_values: int) -> Cuts:
+    """One cut for each latent and sign: the one with the highest F1* for any value of the attribute.
+
+    It lies between two codes; of equals the highest is taken.
+    """
+    one_hot = torch.nn.functional.one_hot(label, n_values).float()
+    positives = one_hot.sum(0)
+    fires = torch.arange(1, codes.n + 1, device=label.device)[:, None, None]
+    at = torch.full((2, len(latents)), torch.inf, device=label.device, dtype=codes.value.dtype)
+    block = max(1, _BLOCK_BYTES // (4 * codes.n * n_values))
+    for part in torch.arange(len(latents), device=label.device).split(block):
+        values = codes.dense(latents[part])
+        for side, sign in enumerate((1.0, -1.0)):
+            down, order = (sign * values).sort(0, descending=True)
+            f1 = 2 * one_hot[order].cumsum(0) / (fires + positives)
+            star = correct(f1, positives / codes.n).max(2).values
+            lower = torch.cat([down[1:], torch.full_like(down[:1], -torch.inf)])
+            # a cut cannot part equal codes
+            best, place = star.masked_fill(lower == down, -torch.inf).max(0)
+            between = ((down + lower) / 2).gather(0, place[None])[0]
+            at[side, part] = torch.where(best > 0, between, torch.inf)
+    return Cuts(latents, at)
+
+
+def cut(codes: SparseCodes, cuts: Cuts) -> SparseCodes:
+    """The same codes with dense latents as +1 above their cut and −1 below the other one.
+
+    For detection only. A latent may be in a row twice, once for each of its detectors.
+    """
+    if len(cuts.latents) == 0:
+        return codes
+    dense = torch.zeros(codes.d_sae, dtype=torch.bool, device=codes.row.device)
+    dense[cuts.latents] = True
+    rest = ~dense[codes.latent]
+    rows, latents, values = [codes.row[rest]], [codes.latent[rest]], [codes.value[rest]]
+    shown = codes.dense(cuts.latents)
+    for side, sign in enumerate((1.0, -1.0)):
+        row, place = (sign * shown >= cuts.at[side]).nonzero(as_tuple=True)
+        rows.append(row)
+        latents.append(cuts.latents[place])
+        values.append(torch.full_like(shown[:1, 0], sign).expand(len(row)))
+    row, latent, value = (torch.cat(parts) for parts in (rows, latents, values))
+    order = (row * codes.d_sae + latent).argsort(stable=True)
+    return SparseCodes(row[order], latent[order], value[order], codes.n, codes.d_sae)

@@ -1,0 +1,38 @@
+"""The writers' edit and its partners."""
+
+import torch
+from sparse import sparse
+
+from saebench.edits.writers import partners, writers_edit
+
+
+def test_partners_carry_the_value_and_differ_in_everything_else():
+    g = torch.Generator().manual_seed(0)
+    labels = torch.stack([torch.arange(120) % 6, torch.arange(120) // 6 % 5, torch.arange(120) % 2], 1)
+    labels = labels[torch.randperm(120, generator=g)]
+    wanted = (labels[:, 0] + 1) % 6
+    found = partners(labels, wanted, 0, seed=0)
+    assert torch.equal(labels[found, 0], wanted)
+    assert (labels[found, 1] != labels[:, 1]).all()
+    # the third attribute follows from the first here: it differs wherever the wanted value lets it
+    assert torch.equal(labels[found, 2], wanted % 2)
+    assert len(found.unique()) > 40
+
+
+def test_without_another_prompt_of_the_value_a_prompt_is_its_own_partner():
+    labels = torch.tensor([[0, 0], [0, 1], [1, 1]])
+    assert partners(labels, torch.tensor([2, 1, 0]), 0, seed=0)[0] == 0
+
+
+def test_the_strongest_writers_change_places_and_the_rest_stays():
+    rows = torch.eye(4)
+    alpha = torch.tensor([[1.0, 2.0, 3.0, 0.0]])
+    beta = torch.tensor([[0.0, 0.0, 5.0, 7.0]])
+    # latent 1 writes the old value most, then latent 0; latent 3 writes the new one; latent 2 neither
+    rank = torch.tensor([[0.5, 0.0], [0.9, 0.0], [0.0, -1.0], [0.0, 0.8]])
+    base = alpha @ rows
+    old, new = torch.tensor([0]), torch.tensor([1])
+    found = writers_edit(base, sparse(alpha), sparse(beta), rows, rank, old, new, (1, 2, 4))
+    assert found[1].tolist() == [[1.0, 0.0, 3.0, 7.0]]
+    assert found[2].tolist() == [[0.0, 0.0, 3.0, 7.0]]
+    assert torch.equal(found[4], found[2])
