@@ -1,10 +1,11 @@
-"""A control between random and trained: a random decoder that stays as it is, an encoder that learns.
+"""Controls between random and trained: a part that stays as it was drawn, a part that learns.
 
-*Sanity checks for SAEs* (arXiv 2602.14111) finds that such SAEs come close to fully trained ones on
-many metrics. What an SAE scores above this control, its decoder has learned.
+*Sanity checks for SAEs* (arXiv 2602.14111) finds that such SAEs come close to fully trained ones, or match
+them, on many metrics. What an SAE scores above its frozen controls, the part that they may not train has
+learned.
 """
 
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from jaxtyping import Float
@@ -13,11 +14,32 @@ from torch import Tensor
 from saebench.dictionaries.base import Dictionary, Encoding
 
 STEPS, BATCH, LEARNING_RATE = 600, 512, 3e-3
+SOFT = 0.8
+"""How close (cosine) the rows of a soft-frozen decoder stay to where they started."""
+
+
+class Freedom(NamedTuple):
+    """What of a frozen control may be trained."""
+
+    name: str
+    encoder: bool
+    decoder: bool
+    cosine: float | None = None
+    """Rows keep norm 1 and at least this cosine to where they started; without it they are free."""
+
+
+FROZEN_DECODER = Freedom("frozen-decoder", encoder=True, decoder=False)
+FROZEN_ENCODER = Freedom("frozen-encoder", encoder=False, decoder=True)
+
+
+def soft_frozen(cosine: float = SOFT) -> Freedom:
+    """A decoder that may turn a little: to `cosine` of its start, no further."""
+    return Freedom("soft-frozen", encoder=True, decoder=True, cosine=cosine)
 
 
 @final
-class FrozenDecoder(Dictionary):
-    """`codes = topk(relu((a − ā) W_enc + b_enc))` over random unit rows; W_enc and b_enc trained."""
+class Frozen(Dictionary):
+    """`codes = topk(relu((a − ā) W_enc + b_enc))` over rows that began as random unit vectors."""
 
     def __init__(
         self,
@@ -36,35 +58,58 @@ class FrozenDecoder(Dictionary):
         return Encoding(_topk(pre, self.k), self._mean)
 
 
-def frozen_decoder(
-    dictionary: Dictionary, acts: Float[Tensor, "n d_in"], seed: int = 0, steps: int = STEPS
-) -> FrozenDecoder:
-    """The control for one SAE: as wide, as sparse on `acts` (the fit split), with random rows.
+def frozen(
+    dictionary: Dictionary,
+    acts: Float[Tensor, "n d_in"],
+    freedom: Freedom = FROZEN_DECODER,
+    seed: int = 0,
+    steps: int = STEPS,
+) -> Frozen:
+    """The control for one SAE: as wide, and as sparse on `acts`, which it is trained to reconstruct.
 
-    The encoder is trained on `acts` to reconstruct them, from the transposed rows, with Adam and
-    the squared error; the decoder and its offset, the mean, stay. Same seed, same control.
+    Rows start as random unit vectors, the encoder as their transpose; Adam, squared error, `steps`
+    batches of 512; the offset, the mean, stays. Same seed, same control.
     """
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randn(dictionary.d_sae, dictionary.d_in, generator=generator)
-    rows = (rows / rows.norm(dim=1, keepdim=True)).to(acts)
+    start = _unit(torch.randn(dictionary.d_sae, dictionary.d_in, generator=generator)).to(acts)
     mean = acts.mean(0)
     # one learning rate suits all sites once activations have norm √d_in
     scale = dictionary.d_in**0.5 / (acts - mean).norm(dim=1).mean().clamp(min=1e-12)
     inner = (acts - mean) * scale
     k = max(1, round(_l0(dictionary, acts)))
-    encoder = rows.T.clone().requires_grad_()
-    bias = rows.new_zeros(len(rows)).requires_grad_()
-    optimizer = torch.optim.Adam([encoder, bias], lr=LEARNING_RATE)
-    with torch.enable_grad():
-        for _ in range(steps):
-            at = torch.randint(len(inner), (min(BATCH, len(inner)),), generator=generator)
-            batch = inner[at.to(inner.device)]
+    encoder, bias, rows = start.T.clone(), start.new_zeros(len(start)), start.clone()
+    trained = [encoder, bias] * freedom.encoder + [rows] * freedom.decoder
+    for part in trained:
+        part.requires_grad_()
+    optimizer = torch.optim.Adam(trained, lr=LEARNING_RATE)
+    for _ in range(steps):
+        at = torch.randint(len(inner), (min(BATCH, len(inner)),), generator=generator)
+        batch = inner[at.to(inner.device)]
+        with torch.enable_grad():
             loss = (_topk(batch @ encoder + bias, k) @ rows - batch).square().sum(1).mean()
             optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
-    name = f"control:frozen-decoder:{dictionary.name}"
-    return FrozenDecoder(name, rows, encoder.detach(), bias.detach() / scale, mean, k)
+        optimizer.step()
+        if freedom.cosine is not None:
+            with torch.no_grad():
+                rows.copy_(_towards(rows, start, freedom.cosine))
+    name = f"control:{freedom.name}:{dictionary.name}"
+    return Frozen(name, rows.detach(), encoder.detach(), bias.detach() / scale, mean, k)
+
+
+def _unit(rows: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "d_sae d_in"]:
+    return rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+
+def _towards(
+    rows: Float[Tensor, "d_sae d_in"], start: Float[Tensor, "d_sae d_in"], cosine: float
+) -> Float[Tensor, "d_sae d_in"]:
+    """Each row at norm 1, turned back towards its start as far as the cosine asks."""
+    rows = _unit(rows)
+    along = (rows * start).sum(1, keepdim=True)
+    across = _unit(rows - along * start)
+    edge = cosine * start + (1 - cosine**2) ** 0.5 * across
+    return torch.where(along >= cosine, rows, edge)
 
 
 def _topk(pre: Float[Tensor, "n d_sae"], k: int) -> Float[Tensor, "n d_sae"]:

@@ -20,7 +20,7 @@ from saebench.axes import disentangle
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.base import Dictionary, Intervention, LabelledDictionary
 from saebench.dictionaries.controls import PCA, Identity, Mean, NoEdit, Permuted, Random, SourcePatch
-from saebench.dictionaries.frozen import frozen_decoder
+from saebench.dictionaries.frozen import frozen
 from saebench.dictionaries.supervised import Method, fit_supervised
 from saebench.errors import CheckpointError, ControlError, SiteError, unknown
 from saebench.kinds.base import Built
@@ -142,7 +142,7 @@ def _permuted(section: CrossSection, argument: str) -> Scorable:
 
 
 def _frozen_decoder(section: CrossSection, argument: str) -> Scorable:
-    return frozen_decoder(_loaded(section, "frozen-decoder", argument), section.fit.acts)
+    return frozen(_loaded(section, "frozen-decoder", argument), section.fit.acts)
 
 
 def _supervised(section: CrossSection, argument: str) -> Scorable:

@@ -1,9 +1,9 @@
-"""The frozen-decoder control: random rows that stay, an encoder that learns."""
+"""Frozen controls: a part that stays as it was drawn, a part that learns."""
 
 import torch
 
 from saebench.dictionaries.base import Dictionary, Encoding
-from saebench.dictionaries.frozen import frozen_decoder
+from saebench.dictionaries.frozen import FROZEN_ENCODER, frozen, soft_frozen
 
 
 class TopK(Dictionary):
@@ -33,7 +33,7 @@ def fvu(dictionary, acts):
 
 def test_as_wide_and_as_sparse_with_rows_that_are_random_and_stay():
     sae, acts = world()
-    untrained, trained = (frozen_decoder(sae, acts, steps=n) for n in (0, 300))
+    untrained, trained = (frozen(sae, acts, steps=n) for n in (0, 300))
     assert trained.name == "control:frozen-decoder:some" and trained.W_dec.shape == sae.W_dec.shape
     assert torch.equal(trained.W_dec, untrained.W_dec)
     assert (trained.encode(acts).codes != 0).sum(1).float().mean() <= 3
@@ -44,13 +44,30 @@ def test_as_wide_and_as_sparse_with_rows_that_are_random_and_stay():
 
 def test_same_seed_same_control():
     sae, acts = world()
-    one, same = (frozen_decoder(sae, acts, steps=20).encode(acts[:5]).codes for _ in range(2))
+    one, same = (frozen(sae, acts, steps=20).encode(acts[:5]).codes for _ in range(2))
     assert torch.equal(one, same)
-    other = frozen_decoder(sae, acts, seed=1, steps=20).encode(acts[:5]).codes
+    other = frozen(sae, acts, seed=1, steps=20).encode(acts[:5]).codes
     assert not torch.equal(one, other)
 
 
 def test_the_scale_of_activations_does_not_matter():
     sae, acts = world()
-    one, large = frozen_decoder(sae, acts, steps=50), frozen_decoder(sae, acts * 1000, steps=50)
+    one, large = frozen(sae, acts, steps=50), frozen(sae, acts * 1000, steps=50)
     assert abs(fvu(one, acts) - fvu(large, acts * 1000)) < 1e-3
+
+
+def test_a_soft_frozen_decoder_turns_to_its_cone_and_no_further():
+    sae, acts = world()
+    hard, soft = frozen(sae, acts, steps=200), frozen(sae, acts, soft_frozen(0.8), steps=200)
+    cosines = (soft.W_dec * hard.W_dec).sum(1)
+    assert cosines.min() >= 0.8 - 1e-5 and cosines.mean() < 0.95
+    assert torch.allclose(soft.W_dec.norm(dim=1), torch.ones(40), atol=1e-5)
+    assert fvu(soft, acts) < fvu(hard, acts)
+
+
+def test_a_frozen_encoder_fires_as_it_was_drawn_and_its_decoder_learns():
+    sae, acts = world()
+    drawn, trained = (frozen(sae, acts, FROZEN_ENCODER, steps=n) for n in (0, 200))
+    codes = [d.encode(acts[:50]).codes for d in (drawn, trained)]
+    assert torch.equal(*codes)
+    assert fvu(trained, acts) < 0.9 * fvu(drawn, acts)
