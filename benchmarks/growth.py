@@ -19,7 +19,6 @@ from saebench.dictionaries.supervised import fit_supervised
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.arena import Options
 from saebench.evaluation.contestants import control, resolve
-from saebench.records.outcomes import Outcomes
 from saebench.scoring import score
 
 D_IN, N_VALUES = 768, 40
@@ -76,7 +75,7 @@ def _score_all_axes(n: int, d_sae: int) -> Grown:
     reset_high_water()
     before, start = high_water(), time.process_time()
     subject = Subject(dictionary, section)
-    out = Outcomes(bench.outcomes.cluster, bench.outcomes.attributes)
+    out = bench.outcomes.like()
     out.merge(bench.outcomes)
     for axis in AXES.values():
         axis.measure(subject, bench, out, 0, lambda _: None)

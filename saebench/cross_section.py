@@ -165,7 +165,7 @@ class Split:
     acts: Float[Tensor, "n d_in"]
     labels: Int[Tensor, "n n_attributes"]
     cluster: Int[Tensor, "n"]
-    """The unit of resampling (name pair, city, draw)."""
+    """Prompts that are not independent draws (of a name pair, a city, a draw); see `units`."""
     readout: Readout
     source_acts: Mapping[str, Float[Tensor, "n d_in"]] = field(default_factory=dict)
     source_labels: Mapping[str, Int[Tensor, "n n_attributes"]] = field(default_factory=dict)
@@ -173,6 +173,11 @@ class Split:
     """The token that a perfect edit of the attribute makes the model answer."""
     query: Int[Tensor, "n"] | None = None
     """Index of the attribute that the prompt asks for; None where every prompt asks the same."""
+    units: Int[Tensor, "n n_ways"] | None = None
+    """What recurs across clusters, one column a way (IOI: the IO name, the S name). Resampled
+    independently and multiplied (METHODS §11); None where clusters are independent."""
+    template: Int[Tensor, "n"] | None = None
+    """Number of the prompt's phrasing among `CrossSection.templates`."""
 
     def __len__(self) -> int:
         return len(self.acts)
@@ -198,6 +203,8 @@ class CrossSection:
     """The generator's own dictionary, for synthetic tasks."""
     planted: Mapping[str, Float[Tensor, "_ d_in"]] = field(default_factory=dict)
     """Orthonormal rows of the subspace that was made to carry each attribute, where that is known."""
+    templates: tuple[str, ...] = ()
+    """Phrasings that `Split.template` counts."""
     learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What has been trained on this section (DAS), kept so that it is trained once."""
 

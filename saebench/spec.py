@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from saebench.errors import TaskError, unknown
 
@@ -37,7 +37,32 @@ class NamesSpec(_Spec):
 
     kind: Literal["names"]
     templates: tuple[str, ...] = Field(min_length=1)
+    held_out: tuple[str, ...] = ()
+    """Templates that only `test` uses. Without any, the last third of `templates` is held out."""
     lists: dict[str, str]
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> "NamesSpec":
+        both = set(self.templates) & set(self.held_out)
+        if both:
+            raise ValueError(
+                f"{sorted(both)[0]!r} is listed among templates and among held_out; once, please"
+            )
+        return self
+
+    @property
+    def fit_templates(self) -> tuple[str, ...]:
+        """Phrasings of `fit` and `select`."""
+        return self.templates if self.held_out else self.templates[: -self._third]
+
+    @property
+    def test_templates(self) -> tuple[str, ...]:
+        """Phrasings of `test`; none of them is among the others."""
+        return self.held_out or self.templates[-self._third :]
+
+    @property
+    def _third(self) -> int:
+        return max(1, len(self.templates) // 3)
 
 
 class EntityTemplates(BaseModel):
@@ -45,7 +70,7 @@ class EntityTemplates(BaseModel):
 
     fit: tuple[str, ...] = Field(min_length=1)
     select: tuple[str, ...] = ()
-    """Without any of its own, `select` asks as `test` does, about other entities."""
+    """Without any of its own, `select` asks as `fit` does, about other entities."""
     test: tuple[str, ...] = Field(min_length=1)
 
 

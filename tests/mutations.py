@@ -185,9 +185,9 @@ MUTATIONS = (
     ),
     Mutation(
         "IOI: labels stay on the CPU",
-        "kinds/names.py",
-        "labels.to(model.device),",
-        "labels,",
+        "kinds/names/sections.py",
+        "return labels.to(model.device)",
+        "return labels",
         "models/test_device.py",
     ),
     Mutation(

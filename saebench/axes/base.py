@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -126,9 +127,7 @@ def make_bench(
     tick: Tick = lambda _: None,
 ) -> Bench:
     """Runs the references: clean, mean ablation, no edit, source patch, the ceiling's edit."""
-    cluster = {s: getattr(section, s).cluster.numpy(force=True) for s in ("select", "test")}
-    facts = {a.name: AttributeFacts(a.values, a.parent, a.on_off) for a in section.attributes}
-    out = Outcomes(cluster, facts)
+    out = _blank(section)
     mean = section.mean
     _approximation_references(section, ceiling, mean, out)
     tick("mean ablation and ceiling")
@@ -140,6 +139,23 @@ def make_bench(
     spread = abs(out[Key("task", "ld", edit="clean")] - out[Key("task", "ld", edit="mean")]).mean()
     causal = tuple(a.name for a in section.attributes if _effect(out, a.name) >= CAUSAL_SHARE * spread * 0.5)
     return Bench(section, ceiling, properties(section), out, atoms, causal, mean)
+
+
+def _blank(section: CrossSection) -> Outcomes:
+    """A table over the section's prompts without a column."""
+
+    def arrays(name: str) -> dict[str, np.ndarray]:
+        found = {split: getattr(getattr(section, split), name) for split in ("select", "test")}
+        return {split: tensor.numpy(force=True) for split, tensor in found.items() if tensor is not None}
+
+    facts = {a.name: AttributeFacts(a.values, a.parent, a.on_off) for a in section.attributes}
+    return Outcomes(
+        arrays("cluster"),
+        facts,
+        units=arrays("units"),
+        template=arrays("template"),
+        templates=section.templates,
+    )
 
 
 def _effect(out: Outcomes, attribute: str) -> float:

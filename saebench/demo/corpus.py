@@ -93,13 +93,14 @@ def words() -> Words:
     with (ravel / "cities.csv").open(encoding="utf-8", newline="") as table:
         cities = tuple(csv.DictReader(table))
     pairs = [frozenset(pair) for pair in combinations(names, 2)]
+    sentences = tomllib.loads((ioi / "task.toml").read_text("utf-8"))
     held_out = Random("held-out pairs").sample(pairs, round(HELD_OUT_SHARE * len(pairs)))
     return Words(
         names=names,
         places=places,
         objects=objects,
         cities=cities,
-        ioi_templates=tuple(tomllib.loads((ioi / "task.toml").read_text("utf-8"))["templates"]),
+        ioi_templates=(*sentences["templates"], *sentences["held_out"]),
         fact_templates=tomllib.loads((ravel / "task.toml").read_text("utf-8"))["templates"],
         held_out=frozenset(held_out),
     )

@@ -127,6 +127,9 @@ class Arena:
         bench = make_bench(section, ceiling, atoms, self.tick)
         for (name, attribute), value in built.facts.items():
             bench.outcomes.facts[Key("task", name, attribute)] = value
+        for number, skill in enumerate(built.templates):
+            bench.outcomes.facts[Key("task", "template_accuracy", k=number)] = skill.accuracy
+            bench.outcomes.facts[Key("task", "template_argmax", k=number)] = skill.argmax
         if disentangle.applies(section):
             disentangle.add_references(bench, self.options.seed, self.tick)
         return built, bench
@@ -140,6 +143,12 @@ class Arena:
 
     def _require_competence(self, built: Built) -> None:
         skill = built.competence
+        if skill.reason is not None and not self.options.allow_incompetent:
+            raise IncompetentModelError(
+                f"Model {self.model.name!r} does not do task {self.task.name!r} in enough phrasings:"
+                f" {skill.reason}: scores would measure noise. Use a model that can do the task, or"
+                " --allow-incompetent to score on all templates and mark it."
+            )
         if not skill.able and not self.options.allow_incompetent:
             low, high = skill.interval
             raise IncompetentModelError(
@@ -220,7 +229,7 @@ class Arena:
         """Measures all axes and scores them."""
         started = time.perf_counter()
         built, bench = self.bench(site)
-        out = Outcomes(bench.outcomes.cluster, bench.outcomes.attributes)
+        out = bench.outcomes.like()
         out.merge(bench.outcomes)
         with exact(self.model.device):
             self._measure(realised.scorable, bench, out)
@@ -242,7 +251,8 @@ class Arena:
         l0 = next((s.value for s in scores if s.name == "l0"), None)
         info = realised.info.model_copy(update={"l0": l0})
         skill, section, options = built.competence, built.section, self.options
-        marked = () if skill.able else (f"model not competent: accuracy {skill.accuracy:.3f}",)
+        why = skill.reason or f"accuracy {skill.accuracy:.3f}"
+        marked = () if skill.able else (f"model not competent: {why}",)
         return Result(
             id=self.id(info.sha256, site),
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

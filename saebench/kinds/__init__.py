@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
-from saebench.kinds import names, synthetic
+from saebench.kinds import synthetic
 from saebench.kinds.base import Built
 from saebench.kinds.entities import sections as entities
+from saebench.kinds.names import sections as names
 
 KINDS: dict[str, Callable[..., Built]] = {
     "names": names.build,

@@ -8,6 +8,7 @@ import numpy as np
 
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.supervised import Variable
+from saebench.kinds.templates import TemplateSkill
 from saebench.scoring.estimates import Interval, wilson
 
 Tick = Callable[[str], None]
@@ -32,16 +33,18 @@ class Competence:
     interval: Interval
     argmax: float
     n: int
+    reason: str | None = None
+    """Why the model does not do the task although it may be right often enough on the whole."""
 
     @classmethod
-    def of(cls, ld: np.ndarray, right: np.ndarray) -> "Competence":
+    def of(cls, ld: np.ndarray, right: np.ndarray, reason: str | None = None) -> "Competence":
         hits = int((ld > 0).sum())
-        return cls(hits / len(ld), wilson(hits, len(ld)), float(right.mean()), len(ld))
+        return cls(hits / len(ld), wilson(hits, len(ld)), float(right.mean()), len(ld), reason)
 
     @property
     def able(self) -> bool:
-        """At least 0.7, and credibly above chance."""
-        return self.accuracy >= 0.7 and self.interval[0] > 0.5
+        """At least 0.7, credibly above chance, and in enough phrasings."""
+        return self.reason is None and self.accuracy >= 0.7 and self.interval[0] > 0.5
 
 
 @dataclass(frozen=True)
@@ -56,3 +59,5 @@ class Built:
     """Ways to cut the labels into atoms; the first is the default."""
     facts: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Numbers of the task itself by score and attribute, e.g. the share of prompts kept."""
+    templates: tuple[TemplateSkill, ...] = ()
+    """How well the model does on every phrasing, for kinds that measure it."""

@@ -48,6 +48,17 @@ class Outcomes:
     attributes: Mapping[str, AttributeFacts] = field(default_factory=dict)
     columns: dict[Key, Float[np.ndarray, "_"]] = field(default_factory=dict)
     facts: dict[Key, float] = field(default_factory=dict)
+    units: Mapping[str, Int[np.ndarray, "_ n_ways"]] = field(default_factory=dict)
+    """What recurs across a split's clusters, where something does (METHODS §11)."""
+    template: Mapping[str, Int[np.ndarray, "_"]] = field(default_factory=dict)
+    """Phrasing of every prompt, where the task has several; a number among `templates`."""
+    templates: tuple[str, ...] = ()
+
+    def like(self) -> "Outcomes":
+        """An empty table over the same prompts."""
+        return Outcomes(
+            self.cluster, self.attributes, units=self.units, template=self.template, templates=self.templates
+        )
 
     def add(self, key: Key, values: Any) -> None:
         """Stores a column as float32; a torch tensor is taken as it is."""

@@ -3,13 +3,16 @@
 Long format: `cluster, prompt, split, axis, score, attribute, edit, k, label, value`. The zeros of a
 column that is mostly zero are left out (one that is zero everywhere keeps its first row, so that
 its existence survives). The rows with an empty axis and the score `prompt` list every prompt of a
-split with its cluster; `pivot` over them and a fill with 0 give back the full table. Facts and
-attributes stand in the schema's metadata as JSON. The same outcomes give the same bytes.
+split with its cluster; `pivot` over them and a fill with 0 give back the full table. Under the same
+empty axis `unit` (`k` numbers the way: what recurs across clusters) and `template` describe the
+prompts; older tables lack them. Facts, attributes and the templates' texts stand in the schema's
+metadata as JSON. The same outcomes give the same bytes.
 """
 
 import io
 import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +31,7 @@ def table_bytes(outcomes: Outcomes, id: str) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    parts = [(Key("", "prompt", split=s), np.ones(len(c))) for s, c in outcomes.cluster.items()]
-    parts += list(outcomes.columns.items())
+    parts = [*_prompts(outcomes), *outcomes.columns.items()]
     kept = [_kept_rows(values) for _, values in parts]
     lengths = [len(rows) for rows in kept]
     cluster = [np.asarray(outcomes.cluster[k.split])[r] for (k, _), r in zip(parts, kept, strict=True)]
@@ -61,6 +63,17 @@ def table_bytes(outcomes: Outcomes, id: str) -> bytes:
     return buffer.getvalue()
 
 
+def _prompts(outcomes: Outcomes) -> Iterator[tuple[Key, np.ndarray]]:
+    """Columns that describe the prompts themselves."""
+    for split, cluster in outcomes.cluster.items():
+        yield Key("", "prompt", split=split), np.ones(len(cluster))
+    for split, units in outcomes.units.items():
+        for way in range(units.shape[1]):
+            yield Key("", "unit", k=way, split=split), units[:, way]
+    for split, template in outcomes.template.items():
+        yield Key("", "template", split=split), template
+
+
 def _kept_rows(values: np.ndarray) -> np.ndarray:
     """All prompts, or those with a value if they are few; one at least, if there is one."""
     rows = np.flatnonzero(values)
@@ -88,6 +101,7 @@ def _metadata(outcomes: Outcomes, id: str) -> bytes:
         "id": id,
         "attributes": {name: list(facts) for name, facts in outcomes.attributes.items()},
         "facts": [[*key, value] for key, value in outcomes.facts.items()],
+        **({"templates": outcomes.templates} if outcomes.templates else {}),
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
 
@@ -163,4 +177,14 @@ def _outcomes(table, content: dict) -> Outcomes:
         for name, (values, parent, on_off) in content["attributes"].items()
     }
     facts = {Key(*fields): float(number) for *fields, number in content["facts"]}
-    return Outcomes(clusters, attributes, columns, facts)
+    ways: dict[str, list[np.ndarray]] = {}
+    template: dict[str, np.ndarray] = {}
+    for key in [key for key in columns if not key.axis]:
+        column = columns.pop(key).astype(np.int64)
+        if key.score == "unit":
+            ways.setdefault(key.split, []).append(column)
+        else:
+            template[key.split] = column
+    units = {split: np.stack(of_split, axis=1) for split, of_split in ways.items()}
+    templates = tuple(content.get("templates", ()))
+    return Outcomes(clusters, attributes, columns, facts, units, template, templates)

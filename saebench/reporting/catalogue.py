@@ -36,7 +36,8 @@ def describe(task: Task) -> Iterator[str]:
     if isinstance(spec, NamesSpec):
         yield "attributes  io, s, pos"
         yield "positions   io, s1, s1+1, s2, end"
-        yield f"templates   {len(spec.templates)}, for example: {spec.templates[0]}"
+        fit, test = spec.fit_templates, spec.test_templates
+        yield f"templates   {len(fit)} fit, {len(test)} test, for example: {spec.templates[0]}"
     elif isinstance(spec, EntitiesSpec):
         yield f"attributes  {', '.join(spec.attributes)}"
         yield "positions   entity, end"

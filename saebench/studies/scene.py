@@ -11,7 +11,6 @@ from saebench.dictionaries.objects import from_object
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.kinds.base import Settings
 from saebench.kinds.synthetic import build
-from saebench.records.outcomes import Outcomes
 from saebench.scoring import score
 from saebench.scoring.estimates import Estimate
 from saebench.site import Site
@@ -39,7 +38,7 @@ class Scene:
 
     def read(self, sae: Any, *axes: Any) -> dict[tuple[str, str], Estimate]:
         """Estimates by name and attribute of the recovery scores and of the axes given."""
-        out = Outcomes(self.bench.outcomes.cluster, self.bench.outcomes.attributes)
+        out = self.bench.outcomes.like()
         out.merge(self.bench.outcomes)
         subject = Subject(from_object(sae), self.section)
         for axis in (*axes, recovery):

@@ -37,7 +37,7 @@ def bench(world) -> Bench:
 
 
 def outcomes(thing, bench: Bench) -> Outcomes:
-    out = Outcomes(bench.outcomes.cluster, bench.outcomes.attributes)
+    out = bench.outcomes.like()
     out.merge(bench.outcomes)
     if isinstance(thing, NoEdit | SourcePatch):
         measure_intervention(thing, bench, out, lambda _: None)

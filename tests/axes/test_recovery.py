@@ -16,7 +16,6 @@ from saebench.dictionaries.objects import from_object
 from saebench.evaluation.api import load_subject
 from saebench.evaluation.arena import Arena, Options
 from saebench.measures import recovery as rec
-from saebench.records.outcomes import Outcomes
 from saebench.scoring import score
 from saebench.spec import load_task
 from saebench.synthetic.oracle import Oracle
@@ -43,7 +42,7 @@ def truth_of(name: str) -> Oracle:
 def recovered(dictionary, name: str) -> dict[str, float | None]:
     """Values of all recovery scores."""
     here = bench(name)
-    out = Outcomes(here.outcomes.cluster, here.outcomes.attributes)
+    out = here.outcomes.like()
     out.merge(here.outcomes)
     axis.measure(Subject(dictionary, here.section), here, out, 0, lambda _: None)
     return {
@@ -399,7 +398,7 @@ def test_silent_features_do_not_count_against_the_truth():
 
     made = make_generator(load_task("synthetic/scale-16th"), {"steps": 0, "min_prob": 1e-5})
     scene = Scene(made)
-    out = Outcomes(scene.bench.outcomes.cluster, scene.bench.outcomes.attributes)
+    out = scene.bench.outcomes.like()
     out.merge(scene.bench.outcomes)
     truth = scene.section.truth
     axis.measure(Subject(truth, scene.section), scene.bench, out, 0, lambda _: None)

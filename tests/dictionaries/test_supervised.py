@@ -8,7 +8,7 @@ from worlds import two_groups
 
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
 from saebench.dictionaries.supervised import fit_supervised, independent, product, unidentified_parents
-from saebench.kinds.names import parametrizations
+from saebench.kinds.names.sections import parametrizations
 
 
 def section_of(labels, acts, attributes) -> CrossSection:

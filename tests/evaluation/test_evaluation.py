@@ -14,7 +14,8 @@ from saebench.errors import IncompetentModelError, OptionError, SiteError, TaskE
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.arena import Options
 from saebench.evaluation.contestants import control, resolve
-from saebench.kinds.names import draw, split_distances
+from saebench.kinds.names.prompts import split_distances
+from saebench.kinds.names.sections import draw
 from saebench.models.loading import load_model
 from saebench.records import store
 from saebench.site import Site
@@ -117,7 +118,7 @@ def test_pairs_of_names_never_cross_splits_and_every_name_is_in_each():
     model = load_model("demo")
     from saebench.spec import load_task
 
-    words, batches = draw(load_task("ioi"), model, "quick", 0)
+    words, _, batches = draw(load_task("ioi"), model, "quick", 0)
     pairs = {}
     for split, batch in batches.items():
         everything = [*batch.cases, *(c for cases, _ in batch.sources.values() for c in cases)]
@@ -134,7 +135,7 @@ def test_counterfactuals_change_one_attribute_and_keep_the_rest():
     model = load_model("demo")
     from saebench.spec import load_task
 
-    words, batches = draw(load_task("ioi"), model, "quick", 0)
+    words, _, batches = draw(load_task("ioi"), model, "quick", 0)
     test = batches["test"]
     for attribute, (cases, prompts) in test.sources.items():
         for base, source, written in zip(test.cases, cases, prompts, strict=True):

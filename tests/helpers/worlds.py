@@ -97,7 +97,7 @@ def bench_of(section: CrossSection) -> Bench:
 
 def measure(dictionary, bench: Bench, axes: tuple[str, ...] = tuple(AXES)) -> Outcomes:
     """Outcomes of a dictionary on a bench, as `evaluate` collects them."""
-    out = Outcomes(bench.outcomes.cluster, bench.outcomes.attributes)
+    out = bench.outcomes.like()
     out.merge(bench.outcomes)
     subject = Subject(dictionary, bench.section)
     for name in axes:

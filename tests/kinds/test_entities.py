@@ -100,7 +100,7 @@ def test_entities_and_phrasings_are_disjoint(model):
     assert sum(map(len, names.values())) == len(TASK.rows("cities.csv"))
     for at in range(3):
         assert not set(facts.phrases["fit"][at]) & set(facts.phrases["test"][at])
-        assert facts.phrases["select"][at] == facts.phrases["test"][at]
+        assert facts.phrases["select"][at] == facts.phrases["fit"][at]
 
 
 def test_sources_have_another_value_and_come_from_the_same_split(section):

@@ -13,7 +13,6 @@ from saebench.dictionaries.objects import from_object
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.kinds.base import Settings
 from saebench.kinds.synthetic import build
-from saebench.records.outcomes import Outcomes
 from saebench.scoring import Scored, score
 from saebench.scoring.base import Entry
 from saebench.scoring.estimates import Estimate
@@ -60,7 +59,7 @@ def everything(sae, section: CrossSection) -> Scored:
     """All axes and the recovery scores, as `evaluate` collects them."""
     assert isinstance(section.truth, Oracle)
     bench = make_bench(section, section.truth, fit_supervised(section))
-    out = Outcomes(bench.outcomes.cluster, bench.outcomes.attributes)
+    out = bench.outcomes.like()
     out.merge(bench.outcomes)
     subject = Subject(from_object(sae), section)
     for axis in (*AXES.values(), recovery):

@@ -30,6 +30,8 @@ class Phrase(NamedTuple):
 
     before: str
     after: str
+    number: int = -1
+    """Its place among all phrasings of the task; −1 for texts that ask nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Facts:
     entities: Mapping[str, tuple[Entity, ...]]
     phrases: Mapping[str, tuple[tuple[Phrase, ...], ...]]
     """By split, then by attribute."""
+    templates: tuple[str, ...]
+    """All phrasings, in the order of their numbers."""
     context: Mapping[str, tuple[Phrase, ...]]
     """By split: texts that name an entity and ask nothing; sources may come from them."""
     notes: tuple[str, ...]
@@ -73,6 +77,7 @@ def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -
                 f"{name}: {len(dropped)} values are dropped, their first token is shared or unknown"
                 f" ({', '.join(dropped[:4])}{'…' if len(dropped) > 4 else ''})"
             )
+    phrases, templates = _phrases(task, spec)
     usable = [row for row in rows if all(row[a] in tokens[a] for a in spec.attributes)]
     attributes = []
     for name in spec.attributes:
@@ -94,7 +99,8 @@ def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -
         answers,
         canonical,
         _deal(usable, attributes, spec, rng),
-        _phrases(task, spec),
+        phrases,
+        templates,
         _context(task, spec),
         tuple(notes),
     )
@@ -207,20 +213,30 @@ def cut(template: str, slot: str, where: str) -> Phrase:
     return Phrase(before, after)
 
 
-def _phrases(task: Task, spec: EntitiesSpec) -> dict[str, tuple[tuple[Phrase, ...], ...]]:
-    """Phrasings by split and attribute; without a list of its own `select` asks as `test` does."""
+def _phrases(
+    task: Task, spec: EntitiesSpec
+) -> tuple[dict[str, tuple[tuple[Phrase, ...], ...]], tuple[str, ...]]:
+    """Phrasings by split and attribute, and all of them in the order of their numbers.
+
+    Without a list of its own `select` asks as `fit` does: phrasings of `test` are held out.
+    """
     slot, where = "{" + spec.entity + "}", str(task.folder / "task.toml")
-    found = {}
+    found, numbers = {}, {}
     for split in SPLITS:
         by_attribute = []
         for name in spec.attributes:
             if name not in spec.templates:
                 raise TaskError(f"{where}: attribute {name!r} has no templates. Expected some.")
             listed = spec.templates[name]
-            texts = getattr(listed, split) or listed.test
-            by_attribute.append(tuple(cut(text, slot, where) for text in texts))
+            texts = getattr(listed, split) or listed.fit
+            by_attribute.append(
+                tuple(
+                    cut(text, slot, where)._replace(number=numbers.setdefault((name, text), len(numbers)))
+                    for text in texts
+                )
+            )
         found[split] = tuple(by_attribute)
-    return found
+    return found, tuple(text for _, text in numbers)
 
 
 def _context(task: Task, spec: EntitiesSpec) -> dict[str, tuple[Phrase, ...]]:

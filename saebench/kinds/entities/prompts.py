@@ -20,6 +20,8 @@ class Prompt(NamedTuple):
     query: int
     tokens: tuple[int, ...]
     position: int
+    template: int
+    """Number of its phrasing; −1 for a text that asks nothing."""
 
 
 def write_prompt(
@@ -31,7 +33,7 @@ def write_prompt(
     if tokens[: len(start)] != start or len(tokens) > model.n_ctx:
         return None
     at = len(start) - 1 if position == "entity" else len(tokens) - 1
-    return Prompt(entity, query, tuple(tokens), at)
+    return Prompt(entity, query, tuple(tokens), at, phrase.number)
 
 
 def draw_prompts(

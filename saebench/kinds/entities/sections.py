@@ -143,7 +143,8 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         splits[name] = _split(found, name, facts, model, site, settings.memory_bytes, rng)
         asked[name] = found
         settings.tick(f"activations of {name}")
-    section = CrossSection(facts.attributes, **splits, planted=planted_subspaces(model, site))
+    planted = planted_subspaces(model, site)
+    section = CrossSection(facts.attributes, **splits, planted=planted, templates=facts.templates)
     test = asked["test"]
     ahead = test.ahead.float().numpy(force=True)
     # LD > 0 says the same as "beats every other value of its attribute"
@@ -225,6 +226,7 @@ def _split(
         source_labels,
         expected,
         query,
+        template=torch.tensor([p.template for p in prompts], device=device),
     )
 
 

@@ -1,0 +1,1 @@
+"""IOI: sentences about two people, one of them named twice."""

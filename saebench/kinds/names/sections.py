@@ -1,0 +1,242 @@
+"""IOI: sentences about two people, one of them named twice.
+
+Attributes `io`, `s` and `pos` (who is named first) determine the answer [Wang et al. 2022, §2;
+PE §2]. Splits are by (IO, S) pair: the names sit on a circle in a seeded order, a pair is a name
+and a distance, and each distance belongs to one split. So every name occurs equally often in every
+split, in both roles, and a counterfactual that takes another distance of the same split stays in it.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saebench.cross_section import Attribute, CrossSection, Readout, Split
+from saebench.dictionaries.supervised import Variable, independent, product
+from saebench.errors import SiteError
+from saebench.kinds.base import Built, Competence, Settings
+from saebench.kinds.names.prompts import (
+    ROLES,
+    Case,
+    Prompt,
+    counterfactual,
+    draw_cases,
+    split_distances,
+    write_prompt,
+)
+from saebench.kinds.names.words import Words, token, usable_words
+from saebench.kinds.templates import TemplateSkill, left_out, too_few, usable
+from saebench.models.language_model import LanguageModel
+from saebench.patching import PatchedReadout, Placement, capture
+from saebench.site import Site
+from saebench.spec import Task
+
+POSITIONS = ("io", "s1", "s1+1", "s2", "end")
+ORDERS = ("abb", "bab")
+"""Values of `pos`: IO first (A B … B), S first (B A … B)."""
+
+
+class Size(NamedTuple):
+    """How many names a budget uses, prompts per name in each split, and per template in the probe."""
+
+    names: int
+    fit: int
+    select: int
+    test: int
+    probe: int
+
+
+SIZES = {
+    "quick": Size(30, 50, 25, 25, 40),
+    "standard": Size(100, 50, 30, 30, 100),
+    "full": Size(10_000, 100, 50, 50, 200),
+}
+
+
+class Written(NamedTuple):
+    """Cases with their tokens."""
+
+    cases: list[Case]
+    prompts: list[Prompt]
+
+
+class Batch(NamedTuple):
+    """Prompts of one split written out, with the sources of each attribute."""
+
+    cases: list[Case]
+    prompts: list[Prompt]
+    sources: dict[str, Written]
+
+
+class Drawn(NamedTuple):
+    """All prompts of a task for one model, and how well it does on each template."""
+
+    words: Words
+    skills: tuple[TemplateSkill, ...]
+    batches: dict[str, Batch]
+
+
+def _labels(cases: Sequence[Case]) -> Tensor:
+    return torch.tensor([(c.io, c.s, c.pos) for c in cases])
+
+
+def _clusters(cases: Sequence[Case], n: int) -> Tensor:
+    """The unordered pair of names: who gives and who gets are not independent draws."""
+    return torch.tensor([min(c.io, c.s) * n + max(c.io, c.s) for c in cases])
+
+
+def draw(task: Task, model: LanguageModel, budget: str, seed: int, memory_bytes: int | None = None) -> Drawn:
+    """All prompts of a task for a model, seeded: the same seed gives the same prompts.
+
+    Templates that the model cannot do are left out, unless too few would be left: then all stay,
+    and the model is not competent.
+    """
+    words = usable_words(task, model)
+    rng = np.random.default_rng([seed, 1])
+    size = SIZES[budget]
+    names = [words.names[i] for i in rng.permutation(len(words.names))[: size.names]]
+    words = words._replace(names=tuple(names))
+    n, distances = len(names), split_distances(len(names), rng)
+    skills = probe(words, distances["select"], model, size.probe, seed, memory_bytes)
+    able = range(len(skills)) if too_few(skills) else usable(skills)
+    batches = {}
+    for split in ("fit", "select", "test"):
+        templates = [i for i in words.of_split(split) if i in able]
+        cases = draw_cases(n, distances[split], getattr(size, split), words, templates, rng)
+
+        def write(drawn: list[Case]) -> Written:
+            return Written(drawn, [write_prompt(c, words, model) for c in drawn])
+
+        sources = {}
+        if split == "test":
+            for role in ROLES:
+                sources[role] = write([counterfactual(c, role, n, distances[split], rng) for c in cases])
+        batches[split] = Batch(*write(cases), sources)
+    return Drawn(words, skills, batches)
+
+
+def probe(
+    words: Words,
+    distances: Sequence[int],
+    model: LanguageModel,
+    per_template: int,
+    seed: int,
+    memory_bytes: int | None = None,
+) -> tuple[TemplateSkill, ...]:
+    """How well the model does on every template, over the same name pairs for each."""
+    n, rng = len(words.names), np.random.default_rng([seed, 4])
+    every = range(len(words.templates))
+    # a turn holds each name once as IO
+    turns = -(-per_template // n)
+    drawn = draw_cases(n, distances, turns, words, [0], rng)
+    picks = rng.permutation(len(drawn))[:per_template]
+    cases = [drawn[i]._replace(template=t) for t in every for i in picks]
+    prompts = [write_prompt(c, words, model) for c in cases]
+    last = Site(f"blocks.{model.n_layers - 1}.hook_resid_post", "end")
+    readout = _readout(cases, prompts, words, model, last, memory_bytes)
+    clean = readout.run({"clean": readout.clean()})["clean"]
+    ahead = (clean.ld > 0).float().reshape(len(every), -1).mean(1).tolist()
+    top = (clean.top == readout.answer).float().reshape(len(every), -1).mean(1).tolist()
+    return tuple(
+        TemplateSkill(text, i in words.held_out, ahead[i], top[i], len(picks))
+        for i, text in enumerate(words.templates)
+    )
+
+
+def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> Built:
+    """Prompts of the task as a cross-section of the model at a site.
+
+    Raises:
+        TaskError: if the tokenizer leaves too few names or no template.
+        SiteError: if the position is not one of the task's.
+    """
+    if site.position not in POSITIONS:
+        raise SiteError(
+            f"Site {str(site)!r} has position {site.position!r}; task {task.name!r} has"
+            f" {', '.join(POSITIONS)}."
+        )
+    words, skills, batches = draw(task, model, settings.budget, settings.seed, settings.memory_bytes)
+    settings.tick("prompts")
+    splits = {}
+    for name, batch in batches.items():
+        splits[name] = _split(batch, words, model, site, settings.memory_bytes)
+        settings.tick(f"activations of {name}")
+    attributes = (Attribute("io", words.names), Attribute("s", words.names), Attribute("pos", ORDERS))
+    section = CrossSection(
+        attributes, conjunctions=(("io", "pos"), ("s", "pos")), templates=words.templates, **splits
+    )
+    clean = section.test.readout.run({"clean": section.test.acts})["clean"]
+    right = (clean.top == section.test.readout.answer).float().numpy(force=True)
+    reason = too_few(skills)
+    competence = Competence.of(clean.ld.numpy(force=True), right, reason)
+    left = None if reason else left_out(skills)
+    notes = (*words.notes, left) if left else words.notes
+    return Built(section, competence, notes, parametrizations(attributes), templates=skills)
+
+
+def _placement(prompts: Sequence[Prompt], site: Site) -> Placement:
+    return Placement(site.hook, torch.tensor([p.positions[site.position] for p in prompts]), site.head)
+
+
+def _readout(
+    cases: Sequence[Case],
+    prompts: Sequence[Prompt],
+    words: Words,
+    model: LanguageModel,
+    site: Site,
+    memory_bytes: int | None,
+) -> PatchedReadout:
+    """Answer IO, distractor S."""
+    tokens = torch.tensor([token(model, n) for n in words.names])
+    io, s, _ = _labels(cases).T
+    place = [_placement(prompts, site)]
+    return PatchedReadout(
+        model, [p.tokens for p in prompts], place, tokens[io], tokens[s], memory_bytes=memory_bytes
+    )
+
+
+def _split(batch: Batch, words: Words, model: LanguageModel, site: Site, memory_bytes: int | None) -> Split:
+    def acts(prompts: Sequence[Prompt]) -> Tensor:
+        return capture(model, [p.tokens for p in prompts], {site: _placement(prompts, site)})[site]
+
+    def put(labels: Tensor) -> Tensor:
+        return labels.to(model.device)
+
+    readout: Readout = _readout(batch.cases, batch.prompts, words, model, site, memory_bytes)
+    labels = _labels(batch.cases)
+    source_acts = {role: acts(source.prompts) for role, source in batch.sources.items()}
+    # the answer that a perfect edit gives is the arg-max under the source activation itself [PE]
+    patched = readout.run(source_acts)
+    return Split(
+        acts(batch.prompts),
+        put(labels),
+        put(_clusters(batch.cases, len(words.names))),
+        readout,
+        source_acts,
+        {role: put(_labels(source.cases)) for role, source in batch.sources.items()},
+        {role: patched[role].top for role in source_acts},
+        # names recur across pairs, in either role
+        units=put(labels[:, :2]),
+        template=put(torch.tensor([c.template for c in batch.cases])),
+    )
+
+
+def parametrizations(attributes: tuple[Attribute, ...]) -> dict[str, tuple[Variable, ...]]:
+    """`independent` (default); `coupled` {(IO,Pos), (S,Pos)}; `names` {name1, name2, name3} [PE §3].
+
+    `names` asks who stands at a place rather than in a role: a bad choice, kept as a negative
+    control.
+    """
+    n = len(attributes[0].values)
+    place = torch.arange(n * n * 2)
+    io, s, pos = place // (2 * n), place // 2 % n, place % 2
+    strides = (2 * n, 2, 1)
+    first, second = torch.where(pos == 0, io, s), torch.where(pos == 0, s, io)
+    by_place = tuple(
+        Variable(name, (0, 1, 2), strides, n, recode)
+        for name, recode in (("name1", first), ("name2", second), ("name3", s))
+    )
+    coupled = (product(attributes, ("io", "pos")), product(attributes, ("s", "pos")))
+    return {"independent": independent(attributes), "coupled": coupled, "names": by_place}
