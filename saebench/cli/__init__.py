@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from saebench.cli import models, results, scoring
+from saebench.cli import models, results, scoring, training
 from saebench.cli.shared import complain
 from saebench.errors import SaebenchError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.add_typer(scoring.app)
 app.add_typer(results.app)
 app.add_typer(models.app)
+app.add_typer(training.app)
 
 
 @app.callback()

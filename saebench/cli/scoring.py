@@ -1,4 +1,4 @@
-"""Verbs that score and train: one library call each. Nothing here imports torch before it is needed."""
+"""Verbs that score: one library call each. Nothing here imports torch before it is needed."""
 
 import sys
 from pathlib import Path
@@ -123,46 +123,6 @@ def show(
     stored, out = store.load(result).result, console()
     terminal.print_axes(stored, out)
     out.print(terminal.scores_table(stored, axis))
-
-
-@app.command(
-    epilog="Example: saebench train --task synthetic/occlusion --architecture topk --width 256 --k 4"
-)
-def train(
-    task: Annotated[str, typer.Option(help="A synthetic task: synthetic/…")],
-    architecture: Annotated[str, typer.Option(help="topk, standard, … as SAELens trains them.")] = "topk",
-    width: Annotated[int | None, typer.Option(help="Latents. Default: as many as true features.")] = None,
-    k: Annotated[float | None, typer.Option(help="Active latents per input. Default: the true L0.")] = None,
-    l1: Annotated[float | None, typer.Option(help="Weight of the L1 penalty (standard, gated).")] = None,
-    l0: Annotated[float | None, typer.Option(help="Weight of the L0 penalty (jumprelu).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of initialisation and data.")] = 0,
-    samples: Annotated[int, typer.Option(help="Training samples.")] = 1_000_000,
-    batch: Annotated[int, typer.Option(help="Samples a step.")] = 512,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 1e-3,
-    from_truth: Annotated[bool, typer.Option("--from-truth", help="Start at the true features.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps, or auto.")] = "auto",
-    out: Annotated[Path, typer.Option(help="Directory for the SAE.")] = Path("saebench-saes"),
-    tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
-) -> None:
-    """Train an SAE with SAELens on a synthetic task; the checkpoint knows the task."""
-    from saebench.synthetic.training import train_from_options
-
-    sparsity = {"--k": k, "--l1": l1, "--l0": l0}
-    path = train_from_options(
-        task,
-        architecture,
-        width,
-        sparsity,
-        seed=seed,
-        samples=samples,
-        batch=batch,
-        lr=lr,
-        from_truth=from_truth,
-        device=device,
-        out=out,
-        folders=tuple(tasks or ()),
-    )
-    print(f"Saved {path}\nScore it: saebench evaluate {path} control:all")
 
 
 @app.command(epilog="Example: saebench tasks ioi · saebench tasks check my-tasks/ioi-french")

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saebench.dictionaries.resuming import Resuming
+
 
 class Architecture(NamedTuple):
     """How SAELens calls an architecture, which option sets its sparsity, and what else it is given."""
@@ -27,12 +29,13 @@ class Architecture(NamedTuple):
     warm_up: str | None = None
 
 
-# `sparsity` means: k latents per input (topk, matching pursuit at most so many), k on average (batchtopk,
+# `sparsity` means: k latents per input (topk, abstopk; matching pursuit at most so many), k on average (batchtopk,
 # matryoshka), the weight of the L1 penalty (standard, gated) or of the L0 penalty (jumprelu).
 ARCHITECTURES: dict[str, Architecture] = {
     "standard": Architecture("standard", "l1_coefficient", warm_up="l1_warm_up_steps"),
     "gated": Architecture("gated", "l1_coefficient", warm_up="l1_warm_up_steps"),
     "topk": Architecture("topk", "k", whole=True),
+    "abstopk": Architecture("abstopk", "k", whole=True),
     "batchtopk": Architecture("batchtopk", "k"),
     # SAELens' default bandwidth and threshold suit very small activations; with inputs scaled to norm
     # sqrt(d_in) wider ones let the threshold learn.
@@ -92,7 +95,7 @@ def training_config(
 
 def train_sae(
     architecture: str,
-    batches: Iterator[Float[Tensor, "batch d_in"]],
+    batches: Iterator[Float[Tensor, "batch d_in"]] | Resuming,
     d_in: int,
     width: int,
     *,
@@ -111,7 +114,9 @@ def train_sae(
     The learning rate is constant and falls to zero over the last fifth of the steps; inputs are scaled to a
     mean norm of sqrt(d_in) while training, and the scale is folded into the weights, as are the decoder's
     norms (not of matching pursuit): decoder rows come out with norm 1 and codes in activation units.
-    `batches` must not end before `steps` batches and those that estimate the scale (a tenth more).
+    `batches` must not end before `steps` batches and those that estimate the scale (a tenth more). As
+    `Resuming` they can be drawn from any number on: then the run writes checkpoints, and goes on from the last
+    one to the same weights that an uninterrupted run ends with.
     `init_decoder` starts decoder and encoder from given directions, to tell a bad objective from a bad optimum.
     `options` are SAELens' own and go before those of the table.
 
@@ -138,11 +143,18 @@ def train_sae(
         dead_feature_window=DEAD_AFTER_STEPS,
         feature_sampling_window=max(steps, 1),
         n_batches_for_norm_estimate=max(1, min(50, steps // 10)),
+        n_checkpoints=batches.times if isinstance(batches, Resuming) else 0,
+        checkpoint_path=str(batches.folder) if isinstance(batches, Resuming) else None,
         logger=LoggingConfig(log_to_wandb=False),
     )
     # The trainer always draws a progress bar on stderr; errors leave it as exceptions, not as text.
     with nullcontext() if progress else redirect_stderr(io.StringIO()):
-        SAETrainer(trainer_config, sae, batches).fit()
+        if isinstance(batches, Resuming):
+            trainer = SAETrainer(trainer_config, sae, iter(()))
+            batches.attach(trainer)
+        else:
+            trainer = SAETrainer(trainer_config, sae, batches)
+        trainer.fit()
     if architecture != "matching_pursuit":  # tied weights: there the norms are part of the encoder
         sae.fold_W_dec_norm()
     return inference_form(sae)

@@ -13,18 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saebench.dictionaries.sparsity import sparsity_of
 from saebench.dictionaries.training import ARCHITECTURES, save_sae, train_sae
-from saebench.errors import OptionError, TaskError, unknown
+from saebench.errors import OptionError, TaskError
 from saebench.spec import SyntheticSpec, Task, load_task
 from saebench.synthetic.generator import HOOK, Generator
 from saebench.synthetic.registry import generator_on
 
 TASK_KEY, DIGEST_KEY = "saebench_task", "saebench_task_sha256"
-_FLAGS = {"k": "--k", "max_iterations": "--k", "l1_coefficient": "--l1", "l0_coefficient": "--l0"}
 _OPTIONS = {"jumprelu": {"decoder_init_norm": 1.0}}
-# From SAELens' norm of 0.1 pre-activations start a tenth of what they will be, and the L0 penalty
-# switches latents off before they have grown: 95 % dead on `correlated` at weight 1, from norm 1 none.
-DEFAULT_SPARSITY = {"l1_coefficient": 1.0, "l0_coefficient": 0.5}
 
 
 @dataclass(frozen=True)
@@ -48,31 +45,6 @@ class Recipe:
 
     def with_sparsity(self, sparsity: float) -> "Recipe":
         return replace(self, sparsity=sparsity)
-
-
-def sparsity_of(architecture: str, given: dict[str, float | None], true_l0: float) -> float:
-    """The sparsity among `--k`, `--l1` and `--l0` that the architecture takes.
-
-    Without it: k is the true L0, rounded; penalties take a middling default.
-
-    Raises:
-        OptionError: for an unknown architecture, or an option that it does not take.
-    """
-    if architecture not in ARCHITECTURES:
-        raise OptionError(unknown("architecture", architecture, ARCHITECTURES))
-    wanted = ARCHITECTURES[architecture].sparsity
-    for flag, value in given.items():
-        if value is not None and flag != _FLAGS[wanted]:
-            raise OptionError(
-                f"{flag} was given, but the sparsity of {architecture} is set with"
-                f" {_FLAGS[wanted]}. Use {_FLAGS[wanted]} instead."
-            )
-    value = given.get(_FLAGS[wanted])
-    if value is None:
-        return DEFAULT_SPARSITY.get(wanted, max(1, round(true_l0)))
-    if value <= 0:
-        raise OptionError(f"{_FLAGS[wanted]} is {value:g}; expected a number above 0.")
-    return value
 
 
 def start(D: Float[Tensor, "n_features d_in"], width: int, seed: int) -> Float[Tensor, "w d_in"]:

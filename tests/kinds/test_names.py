@@ -84,7 +84,7 @@ def test_phrasings_of_test_are_held_out_and_equally_often_used(drawn):
         assert max(count.values()) - min(count.values()) <= 1
     spec = load_task("ioi").spec
     texts = {drawn.words.templates[i] for i in drawn.words.held_out}
-    assert texts == set(spec.held_out) and len(texts) == 4
+    assert texts == set(spec.held_out) and len(texts) == 11
 
 
 def test_a_split_knows_the_phrasing_and_the_names_of_every_prompt(model, drawn):
@@ -100,7 +100,7 @@ def test_a_split_knows_the_phrasing_and_the_names_of_every_prompt(model, drawn):
 
 
 def test_the_bundled_model_does_the_task_in_every_phrasing(drawn):
-    assert len(drawn.skills) == 12
+    assert len(drawn.skills) == 27
     assert all(skill.accuracy >= 0.95 and skill.argmax >= 0.95 for skill in drawn.skills)
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from saebench.dictionaries.sparsity import sparsity_of
 from saebench.dictionaries.training import ARCHITECTURES
 from saebench.errors import OptionError, TaskError, TrainingDataError
 from saebench.evaluation.api import evaluate, load_subject
@@ -13,7 +14,7 @@ from saebench.evaluation.batch import Request, run
 from saebench.evaluation.contestants import from_object
 from saebench.spec import load_task
 from saebench.synthetic.registry import make_generator
-from saebench.synthetic.training import Recipe, fit, sparsity_of, start, train, train_from_options
+from saebench.synthetic.training import Recipe, fit, start, train, train_from_options
 
 TASK = "synthetic/splitting"
 QUICK = {"samples": 2048, "batch": 256, "device": "cpu"}

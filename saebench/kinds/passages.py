@@ -1,0 +1,44 @@
+"""Prompts of a task as text to train SAEs on: drawn at random, in phrasings that are not held out."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from saebench.kinds.base import Passage
+from saebench.kinds.entities import prompts as entity_prompts
+from saebench.kinds.entities.facts import SPLITS, read_facts
+from saebench.kinds.names.prompts import Case, write_prompt
+from saebench.kinds.names.words import usable_words
+from saebench.models.language_model import LanguageModel
+from saebench.spec import Task
+
+Draw = Callable[[Task, LanguageModel, np.random.Generator, int], list[Passage]]
+
+
+def names_passages(task: Task, model: LanguageModel, rng: np.random.Generator, n: int) -> list[Passage]:
+    """Sentences about any two of the names, in the templates of `fit` and `select`."""
+    words = usable_words(task, model)
+    templates, found = words.of_split("fit"), []
+    for _ in range(n):
+        io, s = (int(i) for i in rng.choice(len(words.names), 2, replace=False))
+        template = templates[int(rng.integers(len(templates)))]
+        place, thing = (str(rng.choice(listed)) for listed in (words.places, words.objects))
+        case = Case(io, s, int(rng.integers(2)), template, place, thing)
+        found.append(Passage(*write_prompt(case, words, model)))
+    return found
+
+
+def entity_passages(task: Task, model: LanguageModel, rng: np.random.Generator, n: int) -> list[Passage]:
+    """Questions about any of the entities, in the phrasings of `fit`."""
+    facts = read_facts(task, model, None, 0)
+    entities = [entity for split in SPLITS for entity in facts.entities[split]]
+    phrases = [(query, text) for query, texts in enumerate(facts.phrases["fit"]) for text in texts]
+    found: list[Passage] = []
+    while len(found) < n:
+        entity = entities[int(rng.integers(len(entities)))]
+        query, phrase = phrases[int(rng.integers(len(phrases)))]
+        prompt = entity_prompts.write_prompt(0, query, phrase, entity.name, model, "entity")
+        if prompt is not None:
+            tokens = list(prompt.tokens)
+            found.append(Passage(tokens, {"entity": prompt.position, "end": len(tokens) - 1}))
+    return found
