@@ -11,8 +11,7 @@ from benchmarks.bench import Bench
 from benchmarks.edits import high_water, reset_high_water
 from benchmarks.evaluation import ACTIVE, RandomSAE
 from benchmarks.report import Table
-from saebench.axes import AXES
-from saebench.axes.base import Subject, make_bench
+from saebench.axes.bench import make_bench
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
 from saebench.dictionaries.objects import from_object as as_dictionary
 from saebench.dictionaries.supervised import fit_supervised
@@ -74,12 +73,7 @@ def _score_all_axes(n: int, d_sae: int) -> Grown:
     dictionary = as_dictionary(RandomSAE.of(D_IN, 0, torch.device("cpu"), d_sae))
     reset_high_water()
     before, start = high_water(), time.process_time()
-    subject = Subject(dictionary, section)
-    out = bench.outcomes.like()
-    out.merge(bench.outcomes)
-    for axis in AXES.values():
-        axis.measure(subject, bench, out, 0, lambda _: None)
-    score(out)
+    score(bench.measure(dictionary))
     return Grown(time.process_time() - start, high_water() - before)
 
 

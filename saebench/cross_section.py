@@ -5,13 +5,15 @@ know nothing of prompts, hooks or models.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from saebench.dictionary import Known, LabelledDictionary
 
 K = TypeVar("K", bound=Hashable)
 
@@ -178,6 +180,18 @@ class Split:
     independently and multiplied (METHODS §11); None where clusters are independent."""
     template: Int[Tensor, "n"] | None = None
     """Number of the prompt's phrasing among `CrossSection.templates`."""
+    row: Int[Tensor, "n"] | None = None
+    """Where activations are generated: the number under which the generator remembers each."""
+    source_row: Mapping[str, Int[Tensor, "n"]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> Known:
+        """What a labelled dictionary may look at."""
+        return Known(self.labels, self.row)
+
+    def source_known(self, attribute: str) -> Known:
+        """What a labelled dictionary may look at of the attribute's sources."""
+        return Known(self.source_labels[attribute], self.source_row.get(attribute))
 
     def __len__(self) -> int:
         return len(self.acts)
@@ -199,14 +213,14 @@ class CrossSection:
     test: Split
     conjunctions: tuple[tuple[str, str], ...] = ()
     """Pairs of attributes whose joint values latents are looked for too, e.g. IO∧Pos."""
-    truth: object | None = None
-    """The generator's own dictionary, for synthetic tasks."""
+    truth: LabelledDictionary | None = None
+    """The true dictionary, where the activations were generated."""
     planted: Mapping[str, Float[Tensor, "_ d_in"]] = field(default_factory=dict)
     """Orthonormal rows of the subspace that was made to carry each attribute, where that is known."""
     templates: tuple[str, ...] = ()
     """Phrasings that `Split.template` counts."""
-    learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
-    """What has been trained on this section (DAS), kept so that it is trained once."""
+    ordinary: Callable[[], Float[Tensor, "m d_in"]] | None = field(default=None, repr=False, compare=False)
+    """Draws activations of ordinary text at the site's hook point, where there is a language model."""
 
     @property
     def d_in(self) -> int:
@@ -216,6 +230,10 @@ class CrossSection:
     def mean(self) -> Float[Tensor, "d_in"]:
         """ā, the mean activation over `fit`: what mean ablation puts in place."""
         return self.fit.acts.mean(0)
+
+    def typical(self) -> Float[Tensor, "m d_in"]:
+        """Activations like those that an SAE is trained on; without a language model, those of `fit`."""
+        return self.fit.acts if self.ordinary is None else self.ordinary()
 
     def index(self, attribute: str) -> int:
         return [a.name for a in self.attributes].index(attribute)

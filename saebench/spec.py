@@ -7,11 +7,11 @@ Its digest is its identity. What to do with the values is a *kind*, in Python, w
 import csv
 import hashlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from saebench.errors import TaskError, unknown
 
@@ -21,9 +21,21 @@ BUNDLED = _HERE / "_tasks" if (_HERE / "_tasks").is_dir() else _HERE.parent / "t
 BUDGETS = ("quick", "standard", "full")
 
 
-class _Spec(BaseModel):
+class Spec(BaseModel):
+    """What a task folder says, and what tasks of its kind bring; the kinds are the classes below."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    positions: ClassVar[tuple[str, ...]]
+    """Where in a prompt a site can be."""
+    further_axes: ClassVar[tuple[str, ...]] = ()
+    """Axes that are measured on such tasks beside those of every task."""
+    own_controls: ClassVar[tuple[str, ...]] = ()
+    """Controls that can be made on such tasks and not on others."""
+    generates: ClassVar[bool] = False
+    """Whether the data is drawn by the task itself: one site, no language model, SAEs of its own."""
+
+    kind: str
     name: str
     version: int = Field(ge=1)
     title: str
@@ -31,9 +43,20 @@ class _Spec(BaseModel):
     citation: str
     sites: dict[str, tuple[str, ...]] = {}
 
+    def describe(self) -> Iterator[tuple[str, str]]:
+        """What a reader wants to know of the task, as (word, text)."""
+        yield from ()
 
-class NamesSpec(_Spec):
+    def files(self, task: "Task") -> Iterator[tuple[str, str]]:
+        """Its word lists and tables, read, as (word, how many in which file)."""
+        yield from ()
+
+
+class NamesSpec(Spec):
     """Sentences about two people, one named twice (IOI)."""
+
+    positions: ClassVar[tuple[str, ...]] = ("io", "s1", "s1+1", "s2", "end")
+    attributes: ClassVar[tuple[str, ...]] = ("io", "s", "pos")
 
     kind: Literal["names"]
     templates: tuple[str, ...] = Field(min_length=1)
@@ -64,6 +87,18 @@ class NamesSpec(_Spec):
     def _third(self) -> int:
         return max(1, len(self.templates) // 3)
 
+    def describe(self) -> Iterator[tuple[str, str]]:
+        yield "attributes", ", ".join(self.attributes)
+        yield "positions", ", ".join(self.positions)
+        yield (
+            "templates",
+            f"{len(self.fit_templates)} fit, {len(self.test_templates)} test, for example: {self.templates[0]}",
+        )
+
+    def files(self, task: "Task") -> Iterator[tuple[str, str]]:
+        for slot, file in self.lists.items():
+            yield slot, f"{len(task.words(file))} in {file}"
+
 
 class EntityTemplates(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,8 +109,12 @@ class EntityTemplates(BaseModel):
     test: tuple[str, ...] = Field(min_length=1)
 
 
-class EntitiesSpec(_Spec):
+class EntitiesSpec(Spec):
     """Facts about entities in a table (RAVEL)."""
+
+    positions: ClassVar[tuple[str, ...]] = ("entity", "end")
+    further_axes: ClassVar[tuple[str, ...]] = ("disentangle",)
+    own_controls: ClassVar[tuple[str, ...]] = ("das",)
 
     kind: Literal["entities"]
     table: str
@@ -89,18 +128,35 @@ class EntitiesSpec(_Spec):
     context: dict[str, tuple[str, ...]] = {}
     """By split: texts that name an entity and ask nothing, for sources."""
 
+    def describe(self) -> Iterator[tuple[str, str]]:
+        yield "attributes", ", ".join(self.attributes)
+        yield "positions", ", ".join(self.positions)
+        for attribute, templates in self.templates.items():
+            yield "templates", f"{attribute}: {len(templates.fit)} fit, {len(templates.test)} test"
 
-class SyntheticSpec(_Spec):
+    def files(self, task: "Task") -> Iterator[tuple[str, str]]:
+        yield "entities", f"{len(task.rows(self.table))} in {self.table}"
+
+
+class SyntheticSpec(Spec):
     """Data drawn from known features."""
+
+    positions: ClassVar[tuple[str, ...]] = ("sample",)
+    further_axes: ClassVar[tuple[str, ...]] = ("recovery",)
+    own_controls: ClassVar[tuple[str, ...]] = ("oracle", "matching-pursuit")
+    generates: ClassVar[bool] = True
 
     kind: Literal["synthetic"]
     family: str
     seed: int = 0
     parameters: dict[str, Any] = {}
 
+    def describe(self) -> Iterator[tuple[str, str]]:
+        yield "family", self.family
 
-AnySpec = Annotated[NamesSpec | EntitiesSpec | SyntheticSpec, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[Any] = TypeAdapter(AnySpec)
+
+SPECS: dict[str, type[Spec]] = {"names": NamesSpec, "entities": EntitiesSpec, "synthetic": SyntheticSpec}
+"""What a `task.toml` of each kind holds; `saebench.kinds` says how data comes of it."""
 
 
 class Task:
@@ -109,7 +165,7 @@ class Task:
     notes: tuple[str, ...] = ()
     """What was left out when it was read, for the result's warnings."""
 
-    def __init__(self, folder: Path, spec: NamesSpec | EntitiesSpec | SyntheticSpec) -> None:
+    def __init__(self, folder: Path, spec: Spec) -> None:
         self.folder, self.spec = folder, spec
         self.sha256 = digest(folder)
 
@@ -176,8 +232,11 @@ def read_task(folder: Path) -> Task:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TaskError(f"{path} is not valid TOML: {error}.") from error
+    kind = values.get("kind")
+    if kind not in SPECS:
+        raise TaskError(f"{path}: {unknown('kind of task', str(kind), SPECS)} See docs/adding-things.md.")
     try:
-        return Task(folder, _ADAPTER.validate_python(values))
+        return Task(folder, SPECS[kind].model_validate(values))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "top level"

@@ -1,13 +1,15 @@
-"""The five axes: each measures per-prompt outcomes; `saebench.scoring` turns them into scores."""
+"""Measures per-prompt outcomes of dictionaries, axis by axis; `saebench.scoring` makes scores of them."""
 
-from types import ModuleType
+from collections.abc import Sequence
+from importlib import import_module
 
-from saebench.axes import approximation, control, interpretability, occlusion, oversplitting
+from saebench.axes.base import Measure
+from saebench.scoring.axes import AXES, EVERY
 
-AXES: dict[str, ModuleType] = {
-    "approximation": approximation,
-    "control": control,
-    "interpretability": interpretability,
-    "occlusion": occlusion,
-    "oversplitting": oversplitting,
-}
+MEASURES: dict[str, Measure] = {name: import_module(f"saebench.axes.{name}").MEASURE for name in EVERY}
+"""The measuring half of every axis in `scoring.axes`: `MEASURE` of the module of its name."""
+
+
+def select_axes(further: Sequence[str] = ()) -> dict[str, Measure]:
+    """The five axes and those named, in the order of the list."""
+    return {name: MEASURES[name] for name in EVERY if name in AXES or name in further}

@@ -1,13 +1,9 @@
 """Approximation: does the model still compute the task through reconstructions? [PE §4.1]"""
 
-from saebench.axes.base import Bench, Subject, Tick
-from saebench.dictionaries.base import Dictionary
-from saebench.dictionaries.controls import Permuted
+from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.edits.few_latents import add_codes
 from saebench.measures.detection import squared_norm
 from saebench.records.outcomes import Key, Outcomes
-
-VERSION = 1
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
@@ -19,15 +15,17 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
     hat = subject.test.reconstruction
     # ā + (a − â) in this order: for a perfect dictionary the bracket is exactly 0
     edits = {"hat": hat, "rest": bench.mean + (test.acts - hat)}
-    if isinstance(subject.dictionary, Dictionary):
-        shuffled = Permuted(subject.dictionary, seed).W_dec
+    if not subject.dictionary.reads_labels:
+        shuffled = subject.dictionary.shuffled(seed)
         edits["permuted"] = add_codes(subject.test.offset, subject.test.codes, shuffled)
     runs = test.readout.run(edits, reference=test.acts)
-    clean = test.readout.run({"clean": test.acts})["clean"]
     for edit, run in runs.items():
         out.add(Key("approximation", "ld", edit=edit), run.ld)
     out.add(Key("approximation", "kl"), runs["hat"].kl)
-    out.add(Key("approximation", "agree"), runs["hat"].top == clean.top)
+    out.add(Key("approximation", "agree"), runs["hat"].top == bench.clean.top)
     out.add(Key("approximation", "err2"), squared_norm(test.acts - hat))
     out.add(Key("approximation", "l0"), subject.test.codes.per_row)
     tick("approximation")
+
+
+MEASURE = Measure(1, measure)

@@ -1,25 +1,27 @@
-"""What all axes share: the bench (measured once per site) and the subject (encoded once)."""
+"""What all axes share: the bench (measured once per site) and the subject (encoded once).
 
-from collections.abc import Callable
-from dataclasses import dataclass
+An axis is a `Measure`: what it records of a dictionary, what it prepares on a bench, and the
+settings that its numbers depend on. `saebench.scoring.axes` lists the axes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saebench.cross_section import CrossSection, Split
-from saebench.dictionaries.base import Dictionary, LabelledDictionary
+from saebench.cross_section import CrossSection, Outcome
 from saebench.dictionaries.codes import Encoded, encode_split
 from saebench.dictionaries.supervised import SupervisedDictionary, product
-from saebench.edits.few_latents import EDIT_SIZES, greedy
-from saebench.measures.detection import MIN_POSITIVES, F1Table, f1_table, squared_norm
-from saebench.records.outcomes import AttributeFacts, Key, Outcomes
+from saebench.dictionary import Encodes, Intervention, Known, LabelledDictionary, Scorable
+from saebench.measures.detection import MIN_POSITIVES, F1Table, f1_table
+from saebench.records.outcomes import Outcomes
 
 Tick = Callable[[str], None]
-CAUSAL_SHARE = 0.05
-"""A causal effect is at least this share of |LD(a) − LD(ā)| (METHODS §0)."""
+"""Called with a short description whenever a piece of work is done."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,50 @@ def properties(section: CrossSection) -> dict[str, Property]:
     return found
 
 
+class Subject:
+    """A dictionary with its encodings of a cross-section, each made once and shared by the axes."""
+
+    def __init__(self, dictionary: Encodes, section: CrossSection) -> None:
+        self.dictionary, self.section = dictionary, section
+        self._sources: dict[str, Encoded] = {}
+        self._tables: dict[tuple[str, str], F1Table] = {}
+
+    @cached_property
+    def select(self) -> Encoded:
+        split = self.section.select
+        return self.encode(split.acts, split.known)
+
+    @cached_property
+    def test(self) -> Encoded:
+        split = self.section.test
+        return self.encode(split.acts, split.known)
+
+    @cached_property
+    def signed(self) -> bool:
+        """Whether codes are ever negative, so that latents detect by sign."""
+        return any(bool((e.codes.value < 0).any()) for e in (self.select, self.test))
+
+    def source(self, attribute: str) -> Encoded:
+        if attribute not in self._sources:
+            split = self.section.test
+            self._sources[attribute] = self.encode(
+                split.source_acts[attribute], split.source_known(attribute)
+            )
+        return self._sources[attribute]
+
+    def table(self, prop: Property, split: str) -> F1Table:
+        """F1 counts of every detector × value of a property, both splits over the same detectors."""
+        key = (prop.name, split)
+        if key not in self._tables:
+            codes = getattr(self, split).codes
+            self._tables[key] = f1_table(codes, getattr(prop, split), len(prop.values), self.signed)
+        return self._tables[key]
+
+    def encode(self, acts: Float[Tensor, "n d_in"], known: Known) -> Encoded:
+        """Codes, reconstruction and offset of some activations."""
+        return encode_split(self.dictionary, acts, known)
+
+
 @dataclass(frozen=True)
 class Bench:
     """A cross-section with its ceiling and the reference outcomes that every dictionary reuses."""
@@ -77,145 +123,37 @@ class Bench:
     causal: tuple[str, ...]
     """Attributes whose mean effect is large enough to be looked at in detail (point estimate)."""
     mean: Float[Tensor, "d_in"]
+    clean: Outcome
+    """What the model answers to the test prompts as they are."""
+    measures: "Mapping[str, Measure]"
+    """The axes that are measured here."""
+    learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What axes have trained on this bench (DAS), by axis."""
+
+    def measure(self, scorable: Scorable, seed: int = 0, tick: Tick = lambda _: None) -> Outcomes:
+        """The bench's outcomes with those of a dictionary or an intervention on every axis."""
+        out = self.outcomes.like()
+        out.merge(self.outcomes)
+        if isinstance(scorable, Intervention):
+            for axis in self.measures.values():
+                axis.intervene(scorable, self, out, tick)
+            return out
+        subject = Subject(scorable, self.section)
+        for axis in self.measures.values():
+            axis.measure(subject, self, out, seed, tick)
+        return out
 
 
-class Subject:
-    """A dictionary with its encodings of a cross-section, each made once and shared by the axes."""
+class Measure(NamedTuple):
+    """The measuring half of an axis; `saebench.scoring` turns what it records into scores."""
 
-    def __init__(self, dictionary: Dictionary | LabelledDictionary, section: CrossSection) -> None:
-        self.dictionary, self.section = dictionary, section
-        self._sources: dict[str, Encoded] = {}
-        self._tables: dict[tuple[str, str], F1Table] = {}
-
-    @cached_property
-    def select(self) -> Encoded:
-        return self._encode(self.section.select)
-
-    @cached_property
-    def test(self) -> Encoded:
-        return self._encode(self.section.test)
-
-    @cached_property
-    def signed(self) -> bool:
-        """Whether codes are ever negative, so that latents detect by sign."""
-        return any(bool((e.codes.value < 0).any()) for e in (self.select, self.test))
-
-    def source(self, attribute: str) -> Encoded:
-        if attribute not in self._sources:
-            split = self.section.test
-            self._sources[attribute] = encode_split(
-                self.dictionary, split.source_acts[attribute], split.source_labels[attribute]
-            )
-        return self._sources[attribute]
-
-    def table(self, prop: Property, split: str) -> F1Table:
-        """F1 counts of every detector × value of a property, both splits over the same detectors."""
-        key = (prop.name, split)
-        if key not in self._tables:
-            codes = getattr(self, split).codes
-            self._tables[key] = f1_table(codes, getattr(prop, split), len(prop.values), self.signed)
-        return self._tables[key]
-
-    def _encode(self, split: Split) -> Encoded:
-        return encode_split(self.dictionary, split.acts, split.labels)
-
-
-def make_bench(
-    section: CrossSection,
-    ceiling: LabelledDictionary,
-    atoms: SupervisedDictionary,
-    tick: Tick = lambda _: None,
-) -> Bench:
-    """Runs the references: clean, mean ablation, no edit, source patch, the ceiling's edit."""
-    out = _blank(section)
-    mean = section.mean
-    _approximation_references(section, ceiling, mean, out)
-    tick("mean ablation and ceiling")
-    norms = _norms(atoms, section)
-    for at, attribute in enumerate(section.attributes):
-        out.facts[Key("task", "norm", attribute.name)] = norms[at]
-        _edit_references(section, ceiling, at, out)
-        tick(f"references of {attribute.name}")
-    spread = abs(out[Key("task", "ld", edit="clean")] - out[Key("task", "ld", edit="mean")]).mean()
-    causal = tuple(a.name for a in section.attributes if _effect(out, a.name) >= CAUSAL_SHARE * spread * 0.5)
-    return Bench(section, ceiling, properties(section), out, atoms, causal, mean)
-
-
-def _blank(section: CrossSection) -> Outcomes:
-    """A table over the section's prompts without a column."""
-
-    def arrays(name: str) -> dict[str, np.ndarray]:
-        found = {split: getattr(getattr(section, split), name) for split in ("select", "test")}
-        return {split: tensor.numpy(force=True) for split, tensor in found.items() if tensor is not None}
-
-    facts = {a.name: AttributeFacts(a.values, a.parent, a.on_off) for a in section.attributes}
-    return Outcomes(
-        arrays("cluster"),
-        facts,
-        units=arrays("units"),
-        template=arrays("template"),
-        templates=section.templates,
-    )
-
-
-def _effect(out: Outcomes, attribute: str) -> float:
-    asks = out[Key("task", "asks", attribute)] > 0
-    change = out[Key("task", "ld", attribute, "source")] - out[Key("task", "ld", edit="clean")]
-    return float(abs(change[asks].mean())) if asks.any() else 0.0
-
-
-def _norms(atoms: SupervisedDictionary, section: CrossSection) -> list[float]:
-    """Mean ‖u_{A,v}‖ over the values that occur on `fit`."""
-    found, start = [], 0
-    for variable in atoms.variables:
-        seen = variable.index(section.fit.labels).unique()
-        found.append(float(atoms.W_dec[start + seen].norm(dim=1).mean()))
-        start += variable.size
-    return found
-
-
-def _approximation_references(
-    section: CrossSection, ceiling: LabelledDictionary, mean: Tensor, out: Outcomes
-) -> None:
-    test = section.test
-    hat = encode_split(ceiling, test.acts, test.labels).reconstruction
-    flat = mean.expand_as(test.acts)
-    edits = {"clean": test.acts, "mean": flat, "ceiling": hat, "ceiling_rest": mean + (test.acts - hat)}
-    runs = test.readout.run(edits, reference=test.acts)
-    clean = runs["clean"]
-    for edit, run in runs.items():
-        out.add(Key("task", "ld", edit=edit), run.ld)
-        out.add(Key("task", "kl", edit=edit), run.kl)
-        out.add(Key("task", "agree", edit=edit), run.top == clean.top)
-    out.add(Key("task", "right", edit="clean"), clean.top == test.readout.answer)
-    out.add(Key("task", "dev2"), squared_norm(test.acts - mean))
-    out.add(Key("task", "err2", edit="ceiling"), squared_norm(test.acts - hat))
-
-
-def _edit_references(section: CrossSection, ceiling: LabelledDictionary, at: int, out: Outcomes) -> None:
-    test, name = section.test, section.attributes[at].name
-    source = test.source_acts[name]
-    supervised = ceiling.edit(at, test.acts, test.labels, source, test.source_labels[name])
-    runs = test.readout.run({"none": test.acts, "source": source, "ceiling": supervised}, reference=source)
-    out.add(Key("task", "asks", name), test.asks(at))
-    for edit, run in runs.items():
-        out.add(Key("task", "ld", name, edit), run.ld)
-        out.add(Key("task", "kl", name, edit), run.kl)
-        out.add(Key("task", "success", name, edit), run.top == test.expected[name])
-    if not isinstance(ceiling, SupervisedDictionary):
-        _oracle_edits(section, ceiling, name, out)
-
-
-def _oracle_edits(section: CrossSection, oracle: LabelledDictionary, name: str, out: Outcomes) -> None:
-    """Agnostic edits by a true dictionary: what k latents can do at most.
-
-    One latent cannot exchange a one-hot value for another; where the truth is known, an edit of
-    size k is held against the truth's own edit of that size.
-    """
-    test = section.test
-    source, moved = test.source_acts[name], test.source_labels[name]
-    alpha = encode_split(oracle, test.acts, test.labels).codes
-    beta = encode_split(oracle, source, moved).codes
-    edits = greedy(test.acts, source, alpha, beta, oracle.W_dec, EDIT_SIZES)
-    for k, run in test.readout.run({k: edit.acts for k, edit in edits.items()}).items():
-        out.add(Key("task", "success", name, "ceiling", k), run.top == test.expected[name])
+    version: int
+    """Raised whenever its numbers may move; part of a result's id."""
+    measure: Callable[[Subject, Bench, Outcomes, int, Tick], None]
+    """Records the outcomes of a dictionary, with a seed for what is drawn."""
+    prepare: Callable[[Bench, int, Tick], None] = lambda bench, seed, tick: None
+    """What a bench needs once before anything is measured on it."""
+    settings: Mapping[str, object] = {}
+    """What its numbers depend on beyond the version; parts of a result's id, by name."""
+    intervene: Callable[[Intervention, Bench, Outcomes, Tick], None] = lambda it, bench, out, tick: None
+    """Records the outcomes of something that only edits; most axes have none."""

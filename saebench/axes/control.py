@@ -3,14 +3,11 @@
 import torch
 from torch import Tensor
 
-from saebench.axes import disentangle
-from saebench.axes.base import Bench, Subject, Tick
-from saebench.dictionaries.base import Dictionary, Intervention
-from saebench.dictionaries.controls import Permuted
+from saebench.axes.base import Bench, Measure, Subject, Tick
+from saebench.dictionary import Intervention
 from saebench.edits.few_latents import EDIT_SIZES, Edit, aware, greedy, random_swap, swap_all
 from saebench.records.outcomes import Key, Outcomes
 
-VERSION = 1
 _SUCCESS_ONLY = ("random", "permuted")
 """Edits kept as references: their success is enough, and a stored outcome costs space."""
 
@@ -35,8 +32,8 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
         edits: dict[tuple[str, int], Tensor] = {
             (kind, k): edit.acts for kind, sizes in found.items() for k, edit in sizes.items()
         }
-        if isinstance(subject.dictionary, Dictionary):
-            shuffled = Permuted(subject.dictionary, seed).W_dec
+        if not subject.dictionary.reads_labels:
+            shuffled = subject.dictionary.shuffled(seed)
             for k, edit in greedy(test.acts, source, alpha, beta, shuffled, EDIT_SIZES).items():
                 edits["permuted", k] = edit.acts
         drawn = random_swap(test.acts, alpha, beta, W_dec, EDIT_SIZES, seed)
@@ -48,7 +45,6 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
                 out.add(Key("control", "n_changed", name, kind, k), edit.n_changed)
                 out.add(Key("control", "removed_weight", name, kind, k), edit.removed_weight)
         tick(f"control of {name}")
-    disentangle.measure(subject, bench, out, seed, tick)
 
 
 def measure_intervention(intervention: Intervention, bench: Bench, out: Outcomes, tick: Tick) -> None:
@@ -68,3 +64,6 @@ def _run(edits: dict[tuple[str, int], Tensor], name: str, bench: Bench, out: Out
         if kind not in _SUCCESS_ONLY:
             out.add(Key("control", "ld", name, kind, k), run.ld)
             out.add(Key("control", "kl", name, kind, k), run.kl)
+
+
+MEASURE = Measure(1, measure, intervene=measure_intervention)

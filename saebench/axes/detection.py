@@ -8,9 +8,8 @@ from saebench.axes.base import Property
 from saebench.dictionaries.codes import SparseCodes
 from saebench.measures.detection import F1Table, best_detectors, correct, f1_table
 from saebench.records.outcomes import Key, Outcomes
+from saebench.scoring.detection import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 
-TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = 1, 2, 3
-"""What a detector did on a prompt, as stored in the column `hit`; 0 is a true negative."""
 N_PERMUTATIONS = 10
 
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from saebench.axes.base import Bench, Subject, Tick
+from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.cross_section import CrossSection
-from saebench.dictionaries.base import LabelledDictionary
 from saebench.dictionaries.codes import difference
 from saebench.dictionaries.controls import PCA, Identity
 from saebench.dictionaries.supervised import fit_supervised
+from saebench.dictionary import LabelledDictionary
 from saebench.edits.das import DAS, fit_das
 from saebench.edits.das import SETTINGS as DAS_SETTINGS
 from saebench.edits.few_latents import EDIT_SIZES, aware
@@ -23,30 +23,18 @@ from saebench.edits.masks import Mask, fit_masks, random_masks, swap_masked
 from saebench.edits.pairs import SETTINGS as PAIR_SETTINGS
 from saebench.measures.subspaces import by_chance, overlap, swapped
 from saebench.records.outcomes import Key, Outcomes
+from saebench.scoring.disentangle import AXIS, MEDIATED, UNDER
 
-AXIS = "disentangle"
 VERSION = 3
-"""Raised with every change of how masks and rotations are learned that `settings` does not show."""
-
-MEDIATED = 0.5
-"""Below this share of right answers under the full source patch an attribute is not edited here."""
-
-
-def applies(section: CrossSection) -> bool:
-    """Whether prompts ask for different attributes and `fit` and `select` bring pairs to learn from."""
-    pairs = section.fit.source_acts and section.select.source_acts
-    return section.test.query is not None and bool(pairs)
-
-
-def settings() -> dict[str, object]:
-    """Everything that masks and rotations are learned with: part of the id of a result that has them."""
-    return {
-        "version": VERSION,
-        "pairs": PAIR_SETTINGS,
-        "mask": MASK_SETTINGS,
-        "das": DAS_SETTINGS,
-        "mediated": MEDIATED,
-    }
+"""Raised with every change of how masks and rotations are learned that `SETTINGS` does not show."""
+SETTINGS = {
+    "version": VERSION,
+    "pairs": PAIR_SETTINGS,
+    "mask": MASK_SETTINGS,
+    "das": DAS_SETTINGS,
+    "mediated": MEDIATED,
+}
+"""Everything that masks and rotations are learned with."""
 
 
 def add_references(bench: Bench, seed: int, tick: Tick) -> None:
@@ -56,7 +44,7 @@ def add_references(bench: Bench, seed: int, tick: Tick) -> None:
     dictionaries, and masks over neurons and over all principal components.
     """
     section, out = bench.section, bench.outcomes
-    das, single = fit_skylines(section, seed, tick)
+    das, single = bench.learned[AXIS] = fit_skylines(section, seed, tick)
     supervised = {"mse": fit_supervised(section, "mse"), "mean": fit_supervised(section, "mean")}
     bases = {"neurons": Identity(section.mean), "pca": PCA(section.fit.acts, section.d_in)}
     masks = {}
@@ -67,13 +55,13 @@ def add_references(bench: Bench, seed: int, tick: Tick) -> None:
     test = section.test
     for at, attribute in enumerate(section.attributes):
         name = attribute.name
-        source, labels = test.source_acts[name], test.source_labels[name]
+        source, known = test.source_acts[name], test.source_known(name)
         edits: dict[str, Tensor] = {
             "das": das.edit(name, test.acts, source),
             "das_single": single.edit(name, test.acts, source),
         }
         for kind, dictionary in supervised.items():
-            edits[kind] = dictionary.edit(at, test.acts, test.labels, source, labels)
+            edits[kind] = dictionary.edit(at, test.acts, test.known, source, known)
         for kind, (base, found) in masks.items():
             moved = (base.encode(source).codes - base.encode(test.acts).codes) * found[name].latents
             edits[kind] = test.acts + moved @ base.W_dec
@@ -107,17 +95,14 @@ def _against_planted(section: CrossSection, name: str, rows: Tensor) -> dict[Key
 
 
 def fit_skylines(section: CrossSection, seed: int = 0, tick: Tick = lambda _: None) -> tuple[DAS, DAS]:
-    """Multi-task DAS and, at the largest rank it chose, DAS on cause alone; fitted once per section."""
-    if "das" not in section.learned:
-        sources = {at: {"": section.select.source_acts[a.name]} for at, a in enumerate(section.attributes)}
-        reach = _causes(section, sources)
-        skip = [a.name for at, a in enumerate(section.attributes) if reach[at] < MEDIATED]
-        das = fit_das(section, seed, skip=skip, tick=tick)
-        rank = max((len(r) for r in das.rows.values() if len(r) < section.d_in), default=0)
-        ranks = [rank] if rank else []
-        single = fit_das(section, seed, isolate=False, ranks=ranks, skip=skip, tick=tick)
-        section.learned["das"] = (das, single)
-    return section.learned["das"]
+    """Multi-task DAS and, at the largest rank it chose, DAS on cause alone."""
+    sources = {at: {"": section.select.source_acts[a.name]} for at, a in enumerate(section.attributes)}
+    reach = _causes(section, sources)
+    skip = [a.name for at, a in enumerate(section.attributes) if reach[at] < MEDIATED]
+    das = fit_das(section, seed, skip=skip, tick=tick)
+    rank = max((len(r) for r in das.rows.values() if len(r) < section.d_in), default=0)
+    ranks = [rank] if rank else []
+    return das, fit_das(section, seed, isolate=False, ranks=ranks, skip=skip, tick=tick)
 
 
 def _causes(section: CrossSection, edits: Mapping[int, Mapping[str, Tensor]]) -> dict[int, float]:
@@ -177,24 +162,25 @@ def edits_of(
         old, new = test.labels[:, at], test.source_labels[name][:, at]
         without = aware(hat, alpha, beta, W_dec, table.f1, old, new, EDIT_SIZES)
         found[name] = edits | {("aware_no_error", k): e.acts for k, e in without.items()}
-        _note_mask(out, "control", name, "mask", mask)
+        _note_mask(out, UNDER, name, "mask", mask)
     return found
 
 
 def _own(dictionary: LabelledDictionary, section: CrossSection, at: int) -> Tensor:
     test, name = section.test, section.attributes[at].name
-    return dictionary.edit(at, test.acts, test.labels, test.source_acts[name], test.source_labels[name])
+    return dictionary.edit(at, test.acts, test.known, test.source_acts[name], test.source_known(name))
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
-    """Records the edits of `edits_of` over all prompts, where the bench has something to read them against."""
-    if not any(key.edit == "das" for key in bench.outcomes.columns):
-        return
+    """Records the edits of `edits_of` over all prompts."""
     test = bench.section.test
     for name, edits in edits_of(subject, bench, out, seed, tick).items():
         runs = test.readout.run(edits, reference=test.source_acts[name])
         for (kind, k), run in runs.items():
-            out.add(Key("control", "success", name, kind, k), run.top == test.expected[name])
-            out.add(Key("control", "ld", name, kind, k), run.ld)
-            out.add(Key("control", "kl", name, kind, k), run.kl)
+            out.add(Key(UNDER, "success", name, kind, k), run.top == test.expected[name])
+            out.add(Key(UNDER, "ld", name, kind, k), run.ld)
+            out.add(Key(UNDER, "kl", name, kind, k), run.kl)
         tick(f"cause and isolate of {name}")
+
+
+MEASURE = Measure(VERSION, measure, add_references, {"learned": SETTINGS})

@@ -4,14 +4,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from saebench.axes.base import Bench, Subject, Tick
+from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.axes.detection import permuted_f1_star, record_hits
 from saebench.dictionaries.codes import SparseCodes
 from saebench.edits.few_latents import add_codes
 from saebench.measures.detection import explain
 from saebench.records.outcomes import Key, Outcomes
 
-VERSION = 1
 EXPLAINED_AT = 0.8
 MATCHED_AT = 0.6
 """F1* from which a detector counts as matching, for the causal check."""
@@ -75,3 +74,6 @@ def _causal_check(subject: Subject, bench: Bench, out: Outcomes) -> None:
     for edit, run in test.readout.run(edits).items():
         out.add(Key("interpretability", "ld", edit=str(edit)), run.ld)
     out.facts[Key("interpretability", "matched_latents")] = float(matched.view(2, -1).any(0).sum())
+
+
+MEASURE = Measure(1, measure)

@@ -4,17 +4,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.axes.base import Bench, Subject, Tick
+from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.axes.detection import record_hits
 from saebench.cross_section import Split
-from saebench.dictionaries.base import Dictionary, LabelledDictionary
-from saebench.dictionaries.codes import encode_split
 from saebench.measures.detection import f1_table
 from saebench.records.outcomes import Key, Outcomes
-
-VERSION = 1
-TAUS = (0.25, 0.5, 0.75, 1.0)
-"""Shares of the strong attribute's atom that the surgical check takes away; 0 is interpretability's."""
+from saebench.scoring.occlusion import TAUS
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
@@ -25,9 +20,9 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
         if value is not None:
             key = Key("occlusion", "attribute_reconstruction", attribute.name)
             out.facts[key] = value
-    if not isinstance(subject.dictionary, LabelledDictionary):
+    if not subject.dictionary.reads_labels:
         for strong, weak in _pairs(bench):
-            _surgical(subject.dictionary, strong, weak, bench, out)
+            _surgical(subject, strong, weak, bench, out)
     tick("occlusion")
 
 
@@ -54,7 +49,7 @@ def _reconstructed(
     return float(1 - (sums[1] - sums[0]).square().sum(1).mean() / spread)
 
 
-def _surgical(dictionary: Dictionary, strong: str, weak: list[str], bench: Bench, out: Outcomes) -> None:
+def _surgical(subject: Subject, strong: str, weak: list[str], bench: Bench, out: Outcomes) -> None:
     """Encodes `a − τ u_{strong, value}` with the same SAE, and looks for the weak values again."""
     at = [v.name for v in bench.atoms.variables].index(strong)
     section = bench.section
@@ -63,13 +58,17 @@ def _surgical(dictionary: Dictionary, strong: str, weak: list[str], bench: Bench
         atom = bench.atoms.W_dec[bench.atoms.atoms_of(split.labels)[:, at]]
         return split.acts - tau * atom
 
-    for place, tau in enumerate(TAUS, start=1):
+    for place, tau in enumerate(TAUS):
+        if tau == 0:
+            continue  # the detectors of interpretability
         select, test = (
-            encode_split(dictionary, without(split, tau), split.labels).codes
-            for split in (section.select, section.test)
+            subject.encode(without(split, tau), split.known).codes for split in (section.select, section.test)
         )
         signed = bool((select.value < 0).any() or (test.value < 0).any())
         for name in weak:
             prop = bench.properties[name]
             table = f1_table(select, prop.select, len(prop.values), signed)
             record_hits("occlusion", prop, table, test, out, edit=f"minus:{strong}", k=place)
+
+
+MEASURE = Measure(1, measure)

@@ -4,15 +4,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from saebench.axes.base import Bench, Property, Subject, Tick
+from saebench.axes.base import Bench, Measure, Property, Subject, Tick
 from saebench.dictionaries.codes import SparseCodes
 from saebench.measures.detection import F1Table, first_hit, grow_union
 from saebench.records.outcomes import Key, Outcomes
+from saebench.scoring.oversplitting import MISSED
 
-VERSION = 1
 FRAGMENT_PRECISION, FRAGMENT_RECALL = 0.9, 0.3
-_MISSED = 0.5
-"""Stored for a positive prompt that the whole union misses; 0 is a negative one left alone."""
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
@@ -50,7 +48,7 @@ def _measure_attribute(subject: Subject, prop: Property, out: Outcomes) -> None:
 def _encode_first(first: Int[Tensor, "n"], positive: Bool[Tensor, "n"], size: int) -> Tensor:
     """±(1 + place of the first hit), + for positive prompts; ½ for a positive that is missed."""
     sign = torch.where(positive, 1.0, -1.0)
-    return torch.where(first < size, sign * (first + 1), torch.where(positive, _MISSED, 0.0))
+    return torch.where(first < size, sign * (first + 1), torch.where(positive, MISSED, 0.0))
 
 
 def _fragments(table: F1Table, value: int) -> Int[Tensor, "m"]:
@@ -77,3 +75,6 @@ def _effective(codes: SparseCodes, order: Int[Tensor, "m"], positive: Bool[Tenso
     share = mass / mass.sum() if mass.sum() > 0 else mass
     share = share[share > 0]
     return float((-(share * share.log()).sum()).exp())
+
+
+MEASURE = Measure(1, measure)

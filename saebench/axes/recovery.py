@@ -7,33 +7,30 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from saebench.axes.base import Bench, Subject, Tick
-from saebench.dictionaries.base import encode_any
+from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.dictionaries.codes import SparseCodes, encode_split
+from saebench.dictionary import encode_any
 from saebench.measures import recovery as rec
 from saebench.measures.detection import squared_norm
 from saebench.records.outcomes import LATENTS, Key, Outcomes
+from saebench.scoring.recovery import AXIS, CHILDREN, FEATURES
 from saebench.synthetic.oracle import Oracle
 
-VERSION = 2
-AXIS = "recovery"
-FEATURES, CHILDREN = "feature", "child"
 _RARE = 1e-3
 _NULL_DRAWS, _SMALL = 8, 2**20
 _SMALLEST_NORM = 1e-6
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
-    """Per-feature, per-latent and per-sample numbers; nothing where the truth is not known."""
+    """Per-feature, per-latent and per-sample numbers."""
     truth = bench.section.truth
-    if not isinstance(truth, Oracle):
-        return
+    assert isinstance(truth, Oracle), "measured on generated data, which knows its features"
     dictionary, d_sae = subject.dictionary, subject.dictionary.d_sae
     cluster = {FEATURES: torch.arange(truth.d_sae).numpy(), LATENTS: torch.arange(d_sae).numpy()}
     out.cluster = {**out.cluster, **cluster}
     cos = rec.cosines(truth.W_dec, dictionary.W_dec)
     matching = rec.match(cos)
-    known = encode_split(truth, bench.section.test.acts, bench.section.test.labels).codes
+    known = encode_split(truth, bench.section.test.acts, bench.section.test.known).codes
     _directions(cos, matching, out)
     _null_directions(truth, known, d_sae, seed, out)
     _detection(subject, known, cos, matching, seed, out)
@@ -188,3 +185,6 @@ def _masked(key: Key, values: Tensor, out: Outcomes) -> None:
     there = ~values.isnan()
     out.add(key, torch.where(there, values, 0.0))
     out.add(key._replace(score=f"has_{key.score}"), there)
+
+
+MEASURE = Measure(2, measure)

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary
 from saebench.dictionaries.objects import ObjectDictionary
 from saebench.dictionaries.sae import SaelensDictionary, digest
+from saebench.dictionary import Dictionary
 from saebench.errors import CheckpointError
 from saebench.records.result import DictionaryInfo
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from saebench.checkpoints import Loaded
 from saebench.checkpoints.diagnostics import Activity, Measured, activity
-from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.normalization import average_factor
 from saebench.dictionaries.sae import SaelensDictionary
+from saebench.dictionary import Dictionary, Encoding
 
 UNIT = 0.01
 """How far from 1 the norm of a decoder row may be before it is said."""

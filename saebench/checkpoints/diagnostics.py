@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary
+from saebench.dictionary import Dictionary
 
 MAX_ROWS = 8192
 """Latents whose nearest neighbour is looked for; wider dictionaries are sampled, seeded."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary, LabelledDictionary, encode_any
+from saebench.dictionary import Encodes, Known, encode_any
 
 
 class SparseCodes(NamedTuple):
@@ -71,9 +71,9 @@ class Encoded(NamedTuple):
 
 @torch.no_grad()
 def encode_split(
-    dictionary: Dictionary | LabelledDictionary,
+    dictionary: Encodes,
     acts: Float[Tensor, "n d_in"],
-    labels: Int[Tensor, "n n_attributes"],
+    known: Known,
     block: int = 512,
     tick: Callable[[int], None] = lambda _: None,
 ) -> Encoded:
@@ -83,7 +83,7 @@ def encode_split(
     """
     rows, latents, values, recon, offsets = [], [], [], [], []
     for at in torch.arange(len(acts), device=acts.device).split(block):
-        encoding = encode_any(dictionary, acts[at], labels[at])
+        encoding = encode_any(dictionary, acts[at], known.at(at))
         r, j = encoding.codes.nonzero(as_tuple=True)
         rows.append(at[r])
         latents.append(j)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary, Encoding, Intervention
+from saebench.dictionary import Dictionary, Encoding, Intervention
 
 
 @final
@@ -94,9 +94,7 @@ class Permuted(Dictionary):
     def __init__(self, dictionary: Dictionary, seed: int = 0) -> None:
         self.name = f"control:permuted:{dictionary.name}"
         self._inner = dictionary
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(dictionary.d_sae, generator=generator)
-        self.W_dec = dictionary.W_dec[order.to(dictionary.W_dec.device)]
+        self.W_dec = dictionary.shuffled(seed)
 
     def encode(self, acts: Float[Tensor, "n d_in"]) -> Encoding:
         return self._inner.encode(acts)

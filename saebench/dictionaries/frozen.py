@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary, Encoding
+from saebench.dictionary import Dictionary, Encoding
 
 STEPS, BATCH, LEARNING_RATE = 600, 512, 3e-3
 SOFT = 0.8

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.codes import SparseCodes
+from saebench.dictionary import Dictionary, Encoding
 
 DRAWS = 4
 """Random dictionaries that a floor is the mean over."""

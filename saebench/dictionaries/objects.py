@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.sae import (
     SaelensDictionary,
     digest,
@@ -20,6 +19,7 @@ from saebench.dictionaries.sae import (
     is_saelens,
     refuse_transcoder,
 )
+from saebench.dictionary import Dictionary, Encoding
 from saebench.errors import CheckpointError
 
 TOLERANCE = 1e-3

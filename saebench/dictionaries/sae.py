@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.normalization import average_factor, normalize
+from saebench.dictionary import Dictionary, Encoding
 from saebench.errors import CheckpointError
 
 # What a config holds besides the things that change a code.

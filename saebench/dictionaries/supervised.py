@@ -13,7 +13,7 @@ from scipy.linalg import null_space
 from torch import Tensor
 
 from saebench.cross_section import Attribute, CrossSection
-from saebench.dictionaries.base import Encoding, LabelledDictionary
+from saebench.dictionary import Encoding, Known, LabelledDictionary
 
 Method = Literal["mean", "mse"]
 
@@ -73,9 +73,9 @@ class SupervisedDictionary(LabelledDictionary):
             start += variable.size
         return torch.stack(columns, 1)
 
-    def encode(self, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n n_attributes"]) -> Encoding:
+    def encode(self, acts: Float[Tensor, "n d_in"], known: Known) -> Encoding:
         codes = acts.new_zeros(len(acts), self.d_sae)
-        atoms = self.atoms_of(labels)
+        atoms = self.atoms_of(known.labels)
         ones = codes.new_ones(atoms.shape)
         if self.coefficients is not None:
             ones = ones * self.coefficients
@@ -85,13 +85,13 @@ class SupervisedDictionary(LabelledDictionary):
         self,
         attribute: int,
         base: Float[Tensor, "n d_in"],
-        labels: Int[Tensor, "n n_attributes"],
+        known: Known,
         source: Float[Tensor, "n d_in"],
-        source_labels: Int[Tensor, "n n_attributes"],
+        source_known: Known,
     ) -> Float[Tensor, "n d_in"]:
         """`a − u_{A,v} + u_{A,v'}`: the source supplies the new label and nothing else."""
-        wanted = with_attribute(labels, source_labels, attribute)
-        old, new = self.encode(base, labels).codes, self.encode(base, wanted).codes
+        wanted = Known(with_attribute(known.labels, source_known.labels, attribute))
+        old, new = self.encode(base, known).codes, self.encode(base, wanted).codes
         return base + (new - old) @ self.W_dec
 
 

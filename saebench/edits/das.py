@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saebench.cross_section import CrossSection, Split
-from saebench.dictionaries.base import Intervention
+from saebench.dictionary import Intervention
 from saebench.edits.pairs import STEPS, Batch, Pairs, Tick, balances, stacked_sources, train
 
 RATE = 0.01

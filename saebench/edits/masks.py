@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from saebench.cross_section import CrossSection, Split
-from saebench.dictionaries.base import Dictionary, LabelledDictionary
 from saebench.dictionaries.codes import Encoded, SparseCodes, difference, encode_split
+from saebench.dictionary import Dictionary, LabelledDictionary
 from saebench.edits.few_latents import add_codes
 from saebench.edits.pairs import STEPS, Batch, Pairs, Tick, balances, train
 
@@ -54,7 +54,7 @@ def changes(
     live[base.codes.latent] = True
     for attribute in section.attributes:
         source = encode_split(
-            dictionary, split.source_acts[attribute.name], split.source_labels[attribute.name]
+            dictionary, split.source_acts[attribute.name], split.source_known(attribute.name)
         ).codes
         live[source.latent] = True
         found.append(difference(base.codes, source))
@@ -84,7 +84,7 @@ def fit_masks(
     last; an attribute whose best does worse there than no edit falls back to the empty mask.
     """
     fit = section.fit
-    seen = changes(dictionary, section, fit, encode_split(dictionary, fit.acts, fit.labels))
+    seen = changes(dictionary, section, fit, encode_split(dictionary, fit.acts, fit.known))
     logits = torch.zeros(len(section.attributes), len(seen.live), device=fit.acts.device)
     logits.requires_grad_()
     rows_of = dictionary.W_dec[seen.live]
@@ -125,7 +125,7 @@ class _Judge:
     ) -> None:
         self.dictionary, self.section, self.live = dictionary, section, live
         select = section.select
-        base = encode_split(dictionary, select.acts, select.labels)
+        base = encode_split(dictionary, select.acts, select.known)
         self.changes = changes(dictionary, section, select, base).codes
         attributes = range(len(section.attributes))
         scores = balances(section, select, {at: {"": select.acts} for at in attributes})

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from saebench.errors import OptionError, SiteError
 from saebench.evaluation.arena import Arena, Options, Tick
 from saebench.evaluation.contestants import from_object, resolve
+from saebench.kinds import KINDS
 from saebench.records.result import Result
-from saebench.spec import SyntheticSpec, Task, load_task
+from saebench.spec import Task, load_task
 
 if TYPE_CHECKING:
     from saebench.models.language_model import LanguageModel
@@ -70,10 +71,8 @@ def load_subject(
     from saebench.models.language_model import LanguageModel
     from saebench.models.loading import load_model
 
-    if isinstance(task.spec, SyntheticSpec):
-        from saebench.synthetic.registry import generator_on
-
-        return generator_on(task, device)
+    if task.spec.generates:
+        return KINDS[task.spec.kind].generator(task, device)
     if isinstance(model, LanguageModel):
         return model
     return load_model(model, device=device, dtype=dtype)

@@ -7,23 +7,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from saebench.axes import AXES, disentangle, recovery
-from saebench.axes.base import Bench, Subject, make_bench
-from saebench.axes.control import measure_intervention
-from saebench.dictionaries.base import Intervention, LabelledDictionary
+from saebench.axes import select_axes
+from saebench.axes.base import Bench, Measure
+from saebench.axes.bench import make_bench
 from saebench.dictionaries.supervised import Method, fit_supervised
 from saebench.edits.few_latents import EDIT_SIZES
 from saebench.errors import IncompetentModelError, OptionError, SiteError, TrainingDataError, unknown
-from saebench.evaluation.contestants import Contestant, Realised, Scorable
+from saebench.evaluation.contestants import Contestant, Realised
 from saebench.kinds import KINDS
 from saebench.kinds.base import Built, Settings
 from saebench.models.devices import exact
 from saebench.records import provenance, store
-from saebench.records.outcomes import Key, Outcomes
+from saebench.records.outcomes import Outcomes
 from saebench.records.result import ModelInfo, Result, SplitSizes, TaskInfo
 from saebench.scoring import score, write_entry, write_headline
 from saebench.site import Site, residual
-from saebench.spec import BUDGETS, EntitiesSpec, SyntheticSpec, Task
+from saebench.spec import BUDGETS, Task
 
 if TYPE_CHECKING:
     from saebench.models.language_model import LanguageModel
@@ -77,7 +76,7 @@ class Arena:
             SiteError: if none of the three says where.
         """
         listed = [Site.parse(text) for text in self.task.spec.sites.get(self.model.name, ())]
-        if isinstance(self.task.spec, SyntheticSpec):
+        if self.task.spec.generates:
             return self._only_site(asked)
         everywhere = [Site.parse(t) for texts in self.task.spec.sites.values() for t in texts]
         position = next((s.position for s in (*listed, *everywhere)), "end")
@@ -97,7 +96,7 @@ class Arena:
 
     def _only_site(self, asked: str | None) -> list[Site]:
         """A generator's one site."""
-        only = Site(self.model.hook_points()[0], "sample")
+        only = Site(self.model.hook_points()[0], self.task.spec.positions[0])
         if asked not in (None, "all", str(only), only.hook):
             raise SiteError(f"Task {self.task.name!r} has the one site {only}, not {asked!r}.")
         return [only]
@@ -112,7 +111,7 @@ class Arena:
     def _make(self, site: Site) -> tuple[Built, Bench]:
         options = self.options
         settings = Settings(options.budget, options.seed, options.memory_bytes, self.tick)
-        built = KINDS[self.task.spec.kind](self.task, self.model, site, settings)
+        built = KINDS[self.task.spec.kind].build(self.task, self.model, site, settings)
         self._require_competence(built)
         section, method = built.section, self.supervised(built)
         variables = built.parametrizations.get(options.parametrization)
@@ -120,18 +119,9 @@ class Arena:
             known = built.parametrizations
             raise OptionError(unknown("parametrization", options.parametrization, known))
         atoms = fit_supervised(section, method)
-        ceiling = fit_supervised(section, method, variables)
-        truth = section.truth
-        if isinstance(truth, LabelledDictionary):
-            ceiling = truth
-        bench = make_bench(section, ceiling, atoms, self.tick)
-        for (name, attribute), value in built.facts.items():
-            bench.outcomes.facts[Key("task", name, attribute)] = value
-        for number, skill in enumerate(built.templates):
-            bench.outcomes.facts[Key("task", "template_accuracy", k=number)] = skill.accuracy
-            bench.outcomes.facts[Key("task", "template_argmax", k=number)] = skill.argmax
-        if disentangle.applies(section):
-            disentangle.add_references(bench, self.options.seed, self.tick)
+        ceiling = section.truth or fit_supervised(section, method, variables)
+        further = self.task.spec.further_axes
+        bench = make_bench(section, ceiling, atoms, further, built.facts, options.seed, self.tick)
         return built, bench
 
     def supervised(self, built: Built) -> Method:
@@ -160,15 +150,20 @@ class Arena:
             )
 
     @property
+    def axes(self) -> dict[str, Measure]:
+        """What is measured: the five axes, and those that the task's kind brings."""
+        return select_axes(self.task.spec.further_axes)
+
+    @property
     def versions(self) -> dict[str, int]:
-        """Versions of the axes, and of the scores that only synthetic tasks or only facts have."""
-        found = {name: axis.VERSION for name, axis in AXES.items()}
-        special = {SyntheticSpec: recovery, EntitiesSpec: disentangle}.get(type(self.task.spec))
-        return found | ({special.AXIS: special.VERSION} if special else {})
+        """Versions of the axes measured, the five first."""
+        further = self.task.spec.further_axes
+        return {name: axis.version for name, axis in sorted(self.axes.items(), key=lambda a: a[0] in further)}
 
     def id(self, sha256: str, site: Site) -> str:
         """Digest of everything that can change a number."""
         options = self.options
+        settings = [axis.settings for axis in self.axes.values()]
         return provenance.identity(
             dictionary=sha256,
             model=self.model.sha256,
@@ -178,17 +173,12 @@ class Arena:
             parametrization=options.parametrization,
             edit_sizes=EDIT_SIZES,
             axes=self.versions,
-            **self._learned(),
+            **{name: value for each in settings for name, value in each.items()},
             budget=options.budget,
             seed=options.seed,
             dtype=str(self.model.dtype),
             device=self.model.device.type,
         )
-
-    def _learned(self) -> dict[str, object]:
-        """Settings of masks and rotations, for tasks on which they are learned."""
-        learns = isinstance(self.task.spec, EntitiesSpec)
-        return {"learned": disentangle.settings()} if learns else {}
 
     def realise(self, contestant: Contestant, site: Site) -> Realised:
         """The contestant as it stands at a site (a control is made from the site's activations).
@@ -203,9 +193,9 @@ class Arena:
                 f" {self.task.name} …` trains one; --force-mismatch scores it all the same and marks"
                 " the result."
             )
-        built, _ = self.bench(site)
+        _, bench = self.bench(site)
         with exact(self.model.device):
-            realised = contestant.realise(built)
+            realised = contestant.realise(bench)
         marked = (*realised.warnings, f"scored with --force-mismatch: {strange}")
         return replace(realised, warnings=marked) if strange else realised
 
@@ -217,7 +207,7 @@ class Arena:
         """Why an SAE does not belong to this task; None for controls and where it does."""
         if contestant.d_sae is None or contestant.task_sha256 == self.task.sha256:
             return None
-        own = isinstance(self.task.spec, SyntheticSpec)
+        own = self.task.spec.generates
         if contestant.task_sha256 is None:
             where = f"{contestant.name} does not say that it was trained on synthetic data, and"
             return f"{where} {self.task.name!r} is a synthetic task." if own else None
@@ -229,21 +219,10 @@ class Arena:
         """Measures all axes and scores them."""
         started = time.perf_counter()
         built, bench = self.bench(site)
-        out = bench.outcomes.like()
-        out.merge(bench.outcomes)
         with exact(self.model.device):
-            self._measure(realised.scorable, bench, out)
+            out = bench.measure(realised.scorable, self.options.seed, self.tick)
         result = self._write(realised, site, built, out, started)
         return Scored(result, out)
-
-    def _measure(self, scorable: Scorable, bench: Bench, out: Outcomes) -> None:
-        if isinstance(scorable, Intervention):
-            measure_intervention(scorable, bench, out, self.tick)
-            return
-        subject = Subject(scorable, bench.section)
-        for axis in AXES.values():
-            axis.measure(subject, bench, out, self.options.seed, self.tick)
-        recovery.measure(subject, bench, out, self.options.seed, self.tick)
 
     def _write(self, realised: Realised, site: Site, built: Built, out: Outcomes, started: float) -> Result:
         scored = score(out)

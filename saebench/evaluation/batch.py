@@ -12,8 +12,7 @@ from saebench.evaluation.contestants import Contestant, control, every_control, 
 from saebench.records.result import Result
 from saebench.reporting.progress import Steps, progress
 from saebench.site import Site
-from saebench.spec import EntitiesSpec, SyntheticSpec, Task, find_tasks, load_task
-from saebench.synthetic.generator import HOOK
+from saebench.spec import Task, find_tasks, load_task
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
     for task in tasks:
         model = load_subject(task, language, request.device, request.dtype)
         # a language model is loaded once, and only if a task needs it
-        language = language if isinstance(task.spec, SyntheticSpec) else model
+        language = language if task.spec.generates else model
         arena = Arena(task, model, request.options)
         here = [c for c in found if _asked(request) or c.task in (None, task.name)]
         jobs = _jobs(arena, here, request.site, with_controls="control:all" in request.saes)
@@ -140,11 +139,11 @@ def _jobs(arena: Arena, found: list[Contestant], asked: str | None, with_control
     sites = arena.sites([c.hook for c in found], asked)
     jobs = []
     for site in sites:
-        # a synthetic task has one site: what was trained elsewhere is refused there, not left out
-        anything = (asked and asked != "all") or site.hook == HOOK
+        # generated data has one site: what was trained elsewhere is refused there, not left out
+        anything = (asked and asked != "all") or arena.task.spec.generates
         here = [c for c in found if c.hook in (None, site.hook) or anything]
         if with_controls:
-            here += _controls(arena, site, here) + _skylines(arena.task)
+            here += [*_controls(arena, site, here), *map(control, arena.task.spec.own_controls)]
         elif asked == "all":
             here += _references(arena.task)
         jobs += [Job(contestant, site) for contestant in here]
@@ -153,19 +152,13 @@ def _jobs(arena: Arena, found: list[Contestant], asked: str | None, with_control
 
 def _references(task: Task) -> list[Contestant]:
     """Rows that every site can be read by, also where no SAE was trained."""
-    references = [control(name) for name in ("supervised", "source-patch", "no-edit")]
-    return references + _skylines(task)
-
-
-def _skylines(task: Task) -> list[Contestant]:
-    """Rotations, where a task brings the pairs to learn them from."""
-    return [control("das")] if isinstance(task.spec, EntitiesSpec) else []
+    return [control(name) for name in ("supervised", "source-patch", "no-edit", *task.spec.own_controls)]
 
 
 def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[Contestant]:
     """Controls for the table, their L0s measured from the SAEs at this very site."""
-    from saebench.dictionaries.base import Dictionary
     from saebench.dictionaries.codes import encode_split
+    from saebench.dictionary import Dictionary
 
     l0s, widths = [], []
     for contestant in contestants:
@@ -175,11 +168,10 @@ def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[C
         dictionary = arena.realise(contestant, site).scorable
         assert isinstance(dictionary, Dictionary)
         sample = slice(0, 512)
-        codes = encode_split(dictionary, fit.acts[sample], fit.labels[sample]).codes
+        codes = encode_split(dictionary, fit.acts[sample], fit.known.at(sample)).codes
         l0s.append(float(codes.per_row.float().mean()))
         widths.append(contestant.d_sae)
-    truth = ["oracle", "matching-pursuit"] if isinstance(arena.task.spec, SyntheticSpec) else []
-    return [*map(control, truth), *every_control(l0s, widths)]
+    return every_control(l0s, widths)
 
 
 def _score(

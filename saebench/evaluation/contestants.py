@@ -1,39 +1,31 @@
 """What can be scored, by name: SAEs, controls, ceilings, and objects in memory.
 
 A control can only be made once a site's activations are there, so a contestant is a recipe:
-`realise(built)` gives the dictionary or intervention and what is to be said about it.
+`realise(bench)` gives the dictionary or intervention and what is to be said about it.
 """
 
 import hashlib
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from saebench import checkpoints
-from saebench.axes import disentangle
+from saebench.axes.base import Bench
 from saebench.cross_section import CrossSection
-from saebench.dictionaries.base import Dictionary, Intervention, LabelledDictionary
 from saebench.dictionaries.controls import PCA, Identity, Mean, NoEdit, Permuted, Random, SourcePatch
 from saebench.dictionaries.frozen import frozen
 from saebench.dictionaries.supervised import Method, fit_supervised
+from saebench.dictionary import Dictionary, Scorable
 from saebench.errors import CheckpointError, ControlError, SiteError, unknown
-from saebench.kinds.base import Built
-from saebench.kinds.entities.lenient import LenientReadout
-from saebench.patching import PatchedReadout, capture
 from saebench.records.result import DictionaryInfo
+from saebench.scoring.disentangle import AXIS
 from saebench.synthetic.oracle import Oracle, Pursuit
 
-Scorable = Dictionary | LabelledDictionary | Intervention
 WIDTH = 8
 """Latents per input dimension of `control:random` where nothing else is said."""
-TOKENS = 4
-"""Tokens of each fit prompt on which an input scale is measured."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Contestant:
     """Something to be scored. `hook` is where an SAE was trained; None for controls."""
 
     name: str
-    realise: Callable[[Built], Realised]
+    realise: Callable[[Bench], Realised]
     hook: str | None = None
     model_name: str | None = None
     l0: float | None = None
@@ -69,22 +61,22 @@ def _int(control: str, argument: str, what: str) -> int:
     return int(argument)
 
 
-def _identity(section: CrossSection, argument: str) -> Scorable:
-    return Identity(section.mean)
+def _identity(bench: Bench, argument: str) -> Scorable:
+    return Identity(bench.section.mean)
 
 
-def _mean(section: CrossSection, argument: str) -> Scorable:
-    return Mean(section.mean)
+def _mean(bench: Bench, argument: str) -> Scorable:
+    return Mean(bench.section.mean)
 
 
-def _pca(section: CrossSection, argument: str) -> Scorable:
-    return PCA(section.fit.acts, min(_int("pca", argument, "K"), section.d_in))
+def _pca(bench: Bench, argument: str) -> Scorable:
+    return PCA(bench.section.fit.acts, min(_int("pca", argument, "K"), bench.section.d_in))
 
 
-def _random(section: CrossSection, argument: str) -> Scorable:
+def _random(bench: Bench, argument: str) -> Scorable:
     l0, _, width = argument.partition(":")
-    d_sae = _int("random", width, "L0:D_SAE") if width else WIDTH * section.d_in
-    return Random(section.fit.acts, d_sae, _int("random", l0, "L0"))
+    d_sae = _int("random", width, "L0:D_SAE") if width else WIDTH * bench.section.d_in
+    return Random(bench.section.fit.acts, d_sae, _int("random", l0, "L0"))
 
 
 def _require_width(loaded: checkpoints.Loaded, section: CrossSection) -> None:
@@ -108,55 +100,29 @@ def _loaded(section: CrossSection, control: str, argument: str) -> Dictionary:
 
 def _fitted(loaded: checkpoints.Loaded, section: CrossSection) -> checkpoints.Loaded:
     """The SAE with its input scale, measured where the checkpoint does not give it."""
-    acts = section.fit.acts
-    return loaded.fitted(_typical(section) if loaded.needs_factor else acts)
+    return loaded.fitted(section.typical() if loaded.needs_factor else section.fit.acts)
 
 
-def _typical(section: CrossSection) -> Float[Tensor, "n d_in"]:
-    """Activations like those of training: the site's hook point, at any token of the fit prompts.
-
-    A task edits one position, and norms differ between positions: on the demo model the scale is
-    0.48 at the site alone, 0.94 here and 0.95 on ordinary sentences. The first token is left out,
-    since its norm is often hundreds of times that of others. Where there is no language model, the
-    site's own activations are what an SAE was trained on.
-    """
-    readout = section.fit.readout
-    readout = readout.inner if isinstance(readout, LenientReadout) else readout
-    if not isinstance(readout, PatchedReadout) or len(readout.places) != 1:
-        return section.fit.acts
-    rng, (place,) = random.Random(0), readout.places
-    places = {
-        i: place._replace(positions=torch.tensor([_later(rng, len(t)) for t in readout.tokens]))
-        for i in range(TOKENS)
-    }
-    return torch.cat(list(capture(readout.model, readout.tokens, places).values()))
+def _permuted(bench: Bench, argument: str) -> Scorable:
+    return Permuted(_loaded(bench.section, "permuted", argument))
 
 
-def _later(rng: random.Random, length: int) -> int:
-    """A position behind the first, where there is one."""
-    return rng.randrange(min(1, length - 1), length)
+def _frozen_decoder(bench: Bench, argument: str) -> Scorable:
+    return frozen(_loaded(bench.section, "frozen-decoder", argument), bench.section.fit.acts)
 
 
-def _permuted(section: CrossSection, argument: str) -> Scorable:
-    return Permuted(_loaded(section, "permuted", argument))
-
-
-def _frozen_decoder(section: CrossSection, argument: str) -> Scorable:
-    return frozen(_loaded(section, "frozen-decoder", argument), section.fit.acts)
-
-
-def _supervised(section: CrossSection, argument: str) -> Scorable:
+def _supervised(bench: Bench, argument: str) -> Scorable:
     methods: dict[str, Method] = {"": "mean", "mean": "mean", "mse": "mse"}
     if argument not in methods:
         raise ControlError(unknown("kind of supervised dictionary", argument, ("mean", "mse")))
-    return fit_supervised(section, methods[argument])
+    return fit_supervised(bench.section, methods[argument])
 
 
-def _no_edit(section: CrossSection, argument: str) -> Scorable:
+def _no_edit(bench: Bench, argument: str) -> Scorable:
     return NoEdit()
 
 
-def _source_patch(section: CrossSection, argument: str) -> Scorable:
+def _source_patch(bench: Bench, argument: str) -> Scorable:
     return SourcePatch()
 
 
@@ -169,30 +135,30 @@ def _truth(section: CrossSection, control: str) -> Oracle:
     return section.truth
 
 
-def _oracle(section: CrossSection, argument: str) -> Scorable:
-    return _truth(section, "oracle")
+def _oracle(bench: Bench, argument: str) -> Scorable:
+    return _truth(bench.section, "oracle")
 
 
-def _pursuit(section: CrossSection, argument: str) -> Scorable:
-    truth = _truth(section, "matching-pursuit")
+def _pursuit(bench: Bench, argument: str) -> Scorable:
+    truth = _truth(bench.section, "matching-pursuit")
     true_l0 = max(1, round(truth.generator.true_l0()))
     steps = _int("matching-pursuit", argument, "L0") if argument else true_l0
     return Pursuit(truth.generator, steps)
 
 
-def _das(section: CrossSection, argument: str) -> Scorable:
-    if not disentangle.applies(section):
+def _das(bench: Bench, argument: str) -> Scorable:
+    if AXIS not in bench.learned:
         raise ControlError(
             "control:das needs a task whose prompts ask for different attributes, such as ravel, with"
             " pairs to learn from. Use control:source-patch here."
         )
     if argument not in ("", "single"):
         raise ControlError(unknown("kind of DAS", argument, ("", "single")))
-    multi, single = disentangle.fit_skylines(section)
+    multi, single = bench.learned[AXIS]
     return single if argument else multi
 
 
-CONTROLS: dict[str, Callable[[CrossSection, str], Scorable]] = {
+CONTROLS: dict[str, Callable[[Bench, str], Scorable]] = {
     "identity": _identity,
     "mean": _mean,
     "pca": _pca,
@@ -218,19 +184,14 @@ def control(spec: str) -> Contestant:
     if name not in CONTROLS:
         raise ControlError(unknown("control", name, CONTROLS))
 
-    def realise(built: Built) -> Realised:
-        scorable = CONTROLS[name](built.section, argument)
-        return Realised(scorable, _control_info(spec, scorable, built.section))
+    def realise(bench: Bench) -> Realised:
+        scorable = CONTROLS[name](bench, argument)
+        return Realised(scorable, _control_info(spec, scorable, bench.section))
 
     return Contestant(f"control:{spec}", realise)
 
 
 def _control_info(spec: str, scorable: Scorable, section: CrossSection) -> DictionaryInfo:
-    kind = "control"
-    if isinstance(scorable, LabelledDictionary):
-        kind = "labelled"
-    elif isinstance(scorable, Intervention):
-        kind = "intervention"
     return DictionaryInfo(
         name=f"control:{spec}",
         source=f"control:{spec}",
@@ -240,13 +201,13 @@ def _control_info(spec: str, scorable: Scorable, section: CrossSection) -> Dicti
         d_sae=getattr(scorable, "d_sae", 0),
         # a control is a function of its name and of the activations, which the result's id covers
         sha256=hashlib.sha256(f"control:{spec}/1".encode()).hexdigest(),
-        kind=kind,
+        kind=scorable.role,
     )
 
 
 def _sae(loaded: checkpoints.Loaded) -> Contestant:
-    def realise(built: Built) -> Realised:
-        section = built.section
+    def realise(bench: Bench) -> Realised:
+        section = bench.section
         _require_width(loaded, section)
         ready = _fitted(loaded, section)
         return Realised(ready.dictionary, ready.info, ready.warnings)

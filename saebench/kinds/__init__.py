@@ -1,18 +1,31 @@
 """Kinds: how a task's data becomes cross-sections. To add one: a module, a line here, a test."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from saebench.kinds import synthetic
-from saebench.kinds.base import Built
+from saebench.kinds.base import Built, no_generator
 from saebench.kinds.entities import sections as entities
 from saebench.kinds.names import sections as names
 from saebench.kinds.passages import Draw, entity_passages, names_passages
+from saebench.spec import Task
+from saebench.synthetic.generator import Generator
+from saebench.synthetic.registry import generator_on
 
-KINDS: dict[str, Callable[..., Built]] = {
-    "names": names.build,
-    "entities": entities.build,
-    "synthetic": synthetic.build,
+
+class Kind(NamedTuple):
+    """What is done with the tasks of a kind."""
+
+    build: Callable[..., Built]
+    """From task, model, site and settings to a cross-section."""
+    generator: Callable[[Task, str], Generator] = no_generator
+    """What draws the data of a task on a device, for specs that say `generates`."""
+    passages: Draw | None = None
+    """Text of a task to train SAEs on, for kinds that are about language models."""
+
+
+KINDS: dict[str, Kind] = {
+    "names": Kind(names.build, passages=names_passages),
+    "entities": Kind(entities.build, passages=entity_passages),
+    "synthetic": Kind(synthetic.build, generator_on),
 }
-
-PASSAGES: dict[str, Draw | None] = {"names": names_passages, "entities": entity_passages, "synthetic": None}
-"""Text of a task to train SAEs on, for kinds that are about language models."""

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from saebench.cross_section import CrossSection
+from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.supervised import Variable
+from saebench.errors import SiteError
 from saebench.kinds.templates import TemplateSkill
+from saebench.records.outcomes import Key
 from saebench.scoring.estimates import Interval, wilson
+from saebench.site import Site
+from saebench.spec import Task
 
 Tick = Callable[[str], None]
 """Called with a short description whenever a piece of work is done."""
@@ -48,6 +52,13 @@ class Competence:
         hits = int((ld > 0).sum())
         return cls(hits / len(ld), wilson(hits, len(ld)), float(right.mean()), len(ld), reason)
 
+    @classmethod
+    def on(cls, test: Split, reason: str | None = None) -> "Competence":
+        """Of the clean run of a split."""
+        clean = test.readout.run({"clean": test.acts})["clean"]
+        right = (clean.top == test.readout.answer).float().numpy(force=True)
+        return cls.of(clean.ld.numpy(force=True), right, reason)
+
     @property
     def able(self) -> bool:
         """At least 0.7, credibly above chance, and in enough phrasings."""
@@ -64,7 +75,33 @@ class Built:
     """What was left out and why (names, templates, values), for the user."""
     parametrizations: Mapping[str, tuple[Variable, ...]] = field(default_factory=dict)
     """Ways to cut the labels into atoms; the first is the default."""
-    facts: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    shares: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Numbers of the task itself by score and attribute, e.g. the share of prompts kept."""
     templates: tuple[TemplateSkill, ...] = ()
     """How well the model does on every phrasing, for kinds that measure it."""
+
+    @property
+    def facts(self) -> dict[Key, float]:
+        """Numbers of the task itself, as they stand among the outcomes."""
+        facts = {Key("task", name, attribute): value for (name, attribute), value in self.shares.items()}
+        for number, skill in enumerate(self.templates):
+            facts[Key("task", "template_accuracy", k=number)] = skill.accuracy
+            facts[Key("task", "template_argmax", k=number)] = skill.argmax
+        return facts
+
+
+def require_position(task: Task, site: Site) -> None:
+    """Raises if the site's position is not one of the task's.
+
+    Raises:
+        SiteError: naming those it has.
+    """
+    if site.position not in task.spec.positions:
+        raise SiteError(
+            f"Site {str(site)!r} has position {site.position!r}; task {task.name!r} has"
+            f" {', '.join(task.spec.positions)}."
+        )
+
+
+def no_generator(task: Task, device: str) -> NoReturn:
+    raise AssertionError(f"tasks of kind {task.spec.kind!r} are about language models")

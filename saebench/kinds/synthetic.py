@@ -9,6 +9,7 @@ from torch import Tensor
 
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
 from saebench.dictionaries.supervised import independent
+from saebench.dictionary import Known
 from saebench.kinds.base import Built, Competence, Settings
 from saebench.site import Site
 from saebench.spec import Task
@@ -104,6 +105,15 @@ def make_heads(generator: Generator, acts: Float[Tensor, "n d_in"], labels: Int[
     return Heads(weight, bias)
 
 
+class Noted(NamedTuple):
+    """Activations that a generator handed out."""
+
+    acts: Float[Tensor, "n d_in"]
+    labels: Int[Tensor, "n n_attributes"]
+    row: Int[Tensor, "n"]
+    """Their numbers in the oracle's ledger."""
+
+
 class Maker:
     """Draws the splits of a task; everything it hands out stands in the oracle's ledger."""
 
@@ -114,43 +124,52 @@ class Maker:
     def place(self, *tensors: Tensor) -> list[Tensor]:
         return [t.to(self.generator.device) for t in tensors]
 
-    def note(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """Activations, and labels with the row's number in the ledger as the last column."""
+    def note(self, sample: Sample) -> Noted:
+        """Activations and labels of a sample, whose codes go into the ledger."""
         number = self.ledger.add(sample.codes, sample.noise)
-        labels = labels_of(sample.codes, self.generator.groups)
-        return self.generator.acts(sample), torch.cat([labels, number[:, None]], 1)
+        return Noted(self.generator.acts(sample), labels_of(sample.codes, self.generator.groups), number)
 
-    def draw(self, name: str, size: int) -> tuple[Sample, Tensor, Tensor]:
+    def draw(self, name: str, size: int) -> tuple[Sample, Noted]:
         sample = self.generator.sample(size, _STREAMS[name], self.seed)
-        return sample, *self.note(sample)
+        return sample, self.note(sample)
 
-    def split(self, name: str, drawn: tuple[Sample, Tensor, Tensor], heads: Heads) -> Split:
+    def split(self, name: str, drawn: tuple[Sample, Noted], heads: Heads) -> Split:
         """A split; `test` has the sources of every attribute."""
-        generator, (sample, acts, labels) = self.generator, drawn
+        generator, (sample, (acts, labels, row)) = self.generator, drawn
         n = len(acts)
-        sources: dict[str, Tensor] = {}
-        source_labels: dict[str, Tensor] = {}
+        sources: dict[str, Noted] = {}
         with seeded(_STREAMS[name], self.seed, 1):
-            query = ask(generator, sample.codes, labels[:, :-1])
+            query = ask(generator, sample.codes, labels)
             if name == "test":
                 for group in generator.groups:
                     other = Sample(redraw(generator, sample.codes, group), sample.noise)
-                    sources[group.name], source_labels[group.name] = self.note(other)
+                    sources[group.name] = self.note(other)
         answer = labels[torch.arange(n), query]
         blank = LinearReadout(heads.weight, heads.bias, query, answer, answer)
         clean = blank.logits(acts, torch.arange(n))
         runner_up = clean.scatter(1, answer[:, None], -torch.inf).argmax(1)
         weight, bias, head, right, wrong = self.place(heads.weight, heads.bias, query, answer, runner_up)
         readout = LinearReadout(weight, bias, head, right, wrong)
-        placed = {k: v.to(generator.device) for k, v in sources.items()}
+        placed = {k: Noted(*self.place(*v)) for k, v in sources.items()}
+        source_acts = {k: v.acts for k, v in placed.items()}
         # the answer that a perfect edit gives is read off the true edited activation
-        expected = {k: run.top for k, run in readout.run(placed).items()}
-        acts, labels, query = self.place(acts, labels, query)
+        expected = {k: run.top for k, run in readout.run(source_acts).items()}
+        acts, labels, query, row = self.place(acts, labels, query, row)
         cluster = torch.arange(n, device=acts.device)
-        moved = {k: v.to(generator.device) for k, v in source_labels.items()}
-        return Split(acts, labels, cluster, readout, placed, moved, expected, query)
+        return Split(
+            acts,
+            labels,
+            cluster,
+            readout,
+            source_acts,
+            {k: v.labels for k, v in placed.items()},
+            expected,
+            query,
+            row=row,
+            source_row={k: v.row for k, v in placed.items()},
+        )
 
-    def parts(self) -> tuple[Tensor, Tensor] | None:
+    def parts(self) -> tuple[Tensor, Known] | None:
         """Inputs with one part alone, for families that compose features."""
         at = torch.tensor(self.generator.parts, dtype=torch.long)
         if len(at) == 0:
@@ -159,7 +178,7 @@ class Maker:
         codes[torch.arange(len(at)), at] = self.generator.activations.mean_firing_magnitudes[at]
         return self._placed(codes)
 
-    def pairs(self) -> tuple[Tensor, Tensor] | None:
+    def pairs(self) -> tuple[Tensor, Known] | None:
         """Every value of one group with every value of the other, once, whatever their frequency."""
         if not self.generator.parts:
             return None
@@ -168,16 +187,16 @@ class Maker:
         size = self.generator.activations.mean_firing_magnitudes[at]
         return self._placed(torch.zeros(len(at), self.generator.n_features).scatter(1, at, size))
 
-    def _placed(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        acts, labels = self.place(*self.note(Sample(codes, None)))
-        return acts, labels
+    def _placed(self, codes: Tensor) -> tuple[Tensor, Known]:
+        acts, labels, row = self.place(*self.note(Sample(codes, None)))
+        return acts, Known(labels, row)
 
 
 def build(task: Task, model: Generator, site: Site, settings: Settings) -> Built:
     """A synthetic task as a cross-section; every split is its own draw."""
     size, maker = SIZES[settings.budget], Maker(model, settings.seed)
     drawn = {name: maker.draw(name, getattr(size, name)) for name in ("fit", "select", "test")}
-    heads = make_heads(model, drawn["fit"][1], drawn["fit"][2][:, :-1])
+    heads = make_heads(model, drawn["fit"][1].acts, drawn["fit"][1].labels)
     splits = {}
     for name in list(drawn):
         # dense codes of thousands of features are large: those of a split go once it is made
@@ -187,8 +206,5 @@ def build(task: Task, model: Generator, site: Site, settings: Settings) -> Built
     truth = Oracle(model, maker.ledger.close(model.device), parts, pairs)
     attributes = tuple(Attribute(g.name, g.values, on_off=g.on_off) for g in model.groups)
     section = CrossSection(attributes, truth=truth, **splits)
-    clean = section.test.readout.run({"clean": section.test.acts})["clean"]
-    right = (clean.top == section.test.readout.answer).float().numpy(force=True)
-    competence = Competence.of(clean.ld.numpy(force=True), right)
     notes = (f"true L0 {model.true_l0():.2f} of {model.n_features} features in {model.d_model}",)
-    return Built(section, competence, notes, {"independent": independent(attributes)})
+    return Built(section, Competence.on(section.test), notes, {"independent": independent(attributes)})

@@ -21,8 +21,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from saebench.errors import OptionError, unknown
+from saebench.scoring.axes import AXES
 
-AXES = ("approximation", "control", "interpretability", "occlusion", "oversplitting")
 _DEFAULT_REASON = "default: smaller changes are not worth a failed build"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saebench.errors import OptionError
-from saebench.spec import EntitiesSpec, NamesSpec, SyntheticSpec, Task, find_tasks, load_task, read_task
+from saebench.spec import Task, find_tasks, load_task, read_task
 
 
 def lines(name: str | None, folder: Path | None, extra: tuple[Path, ...]) -> Iterator[str]:
@@ -17,7 +17,7 @@ def lines(name: str | None, folder: Path | None, extra: tuple[Path, ...]) -> Ite
         if folder is None:
             raise OptionError("`saebench tasks check` needs a folder: saebench tasks check DIR.")
         task = read_task(folder)
-        list(_files(task))
+        list(task.spec.files(task))
         yield f"{folder}: a valid task, {task.name} version {task.spec.version}, digest {task.sha256[:12]}"
     elif name is None:
         for known in find_tasks(extra):
@@ -32,32 +32,11 @@ def describe(task: Task) -> Iterator[str]:
     spec = task.spec
     yield f"{spec.name} (version {spec.version}, digest {task.sha256[:12]}): {spec.title}"
     yield spec.summary
-    yield f"source      {spec.citation}"
-    if isinstance(spec, NamesSpec):
-        yield "attributes  io, s, pos"
-        yield "positions   io, s1, s1+1, s2, end"
-        fit, test = spec.fit_templates, spec.test_templates
-        yield f"templates   {len(fit)} fit, {len(test)} test, for example: {spec.templates[0]}"
-    elif isinstance(spec, EntitiesSpec):
-        yield f"attributes  {', '.join(spec.attributes)}"
-        yield "positions   entity, end"
-        for attribute, templates in spec.templates.items():
-            yield f"templates   {attribute}: {len(templates.fit)} fit, {len(templates.test)} test"
-    elif isinstance(spec, SyntheticSpec):
-        yield f"family      {spec.family}"
-    yield from _files(task)
-    for model, sites in spec.sites.items():
-        yield f"site        {', '.join(sites)} on {model}"
-    yield "floor       mean ablation, no edit, permuted labels; ceiling: the supervised dictionary"
-
-
-def _files(task: Task) -> Iterator[str]:
-    spec = task.spec
-    if isinstance(spec, NamesSpec):
-        for slot, file in spec.lists.items():
-            yield f"{slot:11} {len(task.words(file))} in {file}"
-    elif isinstance(spec, EntitiesSpec):
-        yield f"entities    {len(task.rows(spec.table))} in {spec.table}"
+    facts = [("source", spec.citation), *spec.describe(), *spec.files(task)]
+    facts += [("site", f"{', '.join(sites)} on {model}") for model, sites in spec.sites.items()]
+    facts.append(("floor", "mean ablation, no edit, permuted labels; ceiling: the supervised dictionary"))
+    for word, text in facts:
+        yield f"{word:11} {text}"
 
 
 def model_lines() -> Iterator[str]:

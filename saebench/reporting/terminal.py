@@ -10,14 +10,9 @@ from saebench.records.result import AxisScore, Result, Score
 from saebench.reporting import disentangle as disentangling
 from saebench.reporting import recovery as recovery_table
 from saebench.reporting.text import WIDE, Footnotes, interval, number
+from saebench.scoring.axes import AXES
 
-AXIS_TITLES = {
-    "approximation": "approximation",
-    "control": "control",
-    "interpretability": "interpretability",
-    "occlusion": "occlusion",
-    "oversplitting": "over-splitting",
-}
+NOT_MEASURED = AxisScore(reason="this version of saebench measures it, the one that made the result did not")
 _KINDS = {"sae": "", "control": "control", "labelled": "sees labels", "intervention": "edits only"}
 
 
@@ -50,14 +45,14 @@ def results_table(results: Sequence[Result]) -> tuple[Table, list[str]]:
     table = Table(title=heading(first), title_justify="left", show_lines=True, pad_edge=False)
     table.add_column("dictionary", overflow="fold", min_width=18)
     table.add_column("L0", justify="right")
-    for title in AXIS_TITLES.values():
-        table.add_column(title, min_width=22)
+    for axis in AXES.values():
+        table.add_column(axis.title, min_width=22)
     for result in best_first(results):
         name = Text(result.dictionary.name)
         if result.dictionary.kind != "sae":
             name.append(f"\n{_KINDS[result.dictionary.kind]}", style="dim")
         l0 = "" if result.dictionary.l0 is None else f"{result.dictionary.l0:.1f}"
-        cells = [_cell(result.axes[a], notes) for a in AXIS_TITLES if a in result.axes]
+        cells = [_cell(result.axes.get(name, NOT_MEASURED), notes) for name in AXES]
         table.add_row(name, l0, *cells)
     return table, list(notes.lines())
 
@@ -103,8 +98,8 @@ def print_axes(result: Result, out: Console) -> None:
     table = Table(title=title, title_justify="left", pad_edge=False)
     for column in ("axis", "normalised", "value", "floor … ceiling"):
         table.add_column(column)
-    for name, title in AXIS_TITLES.items():
-        axis = result.axes[name]
+    for name, listed in AXES.items():
+        axis = result.axes.get(name, NOT_MEASURED)
         mark = notes.mark(axis.reason) if axis.reason else ""
         normalised = (
             f"{number(axis.normalized)} {interval(axis.ci)}"
@@ -117,7 +112,7 @@ def print_axes(result: Result, out: Console) -> None:
             else f"undefined {mark}"
         )
         bounds = " … ".join(number(b) if b is not None else "?" for b in (axis.floor, axis.ceiling))
-        table.add_row(title, normalised, value, bounds)
+        table.add_row(listed.title, normalised, value, bounds)
     out.print(table)
     for line in notes.lines():
         out.print(Text(line, style="dim"))

@@ -1,29 +1,11 @@
 """From per-prompt outcomes to scores, with numpy alone: no model and no torch is needed."""
 
-from collections.abc import Callable
-
 from saebench.records.outcomes import Outcomes
-from saebench.scoring import (
-    approximation,
-    causal,
-    contrasts,
-    control,
-    disentangle,
-    interpretability,
-    occlusion,
-    oversplitting,
-    recovery,
-)
+from saebench.scoring import causal
+from saebench.scoring.axes import EVERY
 from saebench.scoring.base import Context, Entry, Headline, Scored, write_entry, write_headline
 from saebench.scoring.estimates import Undefined
 
-SCORERS: dict[str, Callable[[Context], tuple[Headline, list[Entry]]]] = {
-    "approximation": approximation.score,
-    "control": control.score,
-    "interpretability": interpretability.score,
-    "occlusion": occlusion.score,
-    "oversplitting": oversplitting.score,
-}
 NOT_A_DICTIONARY = "not a dictionary: it only edits"
 
 
@@ -35,18 +17,16 @@ def score(outcomes: Outcomes, seed: int = 0) -> Scored:
     ctx = Context.of(outcomes, seed)
     axes, entries = {}, causal.entries(ctx)
     measured = {key.axis for key in (*outcomes.columns, *outcomes.facts)}
-    for name, scorer in SCORERS.items():
-        if name in measured:
-            axes[name], found = scorer(ctx)
-            entries += found
-            if name == disentangle.AXIS and disentangle.applies(ctx):
-                # a task that measured a skyline for cause and isolate is headed by those
-                axes[name] = disentangle.headline(ctx)
-                entries += disentangle.entries(ctx) + contrasts.entries(ctx)
-        else:
+    for name, axis in EVERY.items():
+        if not axis.further and name not in measured:
             nothing = Undefined(NOT_A_DICTIONARY)
             axes[name] = Headline(nothing, nothing, nothing, 0)
-    return Scored(axes, entries + recovery.entries(ctx))
+            continue
+        headline, scores = axis.score(ctx)
+        entries += scores
+        if headline is not None:
+            axes[axis.heads or name] = headline
+    return Scored(axes, entries)
 
 
-__all__ = ["SCORERS", "Context", "Entry", "Headline", "Scored", "score", "write_entry", "write_headline"]
+__all__ = ["Context", "Entry", "Headline", "Scored", "score", "write_entry", "write_headline"]

@@ -7,6 +7,7 @@ from saebench.scoring.base import Context, Entry
 from saebench.scoring.estimates import Estimate, Undefined
 
 CAUSAL_SHARE = 0.05
+"""A causal effect is at least this share of |LD(a) − LD(ā)|."""
 NONE_CAUSAL = "no attribute has a causal effect at this site"
 
 

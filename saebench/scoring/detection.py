@@ -10,6 +10,7 @@ from saebench.scoring.base import Context
 from saebench.scoring.estimates import Estimate
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = 1, 2, 3
+"""What a detector did on a prompt, as stored in the column `hit`; 0 is a true negative."""
 MIN_CLUSTERS = 10
 """Values with fewer test clusters than this make an interval unreliable: they are counted."""
 

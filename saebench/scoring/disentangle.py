@@ -5,12 +5,23 @@ from saebench.scoring.base import Context, Direction, Entry, Headline
 from saebench.scoring.control import average
 from saebench.scoring.estimates import Estimate, Undefined
 
-AXIS = "control"
+AXIS = "disentangle"
+UNDER = "control"
+"""Its columns and scores stand under control, whose headline it is."""
 SKYLINE = "das"
 REFERENCES = ("none", "source", "das", "das_single", "mse", "mean", "neurons_mask", "pca_mask")
 OWN = ("mask", "own", "intervention")
 """The edit that a row's headline is taken from: the first of these that it made."""
+PAIRS = (
+    ("mask", "random_live"),
+    ("neurons_mask", "mask"),
+    ("das", "mask"),
+    ("das", "neurons_mask"),
+    ("mse", "mean"),
+)
+"""First minus second. The names are kinds of edits; the edit of a score is `first-second`."""
 MEDIATED = 0.5
+"""Below this share of right answers under the full source patch an attribute is not edited."""
 NOT_MEDIATED = "not mediated here"
 FELL_BACK = "fell back to the empty mask: the trained one did worse than no edit on select"
 COUNT = "a count, without sampling error"
@@ -60,17 +71,22 @@ def disentangle(ctx: Context, keys: list[Key]) -> Estimate:
     return (average([cause(ctx, k) for k in keys]) + average([isolate(ctx, k) for k in keys])) * 0.5
 
 
+def score(ctx: Context) -> tuple[Headline | None, list[Entry]]:
+    """Headline and scores, with paired differences; nothing where no skyline was measured."""
+    if not applies(ctx):
+        return None, []
+    return headline(ctx), entries(ctx) + differences(ctx)
+
+
 def entries(ctx: Context) -> list[Entry]:
     """Every edit's scores per attribute and over those mediated at the site, k by k."""
-    if not applies(ctx):
-        return []
     found: list[Entry] = []
     for edit in REFERENCES:
         keys = [Key("task", "success", name, edit) for name in ctx.outcomes.attributes]
         if all(key in ctx.outcomes for key in keys):
             found += _edit(ctx, keys, pairs=True)
     first = next(iter(ctx.outcomes.attributes))
-    for key in ctx.outcomes.find(AXIS, "success", attribute=first):
+    for key in ctx.outcomes.find(UNDER, "success", attribute=first):
         keys = [key._replace(attribute=name) for name in ctx.outcomes.attributes]
         found += _edit(ctx, keys, pairs=key.edit in OWN)
     return found + _published(ctx) + _counts(ctx)
@@ -86,20 +102,20 @@ def _edit(ctx: Context, keys: list[Key], pairs: bool) -> list[Entry]:
         note = None if name in here else NOT_MEDIATED
         both = (cause(ctx, key), isolate(ctx, key))
         for score, value in zip(("cause", "isolate"), both, strict=True):
-            found.append(Entry(AXIS, score, value, n, name, edit, k, note=note))
+            found.append(Entry(UNDER, score, value, n, name, edit, k, note=note))
         value = disentangle(ctx, [key])
         floor, top = (disentangle(ctx, [Key("task", "success", name, e)]) for e in ("none", SKYLINE))
-        found.append(Entry(AXIS, "disentangle", value, n, name, edit, k, None, floor, top, note=note))
+        found.append(Entry(UNDER, "disentangle", value, n, name, edit, k, None, floor, top, note=note))
         for other in ctx.outcomes.attributes if pairs else ():
             if other != name:
                 asks = ctx.outcomes[Key("task", "asks", other)] > 0
                 found.append(
-                    Entry(AXIS, "isolate_pair", _share(ctx, key, asks), n, f"{name}>{other}", edit, k)
+                    Entry(UNDER, "isolate_pair", _share(ctx, key, asks), n, f"{name}>{other}", edit, k)
                 )
     chosen = [key for key in keys if key.attribute in here]
     if not chosen:
         missing = Undefined(NO_ATTRIBUTE)
-        return [*found, Entry(AXIS, "disentangle", missing, n, None, edit, k)]
+        return [*found, Entry(UNDER, "disentangle", missing, n, None, edit, k)]
     floor, top = (
         disentangle(ctx, [Key("task", "success", c.attribute, e) for c in chosen]) for e in ("none", SKYLINE)
     )
@@ -108,9 +124,9 @@ def _edit(ctx: Context, keys: list[Key], pairs: bool) -> list[Entry]:
         "cause": average([cause(ctx, c) for c in chosen]),
         "isolate": average([isolate(ctx, c) for c in chosen]),
     }
-    found += [Entry(AXIS, s, value, n, None, edit, k, note=over) for s, value in means.items()]
+    found += [Entry(UNDER, s, value, n, None, edit, k, note=over) for s, value in means.items()]
     value = disentangle(ctx, chosen)
-    return [*found, Entry(AXIS, "disentangle", value, n, None, edit, k, None, floor, top, note=over)]
+    return [*found, Entry(UNDER, "disentangle", value, n, None, edit, k, None, floor, top, note=over)]
 
 
 def _published(ctx: Context) -> list[Entry]:
@@ -122,7 +138,7 @@ def _published(ctx: Context) -> list[Entry]:
     value = (average(same) + 1.0) * 0.5
     return [
         Entry(
-            AXIS,
+            UNDER,
             "disentangle_published",
             value,
             ctx.test.n,
@@ -144,16 +160,16 @@ def _counts(ctx: Context) -> list[Entry]:
         if score == "mask_size":
             note = FELL_BACK if facts.get(key._replace(score="fell_back"), 0.0) else None
             found.append(
-                Entry(AXIS, score, zero + value, n, name, key.edit, direction="none", note=note, exact=COUNT)
+                Entry(UNDER, score, zero + value, n, name, key.edit, direction="none", note=note, exact=COUNT)
             )
         elif score == "das_rank":
-            found.append(Entry(AXIS, score, zero + value, n, name, SKYLINE, direction="none", exact=COUNT))
+            found.append(Entry(UNDER, score, zero + value, n, name, SKYLINE, direction="none", exact=COUNT))
         elif direction is not None:
             chance = facts.get(key._replace(score=f"{score}_chance"))
             bounds = (None, None) if chance is None else (zero + chance, zero + 1.0)
             found.append(
                 Entry(
-                    AXIS,
+                    UNDER,
                     score,
                     zero + value,
                     n,
@@ -175,8 +191,50 @@ def headline(ctx: Context) -> Headline:
     if not here:
         missing = Undefined(NO_ATTRIBUTE)
         return Headline(missing, missing, missing, n)
-    own = next((e for e in OWN if Key(AXIS, "success", here[0], e) in ctx.outcomes), None)
+    own = next((e for e in OWN if Key(UNDER, "success", here[0], e) in ctx.outcomes), None)
     assert own is not None, "every dictionary and intervention makes an edit of its own"
-    value = disentangle(ctx, [Key(AXIS, "success", a, own) for a in here])
+    value = disentangle(ctx, [Key(UNDER, "success", a, own) for a in here])
     floor, top = (disentangle(ctx, [Key("task", "success", a, e) for a in here]) for e in ("none", SKYLINE))
     return Headline(value, floor, top, n, f"disentangle over {', '.join(here)}, edit {own}")
+
+
+def differences(ctx: Context) -> list[Entry]:
+    """Differences of cause, isolate and disentangle, over the attributes mediated at the site."""
+    here = mediated(ctx)
+    found = []
+    for pair in PAIRS if here else ():
+        sides = [_keys(ctx, edit, here) for edit in pair]
+        if not all(sides):
+            continue
+        first, second = (_three(ctx, keys) for keys in sides)
+        for name, value in first.items():
+            found.append(
+                Entry(
+                    UNDER,
+                    f"{name}_difference",
+                    value - second[name],
+                    ctx.test.n,
+                    None,
+                    "-".join(pair),
+                    direction="none",
+                    note=f"over {', '.join(here)}, paired",
+                )
+            )
+    return found
+
+
+def _keys(ctx: Context, edit: str, attributes: list[str]) -> list[Key]:
+    """The columns of a kind of edit, whether the task's or the dictionary's own; none if not made."""
+    for axis in (UNDER, "task"):
+        keys = [Key(axis, "success", name, edit) for name in attributes]
+        if all(key in ctx.outcomes for key in keys):
+            return keys
+    return []
+
+
+def _three(ctx: Context, keys: list[Key]) -> dict[str, Estimate]:
+    return {
+        "cause": average([cause(ctx, key) for key in keys]),
+        "isolate": average([isolate(ctx, key) for key in keys]),
+        "disentangle": disentangle(ctx, keys),
+    }

@@ -15,6 +15,7 @@ from saebench.scoring.estimates import Estimate, Maybe, Undefined, ratio
 AXIS = "occlusion"
 THRESHOLD = 0.5
 TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Shares of the strong attribute's atom that the surgical check takes away."""
 FEWER_THAN_TWO = "fewer than two attributes have a causal effect at this site"
 
 

@@ -14,7 +14,8 @@ from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
 AXIS = "oversplitting"
 REACH = 0.9
 DETECTED_AT = 0.5
-_MISSED = 0.5
+MISSED = 0.5
+"""Stored for a positive prompt that the whole union misses; 0 is a negative one left alone."""
 _FACTS: dict[str, tuple[Direction, str]] = {
     "fragments": ("lower", "a mean count over values"),
     "fragment_overlap": ("none", "a mean over pairs of latents"),

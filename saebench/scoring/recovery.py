@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from saebench.records.outcomes import LATENTS, Key
-from saebench.scoring.base import Context, Direction, Entry
+from saebench.scoring.base import Context, Direction, Entry, Headline
 from saebench.scoring.detection import scalar
 from saebench.scoring.estimates import Estimate, Maybe, Undefined, ratio
 
@@ -123,10 +123,13 @@ _MEANS = (
 )
 
 
+def score(ctx: Context) -> tuple[Headline | None, list[Entry]]:
+    """All recovery scores, or none where the truth is not known; no headline."""
+    return None, entries(ctx) if FEATURES in ctx.bootstraps else []
+
+
 def entries(ctx: Context) -> list[Entry]:
-    """All recovery scores, or none where the truth is not known."""
-    if FEATURES not in ctx.bootstraps:
-        return []
+    """All recovery scores."""
     found = [_mean(ctx, m) for m in _MEANS if Key(AXIS, m.column, split=m.split) in ctx.outcomes]
     found += [_explained_variance(ctx), *_calibrated(ctx), *_frequent(ctx)]
     if Key(AXIS, "hedging", split=FEATURES) in ctx.outcomes:

@@ -6,19 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from saebench.scoring.axes import AXES
 from saebench.studies.figures import INK, plotting, save
 from saebench.studies.seeds import over_seeds
 
-_SHARED = (
-    "matched_cosine_calibrated",
-    "feature_f1",
-    "explained_variance",
-    "approximation",
-    "control",
-    "interpretability",
-    "occlusion",
-    "oversplitting",
-)
+_SHARED = ("matched_cosine_calibrated", "feature_f1", "explained_variance", *AXES)
 _OWN = {
     "hierarchical": "absorption",
     "correlated": "hedging",

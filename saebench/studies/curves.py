@@ -9,7 +9,6 @@ from itertools import product
 
 import torch
 
-from saebench.axes import interpretability, oversplitting
 from saebench.measures import recovery as rec
 from saebench.studies.calibration import levels
 from saebench.studies.rows import Row
@@ -38,7 +37,7 @@ def occlusion() -> Iterator[Row]:
         scene = Scene(generator("occlusion", ratio=ratio), budget="standard")
         for from_truth, seed in product(START, range(SEEDS)):
             recipe = Recipe("topk", 256, 4, seed, samples=600_000, lr=3e-3, from_truth=from_truth)
-            found = scene.read(fit(scene.made, recipe), interpretability)
+            found = scene.read(fit(scene.made, recipe), "interpretability")
             row: Row = {"ratio": ratio, "start": START[from_truth], "seed": seed}
             for group in ("strong", "weak"):
                 row |= cells(found["coverage@0.5", group], group)
@@ -156,7 +155,7 @@ def splitting_noise() -> Iterator[Row]:
 def _split(scene: Scene, recipe: Recipe) -> Row:
     """How many latents take a sign, and what the SAE paid by its own objective."""
     sae = fit(scene.made, recipe)
-    found = scene.read(sae, oversplitting)
+    found = scene.read(sae, "oversplitting")
     l1 = recipe.sparsity if recipe.architecture == "standard" else 0.0
     row: Row = {
         "sparsity": recipe.sparsity,

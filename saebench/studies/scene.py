@@ -1,12 +1,13 @@
 """What every curve needs: a generator with its cross-section, on which SAEs are measured."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from saebench.axes import recovery
-from saebench.axes.base import Subject, make_bench
+from saebench.axes import MEASURES
+from saebench.axes.bench import make_bench
 from saebench.dictionaries.objects import from_object
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.kinds.base import Settings
@@ -17,7 +18,6 @@ from saebench.site import Site
 from saebench.spec import load_task
 from saebench.studies.rows import Row
 from saebench.synthetic.generator import Generator
-from saebench.synthetic.oracle import Oracle
 from saebench.synthetic.registry import make_generator
 
 
@@ -33,16 +33,13 @@ class Scene:
         task = load_task("synthetic/independent")
         self.section = build(task, made, Site("synthetic", "sample"), Settings(budget, seed)).section
         truth = self.section.truth
-        assert isinstance(truth, Oracle)
+        assert truth is not None
         self.bench = make_bench(self.section, truth, fit_supervised(self.section))
 
-    def read(self, sae: Any, *axes: Any) -> dict[tuple[str, str], Estimate]:
+    def read(self, sae: Any, *axes: str) -> dict[tuple[str, str], Estimate]:
         """Estimates by name and attribute of the recovery scores and of the axes given."""
-        out = self.bench.outcomes.like()
-        out.merge(self.bench.outcomes)
-        subject = Subject(from_object(sae), self.section)
-        for axis in (*axes, recovery):
-            axis.measure(subject, self.bench, out, 0, lambda _: None)
+        chosen = {name: MEASURES[name] for name in (*axes, "recovery")}
+        out = replace(self.bench, measures=chosen).measure(from_object(sae))
         return {
             (e.name, e.attribute or ""): e.value for e in score(out).entries if isinstance(e.value, Estimate)
         }

@@ -1,20 +1,19 @@
 """The true dictionary, and what a greedy encoder makes of its decoder alone."""
 
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from saebench.dictionaries.base import Dictionary, Encoding, LabelledDictionary
+from saebench.dictionary import Dictionary, Encoding, Known, LabelledDictionary
 from saebench.synthetic.generator import Generator
 
 
 class Ledger:
     """The generator's codes of every activation handed out, kept sparse, by number.
 
-    Activations carry their number in the last column of `labels`; that is how the oracle, which may
-    look at labels, knows what an activation was made of.
+    The number of an activation is what the oracle, which may look at labels, knows it by.
     """
 
     def __init__(self, n_features: int) -> None:
@@ -73,21 +72,22 @@ class Oracle(LabelledDictionary):
     """
 
     name = "control:oracle"
+    sized_edits: ClassVar[bool] = True
 
     def __init__(
         self,
         generator: Generator,
         ledger: Ledger,
-        parts: tuple[Float[Tensor, "p d_in"], Int[Tensor, "p n_labels"]] | None = None,
-        pairs: tuple[Float[Tensor, "m d_in"], Int[Tensor, "m n_labels"]] | None = None,
+        parts: tuple[Float[Tensor, "p d_in"], Known] | None = None,
+        pairs: tuple[Float[Tensor, "m d_in"], Known] | None = None,
     ) -> None:
         self.generator, self.ledger = generator, ledger
         self.parts, self.pairs = parts, pairs
         self.W_dec = generator.D.to(generator.device)
         self.b = generator.b.to(generator.device)
 
-    def encode(self, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n n_labels"]) -> Encoding:
-        number = labels[:, -1]
+    def encode(self, acts: Float[Tensor, "n d_in"], known: Known) -> Encoding:
+        number = _number(known)
         noise = self.ledger.noise
         offset = self.b if noise is None else self.b + noise[number]
         return Encoding(self.ledger.codes(number), offset)
@@ -96,14 +96,19 @@ class Oracle(LabelledDictionary):
         self,
         attribute: int,
         base: Float[Tensor, "n d_in"],
-        labels: Int[Tensor, "n n_labels"],
+        known: Known,
         source: Float[Tensor, "n d_in"],
-        source_labels: Int[Tensor, "n n_labels"],
+        source_known: Known,
     ) -> Float[Tensor, "n d_in"]:
         """The attribute's features take the source's codes; all others stay."""
         at = torch.tensor(self.generator.groups[attribute].features, device=base.device)
-        old, new = (self.ledger.of(at, x[:, -1]) for x in (labels, source_labels))
+        old, new = (self.ledger.of(at, _number(x)) for x in (known, source_known))
         return base + (new - old) @ self.W_dec[at]
+
+
+def _number(known: Known) -> Int[Tensor, "n"]:
+    assert known.row is not None, "a generator numbers every activation it hands out"
+    return known.row
 
 
 @final

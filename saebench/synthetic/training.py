@@ -130,7 +130,7 @@ def train_from_options(
         OptionError: for an architecture, a size or a sparsity that cannot be trained.
     """
     task = load_task(name, folders)
-    if not isinstance(task.spec, SyntheticSpec):
+    if not task.spec.generates:
         raise TaskError(
             f"Task {name!r} has no data to train on. Expected a synthetic task, for example"
             " synthetic/independent (`saebench tasks` lists them)."

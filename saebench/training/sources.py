@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from saebench.errors import OptionError
-from saebench.kinds import PASSAGES
+from saebench.kinds import KINDS
 from saebench.kinds.base import Passage
 from saebench.models.language_model import LanguageModel
 from saebench.spec import Task, find_tasks, load_task
@@ -54,7 +54,7 @@ def from_task(task: Task, model: LanguageModel, seed: int) -> Source:
     Raises:
         OptionError: if the task is not about a language model.
     """
-    passages = PASSAGES[task.spec.kind]
+    passages = KINDS[task.spec.kind].passages
     if passages is None:
         raise OptionError(
             f"--data {task.name} is no text: its data is drawn from known features. Train on it with"

@@ -8,10 +8,9 @@ import torch
 from interchange_worlds import Rows, World, carriers, facts
 from worlds import entry
 
-from saebench.axes import AXES, disentangle
-from saebench.axes.base import Bench, Subject, make_bench
-from saebench.axes.control import measure_intervention
-from saebench.dictionaries.controls import NoEdit, SourcePatch
+from saebench.axes.base import Bench
+from saebench.axes.bench import make_bench
+from saebench.dictionaries.controls import NoEdit
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring import Scored, score
@@ -21,9 +20,7 @@ from saebench.scoring.estimates import Estimate, Undefined
 
 def bench_of(world: World) -> Bench:
     atoms = fit_supervised(world.section, "mse")
-    bench = make_bench(world.section, atoms, atoms)
-    disentangle.add_references(bench, 0, lambda _: None)
-    return bench
+    return make_bench(world.section, atoms, atoms, ["disentangle"])
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +34,7 @@ def bench(world) -> Bench:
 
 
 def outcomes(thing, bench: Bench) -> Outcomes:
-    out = bench.outcomes.like()
-    out.merge(bench.outcomes)
-    if isinstance(thing, NoEdit | SourcePatch):
-        measure_intervention(thing, bench, out, lambda _: None)
-        return out
-    subject = Subject(thing, bench.section)
-    for axis in AXES.values():
-        axis.measure(subject, bench, out, 0, lambda _: None)
-    return out
+    return bench.measure(thing)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +146,7 @@ def test_without_an_edit_there_is_no_difference_to_it(bench):
 
 def test_rotations_are_held_against_planted_subspaces_where_they_are_known(world, planted):
     assert not any(e.name == "das_overlap" for e in score(planted).entries)
-    section = replace(world.section, planted=carriers(world), learned={})
+    section = replace(world.section, planted=carriers(world))
     scored = score(outcomes(NoEdit(), bench_of(world._replace(section=section))))
     for name, other in (("child", "parent"), ("parent", "child")):
         found = entry(scored, "das_overlap", name, "das")

@@ -1,5 +1,6 @@
 """Recovery scores against naive implementations, SAELens' own, and phenomena that were planted."""
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -8,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import Planted
 
-from saebench.axes import recovery as axis
-from saebench.axes.base import Subject
-from saebench.dictionaries.base import Dictionary, Encoding
+from saebench.axes import MEASURES
+from saebench.axes.base import Bench
 from saebench.dictionaries.codes import SparseCodes
 from saebench.dictionaries.objects import from_object
+from saebench.dictionary import Dictionary, Encoding
 from saebench.evaluation.api import load_subject
 from saebench.evaluation.arena import Arena, Options
 from saebench.measures import recovery as rec
@@ -39,12 +40,14 @@ def truth_of(name: str) -> Oracle:
     return truth
 
 
+def only_recovery(bench: Bench) -> Bench:
+    return replace(bench, measures={"recovery": MEASURES["recovery"]})
+
+
 def recovered(dictionary, name: str) -> dict[str, float | None]:
     """Values of all recovery scores."""
     here = bench(name)
-    out = here.outcomes.like()
-    out.merge(here.outcomes)
-    axis.measure(Subject(dictionary, here.section), here, out, 0, lambda _: None)
+    out = only_recovery(here).measure(dictionary)
     return {
         e.name: float(e.value) if hasattr(e.value, "draws") else None
         for e in score(out).entries
@@ -225,7 +228,7 @@ def test_agrees_with_sae_lens(trained):
     with torch.no_grad():
         codes = trained.encode(test.acts)
         hat = trained.decode(codes)
-    true_codes = truth.encode(test.acts, test.labels).codes
+    true_codes = truth.encode(test.acts, test.known).codes
     D, W = truth.W_dec, trained.W_dec.detach()
     shrinkage, variance = ShrinkageCalculator(), ExplainedVarianceCalculator()
     shrinkage.add_batch(hat, test.acts)
@@ -398,10 +401,8 @@ def test_silent_features_do_not_count_against_the_truth():
 
     made = make_generator(load_task("synthetic/scale-16th"), {"steps": 0, "min_prob": 1e-5})
     scene = Scene(made)
-    out = scene.bench.outcomes.like()
-    out.merge(scene.bench.outcomes)
     truth = scene.section.truth
-    axis.measure(Subject(truth, scene.section), scene.bench, out, 0, lambda _: None)
+    out = only_recovery(scene.bench).measure(truth)
     found = {e.name: e for e in score(out).entries if e.axis == "recovery"}
     assert 0.05 < float(found["dead_latents"].value) < 0.9
     for name in ("dead_latents", "latent_f1", "feature_f1", "matched_cosine"):

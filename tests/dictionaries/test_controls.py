@@ -2,12 +2,11 @@
 
 import pytest
 import torch
-from worlds import Planted, two_groups
+from worlds import Planted, bench_of, two_groups
 
 from saebench.dictionaries.controls import PCA, Identity, Mean, Permuted, Random
 from saebench.errors import ControlError
 from saebench.evaluation.contestants import CONTROLS, control, every_control
-from saebench.kinds.base import Built, Competence
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +57,9 @@ def test_permuting_keeps_codes_and_moves_directions():
     assert torch.equal(plain.W_dec.sort(0).values, shuffled.W_dec.sort(0).values)
 
 
-def built(section) -> Built:
-    return Built(section, Competence(1.0, (0.9, 1.0), 1.0, 10))
+@pytest.fixture(scope="module")
+def bench(section):
+    return bench_of(section)
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def built(section) -> Built:
         "source-patch",
     ],
 )
-def test_every_control_is_found_by_name(section, spec):
-    realised = control(spec).realise(built(section))
+def test_every_control_is_found_by_name(bench, spec):
+    realised = control(spec).realise(bench)
     assert realised.info.name == f"control:{spec}"
     assert realised.info.kind in ("control", "labelled", "intervention")
 
@@ -94,9 +94,9 @@ def test_every_control_is_found_by_name(section, spec):
         ("oracle", "synthetic tasks only"),
     ],
 )
-def test_wrong_controls_say_what_is_expected(section, spec, said):
+def test_wrong_controls_say_what_is_expected(bench, spec, said):
     with pytest.raises(ControlError, match=said):
-        control(spec).realise(built(section))
+        control(spec).realise(bench)
 
 
 def test_the_controls_of_a_table_follow_from_its_saes():

@@ -2,8 +2,8 @@
 
 import torch
 
-from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.frozen import FROZEN_ENCODER, frozen, soft_frozen
+from saebench.dictionary import Dictionary, Encoding
 
 
 class TopK(Dictionary):

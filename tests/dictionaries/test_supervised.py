@@ -57,7 +57,7 @@ def test_weighted_coefficients_minimise_the_error_among_all_scalings():
     fit = section.fit
 
     def error(dictionary, scale=1.0):
-        codes = dictionary.encode(fit.acts, fit.labels)
+        codes = dictionary.encode(fit.acts, fit.known)
         return float((fit.acts - dictionary.decode(codes._replace(codes=codes.codes * scale))).square().sum())
 
     assert error(weighted) < error(plain)
@@ -109,7 +109,7 @@ def test_an_edit_moves_one_atom_out_and_one_in():
     section, rows, _ = two_groups()
     supervised = fit_supervised(section)
     test = section.test
-    edited = supervised.edit(1, test.acts, test.labels, test.source_acts["two"], test.source_labels["two"])
+    edited = supervised.edit(1, test.acts, test.known, test.source_acts["two"], test.source_known("two"))
     old, new = test.labels[:, 1], test.source_labels["two"][:, 1]
     assert torch.allclose(edited, test.acts - rows[10 + old] + rows[10 + new], atol=1e-4)
 

@@ -26,7 +26,7 @@ def test_das_and_least_squares_reach_the_planted_edit(nested):
     assert score(world, lambda at, name, t: das.edit(name, t.acts, t.source_acts[name])) >= 0.99
 
     def supervised(at, name, t):
-        return mse.edit(at, t.acts, t.labels, t.source_acts[name], t.source_labels[name])
+        return mse.edit(at, t.acts, t.known, t.source_acts[name], t.source_known(name))
 
     assert score(world, supervised) >= 0.99
 
@@ -36,7 +36,7 @@ def test_class_means_carry_the_parent_along_only_when_nested(nested, fails):
     world = facts(nested)
     section, test = world.section, world.section.test
     mean = fit_supervised(section, "mean")
-    edited = mean.edit(0, test.acts, test.labels, test.source_acts["child"], test.source_labels["child"])
+    edited = mean.edit(0, test.acts, test.known, test.source_acts["child"], test.source_known("child"))
     top = test.readout.run({"": edited})[""].top
     isolate = (top == test.expected["child"])[~test.asks(0)].float().mean()
     assert (isolate < 0.9) == fails

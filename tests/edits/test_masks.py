@@ -9,6 +9,7 @@ from interchange_worlds import Rows, facts
 from saebench.cross_section import CrossSection
 from saebench.dictionaries.codes import difference, encode_split
 from saebench.dictionaries.controls import Identity, Mean
+from saebench.dictionary import Known
 from saebench.edits import masks
 from saebench.edits.masks import Mask, fit_masks, hard, random_masks, swap_masked, temperature
 from saebench.edits.pairs import balances
@@ -28,10 +29,10 @@ def test_mask_over_the_true_latents_disentangles():
     assert found["parent"].latents[6:].sum() >= 2 and not found["parent"].latents[:6].any()
     assert not any(mask.fell_back for mask in found.values())
     section, test = world.section, world.section.test
-    alpha = encode_split(true_rows(world), test.acts, test.labels).codes
+    alpha = encode_split(true_rows(world), test.acts, test.known).codes
     edits = {}
     for at, (name, mask) in enumerate(found.items()):
-        beta = encode_split(true_rows(world), test.source_acts[name], test.labels).codes
+        beta = encode_split(true_rows(world), test.source_acts[name], test.known).codes
         change = difference(alpha, beta)
         edits[at] = {"": swap_masked(test.acts, change, true_rows(world).W_dec, mask.latents)}
     assert all(one[""] >= 0.99 for one in balances(section, test, edits).values())
@@ -42,9 +43,9 @@ def test_hard_masks_are_scored_and_not_soft_ones():
     g = torch.Generator().manual_seed(0)
     base, source = torch.randn(4, 3, generator=g), torch.randn(4, 3, generator=g)
     identity = Identity(torch.zeros(3))
-    labels = torch.zeros(4, 1, dtype=torch.long)
+    known = Known(torch.zeros(4, 1, dtype=torch.long))
     change = difference(
-        encode_split(identity, base, labels).codes, encode_split(identity, source, labels).codes
+        encode_split(identity, base, known).codes, encode_split(identity, source, known).codes
     )
     share = torch.tensor([0.9, 0.1, 0.5])
     logits = share.logit()
@@ -106,8 +107,8 @@ def test_with_and_without_the_error_term():
     world = facts(nested=False)
     dictionary = Rows(world.subspaces["child"])
     test = world.section.test
-    base = encode_split(dictionary, test.acts, test.labels)
-    beta = encode_split(dictionary, test.source_acts["child"], test.labels).codes
+    base = encode_split(dictionary, test.acts, test.known)
+    beta = encode_split(dictionary, test.source_acts["child"], test.known).codes
     change, all_of_them = difference(base.codes, beta), torch.ones(6, dtype=torch.bool)
     kept = swap_masked(test.acts, change, dictionary.W_dec, all_of_them)
     lost = swap_masked(base.reconstruction, change, dictionary.W_dec, all_of_them)

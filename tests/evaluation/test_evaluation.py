@@ -9,7 +9,7 @@ import torch
 
 import saebench
 from saebench import checkpoints
-from saebench.axes import disentangle
+from saebench.axes import MEASURES
 from saebench.errors import IncompetentModelError, OptionError, SiteError, TaskError
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.arena import Options
@@ -182,7 +182,7 @@ def test_wrong_options_name_the_choice(arena):
     with pytest.raises(SiteError, match="takes activations of width"):
         (contestant,) = resolve("demo:topk", None, "cpu", torch.float32)
         bench = arena.bench(Site.parse("blocks.2.attn.hook_z[0]@end"))
-        contestant.realise(bench[0])
+        contestant.realise(bench[1])
 
 
 def test_names_is_the_bad_parametrization_it_is_kept_as():
@@ -223,10 +223,11 @@ def test_how_masks_and_rotations_are_learned_is_part_of_the_id(module, key, monk
 def test_the_version_of_learning_is_part_of_the_id(monkeypatch):
     arena, site = make_arena("ravel"), Site.parse("blocks.1.hook_resid_pre@entity")
     before = arena.id("x", site)
-    monkeypatch.setattr(disentangle, "VERSION", disentangle.VERSION + 1)
+    old = MEASURES["disentangle"]
+    monkeypatch.setitem(MEASURES, "disentangle", old._replace(version=old.version + 1))
     assert arena.id("x", site) != before
     # results of two versions cannot be compared, and say so
-    assert arena.versions["disentangle"] == disentangle.VERSION
+    assert arena.versions["disentangle"] == old.version + 1
     assert "disentangle" not in make_arena("ioi").versions
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
-from saebench.dictionaries.base import Dictionary, Encoding
+from saebench.dictionary import Dictionary, Encoding
 
 
 class World(NamedTuple):

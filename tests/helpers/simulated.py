@@ -15,8 +15,7 @@ from saebench.records.result import (
     SplitSizes,
     TaskInfo,
 )
-
-AXES = ("approximation", "control", "interpretability", "occlusion", "oversplitting")
+from saebench.scoring.axes import AXES
 
 
 def digest(*parts: object) -> str:

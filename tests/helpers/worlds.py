@@ -1,15 +1,19 @@
 """Cross-sections whose truth is known, made of a few matrix products: what the theorems run on."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from saebench.axes import AXES
-from saebench.axes.base import Bench, Subject, make_bench
+from saebench.axes import MEASURES
+from saebench.axes.base import Bench
+from saebench.axes.bench import make_bench
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
-from saebench.dictionaries.base import Dictionary, Encoding
 from saebench.dictionaries.supervised import fit_supervised
+from saebench.dictionary import Dictionary, Encoding
 from saebench.records.outcomes import Outcomes
 from saebench.scoring import Scored, score
+from saebench.scoring.axes import AXES
 
 
 class Planted(Dictionary):
@@ -96,13 +100,8 @@ def bench_of(section: CrossSection) -> Bench:
 
 
 def measure(dictionary, bench: Bench, axes: tuple[str, ...] = tuple(AXES)) -> Outcomes:
-    """Outcomes of a dictionary on a bench, as `evaluate` collects them."""
-    out = bench.outcomes.like()
-    out.merge(bench.outcomes)
-    subject = Subject(dictionary, bench.section)
-    for name in axes:
-        AXES[name].measure(subject, bench, out, 0, lambda _: None)
-    return out
+    """Outcomes of a dictionary on some axes of a bench."""
+    return replace(bench, measures={name: MEASURES[name] for name in axes}).measure(dictionary)
 
 
 def scores(dictionary, bench: Bench, axes: tuple[str, ...] = tuple(AXES)) -> Scored:

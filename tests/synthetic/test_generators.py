@@ -85,17 +85,18 @@ def test_a_source_redraws_its_attribute_alone(name):
     section, test = built.section, built.section.test
     truth = section.truth
     assert isinstance(truth, Oracle)
-    base = truth.encode(test.acts, test.labels).codes
+    base = truth.encode(test.acts, test.known).codes
     for at, group in enumerate(truth.generator.groups):
         moved = test.source_labels[group.name]
-        codes = truth.encode(test.source_acts[group.name], moved).codes
+        source_known = test.source_known(group.name)
+        codes = truth.encode(test.source_acts[group.name], source_known).codes
         changed = (codes != base).any(0)
         outside = [f for f in range(truth.d_sae) if f not in group.features]
         assert not changed[outside].any() and changed[list(group.features)].any()
         assert (moved[:, at] != test.labels[:, at]).all()
         rest = [i for i in range(len(section.attributes)) if i != at]
         assert torch.equal(moved[:, rest], test.labels[:, rest])
-        hat = truth.decode(truth.encode(test.source_acts[group.name], moved))
+        hat = truth.decode(truth.encode(test.source_acts[group.name], source_known))
         assert (hat - test.source_acts[group.name]).abs().max() < 1e-5
 
 
@@ -107,7 +108,7 @@ def test_hierarchies_only_ask_for_what_can_change_alone():
     parent = truth.generator.parent
     for at, group in enumerate(truth.generator.groups):
         rows = test.asks(at)
-        codes = truth.encode(test.source_acts[group.name], test.source_labels[group.name]).codes
+        codes = truth.encode(test.source_acts[group.name], test.source_known(group.name)).codes
         for child in range(truth.d_sae):
             above = int(parent[child])
             if above < 0:
@@ -167,14 +168,14 @@ def test_wrong_parameters_are_one_paragraph():
 
 
 def test_the_oracle_exists_on_synthetic_tasks_only():
-    from worlds import two_groups
+    from worlds import bench_of, two_groups
 
     from saebench.evaluation.contestants import CONTROLS
 
-    section = two_groups(n=100)[0]
+    bench = bench_of(two_groups(n=100)[0])
     for name in ("oracle", "matching-pursuit"):
         with pytest.raises(ControlError, match="synthetic tasks only"):
-            CONTROLS[name](section, "")
+            CONTROLS[name](bench, "")
 
 
 def test_every_bundled_family_has_a_task():

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saebench.axes import AXES, recovery
-from saebench.axes.base import Subject, make_bench
+from saebench.axes.bench import make_bench
 from saebench.cross_section import CrossSection, LinearReadout, Split
 from saebench.dictionaries.objects import from_object
 from saebench.dictionaries.supervised import fit_supervised
@@ -18,7 +17,6 @@ from saebench.scoring.base import Entry
 from saebench.scoring.estimates import Estimate
 from saebench.site import Site
 from saebench.spec import load_task
-from saebench.synthetic.oracle import Oracle
 from saebench.synthetic.registry import make_generator
 from saebench.synthetic.training import Recipe, fit
 
@@ -47,24 +45,21 @@ def reordered(split: Split, seed: int) -> Split:
         moved(dict(split.source_labels)),
         moved(dict(split.expected)),
         split.query[order],
+        row=split.row[order],
+        source_row=moved(dict(split.source_row)),
     )
 
 
 def shuffled(section: CrossSection) -> CrossSection:
     parts = {name: reordered(getattr(section, name), i) for i, name in enumerate(("fit", "select", "test"))}
-    return replace(section, **parts, learned={})
+    return replace(section, **parts)
 
 
 def everything(sae, section: CrossSection) -> Scored:
     """All axes and the recovery scores, as `evaluate` collects them."""
-    assert isinstance(section.truth, Oracle)
-    bench = make_bench(section, section.truth, fit_supervised(section))
-    out = bench.outcomes.like()
-    out.merge(bench.outcomes)
-    subject = Subject(from_object(sae), section)
-    for axis in (*AXES.values(), recovery):
-        axis.measure(subject, bench, out, 0, lambda _: None)
-    return score(out)
+    assert section.truth is not None
+    bench = make_bench(section, section.truth, fit_supervised(section), ["recovery"])
+    return score(bench.measure(from_object(sae)))
 
 
 def values(scored: Scored) -> dict:

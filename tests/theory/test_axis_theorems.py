@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from worlds import bench_of, entry, scores, two_groups
 
-from saebench.dictionaries.base import Dictionary, Encoding
+from saebench.dictionary import Dictionary, Encoding
 
 FEW = settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 

@@ -120,7 +120,7 @@ def test_mse_beats_mean_when_attributes_depend_on_each_other(world):
     for method in ("mean", "mse"):
         supervised = fit_supervised(skewed, method)
         fit = skewed.fit
-        hat = supervised.decode(supervised.encode(fit.acts, fit.labels))
+        hat = supervised.decode(supervised.encode(fit.acts, fit.known))
         errors[method] = float(squared_norm(fit.acts - hat).mean())
     assert errors["mse"] < 1e-6 < 0.1 < errors["mean"]
 
@@ -132,9 +132,9 @@ def test_editing_an_attribute_to_its_own_value_changes_nothing(world):
     section = world[0].section
     supervised = fit_supervised(section)
     test = section.test
-    same = supervised.edit(0, test.acts, test.labels, test.acts, test.labels)
+    same = supervised.edit(0, test.acts, test.known, test.acts, test.known)
     assert torch.equal(same, test.acts)
-    other = supervised.edit(0, test.acts, test.labels, test.acts, test.source_labels["one"])
+    other = supervised.edit(0, test.acts, test.known, test.acts, test.source_known("one"))
     assert not torch.allclose(other, test.acts)
 
 
@@ -187,7 +187,7 @@ def test_block_size_changes_nothing(world):
 
     bench, rows, bias = world
     test = bench.section.test
-    small, large = (encode_split(Planted(rows, bias), test.acts, test.labels, block=b) for b in (7, 10_000))
+    small, large = (encode_split(Planted(rows, bias), test.acts, test.known, block=b) for b in (7, 10_000))
     assert torch.allclose(small.codes.value, large.codes.value, atol=1e-6)
     assert torch.equal(small.codes.latent, large.codes.latent)
 

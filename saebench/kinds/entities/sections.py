@@ -7,6 +7,7 @@ other answer as it was (*isolate*). Prompts that the model answers wrongly are f
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,18 +17,18 @@ from torch import Tensor
 
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.supervised import independent
-from saebench.errors import IncompetentModelError, SiteError
-from saebench.kinds.base import Built, Competence, Settings
+from saebench.errors import IncompetentModelError
+from saebench.kinds.base import Built, Competence, Settings, require_position
 from saebench.kinds.entities.facts import SPLITS, Entity, Facts, read_facts
 from saebench.kinds.entities.lenient import LenientReadout
 from saebench.kinds.entities.planted import planted_subspaces
 from saebench.kinds.entities.prompts import Prompt, activations, draw_prompts, placement, write_prompt
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout
+from saebench.patching.ordinary import ordinary_activations
 from saebench.site import Site
 from saebench.spec import Task
 
-POSITIONS = ("entity", "end")
 BLOCK = 256
 
 
@@ -55,6 +56,11 @@ class Asked(NamedTuple):
     right: Bool[Tensor, "n"]
     ahead: Bool[Tensor, "n"]
     """Whether the right answer beats every other value."""
+
+    @property
+    def kept(self) -> list[Prompt]:
+        """Those answered rightly."""
+        return [self.prompts[i] for i in self.right.nonzero()[:, 0].tolist()]
 
 
 def ask(
@@ -124,11 +130,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         SiteError: if the position is not one of the task's.
         IncompetentModelError: if too few prompts are answered rightly to pair them.
     """
-    if site.position not in POSITIONS:
-        raise SiteError(
-            f"Site {str(site)!r} has position {site.position!r}; task {task.name!r} has"
-            f" {', '.join(POSITIONS)}."
-        )
+    require_position(task, site)
     size = SIZES[settings.budget]
     facts = read_facts(task, model, size.entities, settings.seed)
     rng = np.random.default_rng([settings.seed, 3])
@@ -143,8 +145,12 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         splits[name] = _split(found, name, facts, model, site, settings.memory_bytes, rng)
         asked[name] = found
         settings.tick(f"activations of {name}")
+    fit = asked["fit"].kept
+    ordinary = partial(ordinary_activations, model, [p.tokens for p in fit], placement(fit, site))
     planted = planted_subspaces(model, site)
-    section = CrossSection(facts.attributes, **splits, planted=planted, templates=facts.templates)
+    section = CrossSection(
+        facts.attributes, **splits, planted=planted, templates=facts.templates, ordinary=ordinary
+    )
     test = asked["test"]
     ahead = test.ahead.float().numpy(force=True)
     # LD > 0 says the same as "beats every other value of its attribute"
@@ -188,7 +194,7 @@ def _split(
 ) -> Split:
     entities = facts.entities[split]
     keep = found.right.nonzero()[:, 0]
-    prompts = [found.prompts[i] for i in keep.tolist()]
+    prompts = found.kept
     for at, attribute in enumerate(facts.attributes):
         some = any(p.query == at for p in prompts)
         _require(some, f"no question for {attribute.name!r} is answered rightly", facts, model, split)

@@ -7,6 +7,7 @@ split, in both roles, and a counterfactual that takes another distance of the sa
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,7 @@ from torch import Tensor
 
 from saebench.cross_section import Attribute, CrossSection, Readout, Split
 from saebench.dictionaries.supervised import Variable, independent, product
-from saebench.errors import SiteError
-from saebench.kinds.base import Built, Competence, Settings
+from saebench.kinds.base import Built, Competence, Settings, require_position
 from saebench.kinds.names.prompts import (
     ROLES,
     Case,
@@ -30,10 +30,10 @@ from saebench.kinds.names.words import Words, token, usable_words
 from saebench.kinds.templates import TemplateSkill, left_out, too_few, usable
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout, Placement, capture
+from saebench.patching.ordinary import ordinary_activations
 from saebench.site import Site
 from saebench.spec import Task
 
-POSITIONS = ("io", "s1", "s1+1", "s2", "end")
 ORDERS = ("abb", "bab")
 """Values of `pos`: IO first (A B … B), S first (B A … B)."""
 
@@ -152,11 +152,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         TaskError: if the tokenizer leaves too few names or no template.
         SiteError: if the position is not one of the task's.
     """
-    if site.position not in POSITIONS:
-        raise SiteError(
-            f"Site {str(site)!r} has position {site.position!r}; task {task.name!r} has"
-            f" {', '.join(POSITIONS)}."
-        )
+    require_position(task, site)
     words, skills, batches = draw(task, model, settings.budget, settings.seed, settings.memory_bytes)
     settings.tick("prompts")
     splits = {}
@@ -164,13 +160,16 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         splits[name] = _split(batch, words, model, site, settings.memory_bytes)
         settings.tick(f"activations of {name}")
     attributes = (Attribute("io", words.names), Attribute("s", words.names), Attribute("pos", ORDERS))
+    fit = batches["fit"].prompts
     section = CrossSection(
-        attributes, conjunctions=(("io", "pos"), ("s", "pos")), templates=words.templates, **splits
+        attributes,
+        conjunctions=(("io", "pos"), ("s", "pos")),
+        templates=words.templates,
+        ordinary=partial(ordinary_activations, model, [p.tokens for p in fit], _placement(fit, site)),
+        **splits,
     )
-    clean = section.test.readout.run({"clean": section.test.acts})["clean"]
-    right = (clean.top == section.test.readout.answer).float().numpy(force=True)
     reason = too_few(skills)
-    competence = Competence.of(clean.ld.numpy(force=True), right, reason)
+    competence = Competence.on(section.test, reason)
     left = None if reason else left_out(skills)
     notes = (*words.notes, left) if left else words.notes
     return Built(section, competence, notes, parametrizations(attributes), templates=skills)

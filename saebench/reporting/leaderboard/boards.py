@@ -16,15 +16,10 @@ from jaxtyping import Float
 
 from saebench.records import store
 from saebench.records.result import AxisScore, Result
+from saebench.scoring.axes import AXES as EVERY_AXIS
 from saebench.scoring.estimates import rank_interval
 
-AXES = {
-    "approximation": "Approximation",
-    "control": "Control",
-    "interpretability": "Interpretability",
-    "occlusion": "Occlusion",
-    "oversplitting": "Over-splitting",
-}
+AXES = {name: axis.heading for name, axis in EVERY_AXIS.items()}
 OVERALL = "mean"
 KINDS = {
     "sae": "Sparse autoencoders",

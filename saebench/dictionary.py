@@ -6,11 +6,14 @@ control and nothing else.
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, final
+from typing import ClassVar, Literal, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+Role = Literal["control", "labelled", "intervention"]
+"""What something that is not an SAE is beside one."""
 
 
 class Encoding(NamedTuple):
@@ -25,16 +28,36 @@ class Encoding(NamedTuple):
     """`b_dec`, and for some dictionaries a per-example mean."""
 
 
+class Known(NamedTuple):
+    """What is known of prompts besides their activations; only labelled dictionaries look at it."""
+
+    labels: Int[Tensor, "n n_attributes"]
+    row: Int[Tensor, "n"] | None = None
+    """Number under which a generator remembers what it made the activation of."""
+
+    def at(self, rows: Tensor | slice) -> "Known":
+        """Of some of the prompts."""
+        return Known(self.labels[rows], None if self.row is None else self.row[rows])
+
+
 class _Decodes(ABC):
     """What dictionaries and labelled dictionaries share: a name, decoder rows, a linear decoder."""
 
     name: str
     W_dec: Float[Tensor, "d_sae d_in"]
+    reads_labels: ClassVar[bool]
+    """Whether codes come from labels: such a dictionary is a ceiling, not a contestant."""
 
     @final
     def decode(self, encoding: Encoding) -> Float[Tensor, "n d_in"]:
         """`â = codes W_dec + offset`."""
         return encoding.codes @ self.W_dec + encoding.offset
+
+    @final
+    def shuffled(self, seed: int) -> Float[Tensor, "d_sae d_in"]:
+        """The decoder rows in another order: the null of everything that reads directions."""
+        order = torch.randperm(self.d_sae, generator=torch.Generator().manual_seed(seed))
+        return self.W_dec[order.to(self.W_dec.device)]
 
     @property
     def d_sae(self) -> int:
@@ -48,6 +71,9 @@ class _Decodes(ABC):
 class Dictionary(_Decodes):
     """Anything that encodes activations: SAEs, and the controls that see no labels."""
 
+    reads_labels: ClassVar[bool] = False
+    role: ClassVar[Role] = "control"
+
     @abstractmethod
     def encode(self, acts: Float[Tensor, "n d_in"]) -> Encoding:
         """Codes and offset. Stateless: encode(A), encode(B), decode(encode(A)) is right."""
@@ -56,24 +82,31 @@ class Dictionary(_Decodes):
 class LabelledDictionary(_Decodes):
     """A dictionary whose codes come from labels: a ceiling, never a contestant."""
 
+    reads_labels: ClassVar[bool] = True
+    role: ClassVar[Role] = "labelled"
+    sized_edits: ClassVar[bool] = False
+    """Whether one value takes several latents, so that an edit of k of them has a ceiling of its own."""
+
     @abstractmethod
-    def encode(self, acts: Float[Tensor, "n d_in"], labels: Int[Tensor, "n n_attributes"]) -> Encoding:
-        """Codes and offset from activations and labels."""
+    def encode(self, acts: Float[Tensor, "n d_in"], known: Known) -> Encoding:
+        """Codes and offset from activations and what is known of them."""
 
     @abstractmethod
     def edit(
         self,
         attribute: int,
         base: Float[Tensor, "n d_in"],
-        labels: Int[Tensor, "n n_attributes"],
+        known: Known,
         source: Float[Tensor, "n d_in"],
-        source_labels: Int[Tensor, "n n_attributes"],
+        source_known: Known,
     ) -> Float[Tensor, "n d_in"]:
         """The ceiling's own edit: the attribute's atom for the base value out, the source's in."""
 
 
 class Intervention(ABC):
     """Something that edits activations without being a dictionary (no edit, source patch, DAS)."""
+
+    role: ClassVar[Role] = "intervention"
 
     name: str
 
@@ -84,26 +117,13 @@ class Intervention(ABC):
         """The base activation with the attribute's value taken from the source."""
 
 
-@torch.no_grad()
-def reconstruct(
-    dictionary: Dictionary | LabelledDictionary,
-    acts: Float[Tensor, "n d_in"],
-    labels: Int[Tensor, "n n_attributes"],
-    block: int = 1024,
-) -> Float[Tensor, "n d_in"]:
-    """`â` for every row, in blocks so that codes never exist for all prompts at once."""
-    parts = []
-    for rows in torch.arange(len(acts), device=acts.device).split(block):
-        parts.append(dictionary.decode(encode_any(dictionary, acts[rows], labels[rows])))
-    return torch.cat(parts)
+Encodes = Dictionary | LabelledDictionary
+"""Whatever has codes."""
+Scorable = Encodes | Intervention
 
 
-def encode_any(
-    dictionary: Dictionary | LabelledDictionary,
-    acts: Float[Tensor, "n d_in"],
-    labels: Int[Tensor, "n n_attributes"],
-) -> Encoding:
+def encode_any(dictionary: Encodes, acts: Float[Tensor, "n d_in"], known: Known) -> Encoding:
     """Encodes with or without labels, as the type allows."""
     if isinstance(dictionary, LabelledDictionary):
-        return dictionary.encode(acts, labels)
+        return dictionary.encode(acts, known)
     return dictionary.encode(acts)

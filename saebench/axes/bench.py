@@ -1,0 +1,133 @@
+"""Makes a bench: the references that every dictionary at a site is read against."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from saebench.axes import select_axes
+from saebench.axes.base import Bench, Tick, properties
+from saebench.cross_section import CrossSection, Outcome
+from saebench.dictionaries.codes import encode_split
+from saebench.dictionaries.supervised import SupervisedDictionary
+from saebench.dictionary import LabelledDictionary
+from saebench.edits.few_latents import EDIT_SIZES, greedy
+from saebench.measures.detection import squared_norm
+from saebench.records.outcomes import AttributeFacts, Key, Outcomes
+from saebench.scoring.causal import CAUSAL_SHARE
+
+
+def make_bench(
+    section: CrossSection,
+    ceiling: LabelledDictionary,
+    atoms: SupervisedDictionary,
+    further: Sequence[str] = (),
+    facts: Mapping[Key, float] = {},
+    seed: int = 0,
+    tick: Tick = lambda _: None,
+) -> Bench:
+    """Runs the references: clean, mean ablation, no edit, source patch, the ceiling's edit.
+
+    `further` names axes beside the five, which then prepare their own references; `facts` are numbers
+    of the task itself.
+    """
+    out = _blank(section)
+    mean = section.mean
+    clean = _approximation_references(section, ceiling, mean, out)
+    tick("mean ablation and ceiling")
+    norms = _norms(atoms, section)
+    for at, attribute in enumerate(section.attributes):
+        out.facts[Key("task", "norm", attribute.name)] = norms[at]
+        _edit_references(section, ceiling, at, out)
+        tick(f"references of {attribute.name}")
+    spread = abs(out[Key("task", "ld", edit="clean")] - out[Key("task", "ld", edit="mean")]).mean()
+    causal = tuple(a.name for a in section.attributes if _effect(out, a.name) >= CAUSAL_SHARE * spread * 0.5)
+    out.facts.update(facts)
+    bench = Bench(
+        section, ceiling, properties(section), out, atoms, causal, mean, clean, select_axes(further)
+    )
+    for axis in bench.measures.values():
+        axis.prepare(bench, seed, tick)
+    return bench
+
+
+def _blank(section: CrossSection) -> Outcomes:
+    """A table over the section's prompts without a column."""
+
+    def arrays(name: str) -> dict[str, np.ndarray]:
+        found = {split: getattr(getattr(section, split), name) for split in ("select", "test")}
+        return {split: tensor.numpy(force=True) for split, tensor in found.items() if tensor is not None}
+
+    facts = {a.name: AttributeFacts(a.values, a.parent, a.on_off) for a in section.attributes}
+    return Outcomes(
+        arrays("cluster"),
+        facts,
+        units=arrays("units"),
+        template=arrays("template"),
+        templates=section.templates,
+    )
+
+
+def _effect(out: Outcomes, attribute: str) -> float:
+    asks = out[Key("task", "asks", attribute)] > 0
+    change = out[Key("task", "ld", attribute, "source")] - out[Key("task", "ld", edit="clean")]
+    return float(abs(change[asks].mean())) if asks.any() else 0.0
+
+
+def _norms(atoms: SupervisedDictionary, section: CrossSection) -> list[float]:
+    """Mean ‖u_{A,v}‖ over the values that occur on `fit`."""
+    found, start = [], 0
+    for variable in atoms.variables:
+        seen = variable.index(section.fit.labels).unique()
+        found.append(float(atoms.W_dec[start + seen].norm(dim=1).mean()))
+        start += variable.size
+    return found
+
+
+def _approximation_references(
+    section: CrossSection, ceiling: LabelledDictionary, mean: Tensor, out: Outcomes
+) -> Outcome:
+    """Records clean run, mean ablation and ceiling; returns the clean run."""
+    test = section.test
+    hat = encode_split(ceiling, test.acts, test.known).reconstruction
+    flat = mean.expand_as(test.acts)
+    edits = {"clean": test.acts, "mean": flat, "ceiling": hat, "ceiling_rest": mean + (test.acts - hat)}
+    runs = test.readout.run(edits, reference=test.acts)
+    clean = runs["clean"]
+    for edit, run in runs.items():
+        out.add(Key("task", "ld", edit=edit), run.ld)
+        out.add(Key("task", "kl", edit=edit), run.kl)
+        out.add(Key("task", "agree", edit=edit), run.top == clean.top)
+    out.add(Key("task", "right", edit="clean"), clean.top == test.readout.answer)
+    out.add(Key("task", "dev2"), squared_norm(test.acts - mean))
+    out.add(Key("task", "err2", edit="ceiling"), squared_norm(test.acts - hat))
+    return clean
+
+
+def _edit_references(section: CrossSection, ceiling: LabelledDictionary, at: int, out: Outcomes) -> None:
+    test, name = section.test, section.attributes[at].name
+    source = test.source_acts[name]
+    supervised = ceiling.edit(at, test.acts, test.known, source, test.source_known(name))
+    runs = test.readout.run({"none": test.acts, "source": source, "ceiling": supervised}, reference=source)
+    out.add(Key("task", "asks", name), test.asks(at))
+    for edit, run in runs.items():
+        out.add(Key("task", "ld", name, edit), run.ld)
+        out.add(Key("task", "kl", name, edit), run.kl)
+        out.add(Key("task", "success", name, edit), run.top == test.expected[name])
+    if ceiling.sized_edits:
+        _sized_edits(section, ceiling, name, out)
+
+
+def _sized_edits(section: CrossSection, ceiling: LabelledDictionary, name: str, out: Outcomes) -> None:
+    """Agnostic edits by a true dictionary: what k latents can do at most.
+
+    One latent cannot exchange a one-hot value for another; where the truth is known, an edit of
+    size k is held against the truth's own edit of that size.
+    """
+    test = section.test
+    source = test.source_acts[name]
+    alpha = encode_split(ceiling, test.acts, test.known).codes
+    beta = encode_split(ceiling, source, test.source_known(name)).codes
+    edits = greedy(test.acts, source, alpha, beta, ceiling.W_dec, EDIT_SIZES)
+    for k, run in test.readout.run({k: edit.acts for k, edit in edits.items()}).items():
+        out.add(Key("task", "success", name, "ceiling", k), run.top == test.expected[name])

@@ -1,0 +1,37 @@
+"""Activations like those that SAEs are trained on: a hook point at any token, not at a task's own."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from saebench.models.language_model import LanguageModel
+from saebench.patching.capture import capture
+from saebench.patching.placement import Placement
+
+TOKENS = 4
+"""Tokens of each prompt that are read."""
+
+
+def ordinary_activations(
+    model: LanguageModel, tokens: Sequence[Sequence[int]], place: Placement
+) -> Float[Tensor, "m d_in"]:
+    """The place's hook point at four tokens of every prompt, drawn the same way each time.
+
+    A task edits one position, and norms differ between positions: on the demo model the scale of an
+    SAE's input is 0.48 at the site alone, 0.94 here and 0.95 on ordinary sentences. The first token is
+    left out, since its norm is often hundreds of times that of others.
+    """
+    rng = random.Random(0)
+    places = {
+        i: place._replace(positions=torch.tensor([_later(rng, len(t)) for t in tokens]))
+        for i in range(TOKENS)
+    }
+    return torch.cat(list(capture(model, tokens, places).values()))
+
+
+def _later(rng: random.Random, length: int) -> int:
+    """A position behind the first, where there is one."""
+    return rng.randrange(min(1, length - 1), length)
