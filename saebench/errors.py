@@ -41,6 +41,10 @@ class TrainingDataError(SaebenchError):
     """An SAE that was not trained on the data it is to be scored on."""
 
 
+class PlantingError(SaebenchError):
+    """A spec of a planted model that cannot be read, or asks for what cannot be."""
+
+
 class IncompetentModelError(SaebenchError):
     """The model cannot do the task, so a score would measure noise."""
 

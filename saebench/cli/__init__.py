@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from saebench.cli import models, results, scoring, training
+from saebench.cli import models, planting, results, scoring, training
 from saebench.cli.shared import complain
 from saebench.errors import SaebenchError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(scoring.app)
 app.add_typer(results.app)
+app.add_typer(planting.app)
 app.add_typer(models.app)
 app.add_typer(training.app)
 

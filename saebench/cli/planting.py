@@ -1,0 +1,42 @@
+"""The verb that plants language models. Nothing here imports torch before it is needed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+EVERY = 50
+"""Steps between two reports."""
+
+
+@app.command(epilog="Example: saebench plant studies/zoo/first.toml --out planted")
+def plant(
+    spec: Annotated[Path, typer.Argument(help="A TOML file that names the variables.")],
+    out: Annotated[Path, typer.Option(help="Where the model's folder goes.")] = Path("planted"),
+    force: Annotated[bool, typer.Option("--force", help="Train again what is there.")] = False,
+) -> None:
+    """Train a small language model whose features are known, with its certificate and its task.
+
+    Exit 1: it was trained, but is not certified.
+    """
+    from saebench.planting.making import plant as make
+    from saebench.planting.spec import read_spec
+    from saebench.reporting.progress import progress
+
+    wanted = read_spec(spec)
+    with progress(wanted.training.steps // EVERY, wanted.name) as steps:
+        planted = make(spec, out, force, lambda _: _reporter(steps))
+    print((planted.folder / "README.md").read_text("utf-8"))
+    print(f"{'Trained' if planted.made else 'There already:'} {planted.folder}")
+    print(f"Score SAEs on it: saebench evaluate SAE --model {planted.folder} --task {planted.folder}/task")
+    raise typer.Exit(0 if planted.certificate.certified else 1)
+
+
+def _reporter(steps: Any) -> Callable[[int, float], None]:
+    def report(step: int, loss: float) -> None:
+        if step % EVERY == 0:
+            steps.begin(f"step {step}, loss {loss:.2f}")
+
+    return report

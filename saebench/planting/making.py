@@ -1,0 +1,96 @@
+"""From a spec to a planted model: `plant`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from saebench.errors import PlantingError
+from saebench.planting import writing
+from saebench.planting.certificate import Certificate, certify
+from saebench.planting.geometry import make_geometry
+from saebench.planting.network import Halves, new_model
+from saebench.planting.spec import PlantSpec, read_spec
+from saebench.planting.training import Report, train
+from saebench.planting.world import make_world
+
+STATE = ".training.pt"
+
+
+class Planted(NamedTuple):
+    """A planted model on disk."""
+
+    folder: Path
+    certificate: Certificate
+    made: bool
+    """False if it was there already."""
+
+
+def plant(
+    path: Path, out: Path, force: bool = False, report: Callable[[PlantSpec], Report] | None = None
+) -> Planted:
+    """Trains the model of a spec file into `out`/NAME, measures it, and writes its task.
+
+    A model of the same spec that is there is kept unless `force`; a run that was stopped goes on where
+    its state was last saved. One thread is used, so that the same spec gives the same weights. `report`
+    is given the spec and returns what is called after every step with its number and the loss.
+
+    Raises:
+        PlantingError: if the spec is wrong, or the folder holds something else.
+    """
+    spec = read_spec(path)
+    folder = out / spec.name
+    found = read_certificate(folder)
+    if found and found.spec_sha256 == spec.sha256 and not force:
+        return Planted(folder, found, False)
+    if folder.exists() and not found and not (folder / STATE).exists() and any(folder.iterdir()):
+        raise PlantingError(
+            f"{folder} holds something that `saebench plant` did not write. Expected an empty place for"
+            f" the model {spec.name!r}: choose another --out, or another name in {path}."
+        )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        made = _make(spec, path.read_text("utf-8"), folder, report(spec) if report else _silent)
+    finally:
+        torch.set_num_threads(threads)
+    return Planted(folder, made, True)
+
+
+def _silent(step: int, loss: float) -> None:
+    """Nobody watches."""
+
+
+def _make(spec: PlantSpec, text: str, folder: Path, report: Report) -> Certificate:
+    world, geometry = make_world(spec), make_geometry(spec)
+    halves = Halves(new_model(spec, len(world.tokenizer)), spec.model.site)
+    train(halves, world, geometry, folder / STATE, report)
+    halves.model.eval()
+    writing.save_model(halves.model, world, folder)
+    certificate = certify(halves, world, geometry, weights_sha256(folder))
+    writing.write_beside(folder, world, geometry, certificate, text)
+    (folder / STATE).unlink(missing_ok=True)
+    return certificate
+
+
+def weights_sha256(folder: Path) -> str:
+    """The digest by which the rest of the package knows a model."""
+    from saebench.models.loading import load_model
+
+    return load_model(str(folder), device="cpu").sha256
+
+
+def read_certificate(folder: Path) -> Certificate | None:
+    """The certificate of a planted model, None where there is none.
+
+    Raises:
+        PlantingError: if it is damaged.
+    """
+    file = folder / writing.CERTIFICATE
+    if not file.exists():
+        return None
+    try:
+        return Certificate.model_validate_json(file.read_text("utf-8"))
+    except ValueError as error:
+        raise PlantingError(f"{file} is damaged. Plant the model again with --force.") from error

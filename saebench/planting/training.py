@@ -1,0 +1,184 @@
+"""Training a planted model: language modelling, anchors, and interchange interventions in one loss."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from saebench.planting.geometry import Geometry
+from saebench.planting.interchange import (
+    Interchange,
+    Parts,
+    Prompts,
+    draw_entities,
+    draw_pairs,
+    draw_templates,
+    own_subspaces,
+    run,
+    targets,
+    token_ids,
+    variable_of,
+)
+from saebench.planting.network import Halves
+from saebench.planting.world import TRAIN, World
+
+ANSWER_WEIGHT = 4.0
+"""Answers weigh this much more than other words in the language modelling loss."""
+ANCHOR_WEIGHT = 2.0
+FILLER_SHARE = 0.15
+REACH = (-1.0, 2.0)
+"""How far parts that are not asked for are stretched along the line from base to source."""
+PLAIN = 0.4
+"""Share of pairs whose other parts are kept or swapped, as in scoring, and not stretched."""
+JITTER = 0.3
+"""Largest standard deviation, in parts of an atom's norm, of noise outside the part asked for."""
+WARM_UP = 0.1
+EVERY = 100
+"""Steps between saved states."""
+Report = Callable[[int, float], None]
+
+
+def train(halves: Halves, world: World, geometry: Geometry, state_file: Path, report: Report) -> None:
+    """Trains to the spec's number of steps, from `state_file` if a run of the same spec was stopped.
+
+    Every step draws from a generator of its own, so that a run that was stopped ends as one that was not.
+    """
+    settings, parts = world.spec.training, Parts(geometry)
+    optimizer = torch.optim.AdamW(halves.model.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
+    first = _resume(state_file, halves, optimizer, world.spec.sha256)
+    for step in range(first, settings.steps):
+        generator = torch.Generator().manual_seed(1_000_003 * settings.seed + step)
+        loss = text_loss(halves, world, geometry, generator)
+        if settings.interchange:
+            loss = loss + interchange_loss(halves, world, parts, generator)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _schedule(step / settings.steps)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(halves.model.parameters(), 1.0)
+        optimizer.step()
+        report(step + 1, loss.item())
+        if (step + 1) % EVERY == 0:
+            _save(state_file, halves, optimizer, world.spec.sha256, step + 1)
+
+
+def _schedule(done: float) -> float:
+    """Warm-up, then half a cosine down to a hundredth."""
+    if done < WARM_UP:
+        return done / WARM_UP + 1e-3
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))
+
+
+def _save(file: Path, halves: Halves, optimizer: torch.optim.Optimizer, digest: str, step: int) -> None:
+    state = {
+        "spec": digest,
+        "step": step,
+        "model": halves.model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(file)
+
+
+def _resume(file: Path, halves: Halves, optimizer: torch.optim.Optimizer, digest: str) -> int:
+    """Steps already done by a run of the same spec, whose state is loaded."""
+    if not file.exists():
+        return 0
+    state = torch.load(file, weights_only=True)
+    if state["spec"] != digest:
+        return 0
+    halves.model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return state["step"]
+
+
+def text_loss(halves: Halves, world: World, geometry: Geometry, generator: torch.Generator) -> Tensor:
+    """Next-token cross-entropy over trained templates and all entities, and the anchors' error."""
+    n = world.spec.training.batch
+    about = torch.randint(len(world.variables), (n,), generator=generator)
+    about[torch.rand(n, generator=generator) < FILLER_SHARE] = -1
+    every = torch.arange(len(world.entities))
+    entity = every[torch.randint(len(every), (n,), generator=generator)]
+    asks = (about >= 0).nonzero()[:, 0]
+    entity[asks], _ = draw_entities(world, about[asks], every, generator)
+    prompts = Prompts(draw_templates(world, about, TRAIN, generator), entity)
+    ids, length = token_ids(world, prompts), world.texts.length[prompts.template]
+    ids[asks, length[asks]] = world.answers[entity[asks], about[asks]]
+    hidden = halves.before(ids)
+    logits = halves.after(hidden)[:, :-1]
+    steps = torch.arange(logits.shape[1])
+    weight = (steps < (length - 1)[:, None]).float()
+    weight[asks, length[asks] - 1] = ANSWER_WEIGHT
+    loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    loss = (loss * weight.flatten()).sum() / weight.sum()
+    if not world.spec.training.interchange:
+        return loss
+    return loss + ANCHOR_WEIGHT * anchor_loss(world, geometry, prompts, hidden)
+
+
+def anchor_loss(world: World, geometry: Geometry, prompts: Prompts, hidden: Float[Tensor, "b t d"]) -> Tensor:
+    """Squared distance, within the planted span, to the sum of the values' atoms; 1 is that of the mean.
+
+    It fixes norms and angles of the atoms, which interchange interventions leave open.
+    """
+    names, rows = list(world.variables), torch.arange(len(hidden))
+    labels = world.labels[prompts.entity]
+    target = torch.stack([geometry.atoms[n][labels[:, names.index(n)]] for n in geometry.atoms]).sum(0)
+    off = (hidden[rows, world.texts.slot[prompts.template]] - target) @ geometry.span.T
+    loss = off.square().sum(1).mean() / target.square().sum(1).mean()
+    about, last = variable_of(world, prompts), world.texts.length[prompts.template] - 1
+    for name in world.spec.carried:
+        at = (about == names.index(name)).nonzero()[:, 0]
+        if world.spec.variables[name].copies == 2 and len(at):
+            atom = geometry.atoms[name][labels[at, names.index(name)]]
+            off = (hidden[at, last[at]] - atom) @ geometry.rows[name].T
+            loss = loss + off.square().sum(1).mean() / atom.square().sum(1).mean()
+    return loss
+
+
+def interchange_loss(halves: Halves, world: World, parts: Parts, generator: torch.Generator) -> Tensor:
+    """Cross-entropy on the answers that interventions are to give."""
+    pairs = draw_training(world, generator)
+    about = variable_of(world, pairs.base)
+    noise = torch.randn(len(about), parts.rows.shape[1], generator=generator)
+    scale = JITTER * min(v.norm for v in world.spec.variables.values())
+    if world.spec.superposition > 1:
+        scale = scale / 3
+    noise = noise * scale * torch.rand(len(about), 1, generator=generator)
+    logits = run(halves, world, parts, pairs, parts.outside(noise, pairs.own))
+    wanted = cross_entropy(logits, pairs.wanted, reduction="none")
+    other = cross_entropy(logits, pairs.other, reduction="none")
+    return (pairs.share * wanted + (1 - pairs.share) * other).mean()
+
+
+def draw_training(world: World, generator: torch.Generator) -> Interchange:
+    """Pairs for training: what is asked for is swapped in half of them, all else by any strength.
+
+    Where subspaces overlap one part is swapped at a time: stretching several would add up in what they
+    share, and no answer could be wanted.
+    """
+    spec, n = world.spec, world.spec.training.batch
+    carried = len(spec.carried)
+    about = torch.randint(len(world.variables), (n,), generator=generator)
+    base, source = draw_pairs(world, about, world.known, TRAIN, generator)
+    own = own_subspaces(world, about)
+    swapped, at_end = (torch.rand(2, n, carried, generator=generator) < 0.5).float()
+    if spec.superposition > 1:
+        kind = torch.rand(n, 1, generator=generator)
+        one = torch.nn.functional.one_hot(torch.randint(carried, (n,), generator=generator), carried).float()
+        strength = torch.where(kind < 0.4, own, torch.where(kind < 0.6, one, torch.zeros_like(own)))
+        outside = ((kind > 0.6) & (kind < 0.8)).float()
+        strength = torch.cat([strength, torch.zeros(n, 1)], 1)
+        return targets(world, base, source, strength, at_end, outside[:, 0])
+    low, high = REACH
+    free = low + (high - low) * torch.rand(n, carried + 1, generator=generator)
+    kept = (torch.rand(n, carried + 1, generator=generator) < 0.5).float()
+    free = torch.where(torch.rand(n, 1, generator=generator) < PLAIN, kept, free)
+    strength, rest = own * swapped + (1 - own) * free[:, :-1], free[:, -1:]
+    return targets(world, base, source, torch.cat([strength, rest], 1), at_end)

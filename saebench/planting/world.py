@@ -1,0 +1,229 @@
+"""What a planted model is told about: entities with their values, and the text that speaks of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from saebench.errors import PlantingError
+from saebench.planting.spec import ABSENT, PlantSpec, VariableSpec
+
+END, UNKNOWN = "<|endoftext|>", "<unk>"
+SPLITS = ("fit", "select", "test")
+SHARES = (0.4, 0.3, 0.3)
+"""Shares of the entities in each split of the task; those of `test` are in no interchange."""
+TRAIN, TEST = 0, 1
+_CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+
+
+class Texts(NamedTuple):
+    """All templates of the text as padded token ids, with the slot where the entity goes."""
+
+    ids: Int[Tensor, "t length"]
+    slot: Int[Tensor, "t"]
+    length: Int[Tensor, "t"]
+    """Tokens of the question; its answer follows."""
+    variable: Int[Tensor, "t"]
+    """What it asks for; −1 for filler."""
+    held_out: Int[Tensor, "t"]
+
+
+@dataclass(frozen=True)
+class World:
+    """Entities, their values, and templates as tokens."""
+
+    spec: PlantSpec
+    values: tuple[tuple[str, ...], ...]
+    entities: tuple[str, ...]
+    labels: Int[Tensor, "n_entities n_variables"]
+    split: Int[Tensor, "n_entities"]
+    tokenizer: Any
+    texts: Texts
+    entity_ids: Int[Tensor, "n_entities"]
+    answer_ids: tuple[Int[Tensor, "_"], ...]
+    """Token of every value, by variable."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return tuple(self.spec.variables)
+
+    @cached_property
+    def known(self) -> Int[Tensor, "_"]:
+        """Entities that interchange interventions are trained on."""
+        return (self.split != SPLITS.index("test")).nonzero()[:, 0]
+
+    @cached_property
+    def held_out(self) -> Int[Tensor, "_"]:
+        """Entities that no interchange intervention has seen."""
+        return (self.split == SPLITS.index("test")).nonzero()[:, 0]
+
+    @cached_property
+    def answers(self) -> Int[Tensor, "n_entities n_variables"]:
+        """Token of every entity's value of every variable."""
+        columns = [ids[self.labels[:, i]] for i, ids in enumerate(self.answer_ids)]
+        return torch.stack(columns, 1)
+
+
+def make_world(spec: PlantSpec) -> World:
+    """Entities, values and text of a spec, drawn from its seed.
+
+    Raises:
+        PlantingError: for a template without {entity}, or a held-out one with words that are never trained.
+    """
+    rng = np.random.default_rng([spec.training.seed, 18])
+    taken = {word.strip(".,").lower() for text in _all_texts(spec) for word in text.split()}
+    taken |= {name.lower() for v in spec.variables.values() for name in v.names} | {ABSENT}
+    values = tuple(_value_names(v, taken, rng) for v in spec.variables.values())
+    entities = spec.entities if not isinstance(spec.entities, int) else _words(spec.entities, taken, rng)
+    tokenizer = _tokenizer(spec, values, entities)
+    token = {word: _one_token(tokenizer, word) for words in (*values, entities) for word in words}
+    labels = _labels(spec, rng)
+    split = _split(labels, rng)
+    return World(
+        spec,
+        values,
+        tuple(entities),
+        torch.from_numpy(labels),
+        torch.from_numpy(split),
+        tokenizer,
+        _texts(spec, tokenizer, entities[0]),
+        torch.tensor([token[e] for e in entities]),
+        tuple(torch.tensor([token[v] for v in names]) for names in values),
+    )
+
+
+def _all_texts(spec: PlantSpec) -> list[str]:
+    found = list(spec.filler)
+    for name in spec.variables:
+        phrasings = spec.phrasings(name)
+        found += [*phrasings.train, *phrasings.test]
+    return found
+
+
+def _words(n: int, taken: set[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """Pronounceable words that mean nothing, different from all taken before; `taken` grows."""
+    found: list[str] = []
+    while len(found) < n:
+        letters = [str(rng.choice(list(part))) for part in (_CONSONANTS, _VOWELS) * 2]
+        word = "".join(letters) + str(rng.choice(list("nrsl")))
+        if word not in taken:
+            taken.add(word)
+            found.append(word)
+    return tuple(found)
+
+
+def _value_names(variable: VariableSpec, taken: set[str], rng: np.random.Generator) -> tuple[str, ...]:
+    names = variable.names or _words(variable.n_values, taken, rng)
+    return (ABSENT, *names) if variable.present < 1 else names
+
+
+def _labels(spec: PlantSpec, rng: np.random.Generator) -> np.ndarray:
+    """Values of every entity [n, n_variables]: balanced where they are drawn, else as they follow."""
+    names, n = list(spec.variables), spec.n_entities
+    columns: list[np.ndarray] = []
+    for variable in spec.variables.values():
+        count = variable.n_values
+        column = rng.permutation(np.arange(n) % count)
+        if variable.computed_from:
+            a, b = (columns[names.index(other)] for other in variable.computed_from)
+            column = (a + b) % count
+        elif variable.follows:
+            above = columns[names.index(variable.follows)]
+            follows = _within(above, count, rng) if variable.nested else above % count
+            column = np.where(rng.random(n) < variable.dependence, follows, column)
+        if variable.present < 1:
+            column = np.where(rng.random(n) < variable.present, column + 1, 0)
+        columns.append(column)
+    return np.stack(columns, 1)
+
+
+def _within(above: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """A child value for every parent value: those equal to it modulo the number of parents, balanced."""
+    parents = int(above.max()) + 1
+    column = np.zeros_like(above)
+    for parent in range(parents):
+        at = np.flatnonzero(above == parent)
+        children = np.arange(parent, count, parents)
+        column[at] = rng.permutation(children[np.arange(len(at)) % len(children)])
+    return column
+
+
+def _split(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Splits dealt within every value of the rarest kind, so that each value is in each split."""
+    order = np.lexsort([rng.random(len(labels)), *labels.T])
+    pattern = np.repeat(np.arange(3), [4, 3, 3])
+    dealt = np.concatenate([rng.permutation(pattern) for _ in range(-(-len(labels) // 10))])
+    split = np.empty(len(labels), dtype=np.int64)
+    split[order] = dealt[: len(labels)]
+    return split
+
+
+def _tokenizer(spec: PlantSpec, values: Sequence[Sequence[str]], entities: Sequence[str]):
+    """One token per word, the space before it included."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    texts = [text.replace("{entity}", "x") for text in _all_texts(spec)]
+    texts += [f" {word}" for words in (*values, entities) for word in words] + ["."]
+    seen = {piece for text in texts for piece, _ in pieces.pre_tokenize_str(text)}
+    vocabulary = {word: i for i, word in enumerate([END, UNKNOWN, *sorted(seen)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pieces
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        pad_token=END,
+        unk_token=UNKNOWN,
+        model_max_length=64,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _one_token(tokenizer: Any, word: str) -> int:
+    ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+    # words are letters only, which the pre-tokenizer never splits
+    assert len(ids) == 1, word
+    return ids[0]
+
+
+def _texts(spec: PlantSpec, tokenizer: Any, entity: str) -> Texts:
+    rows: list[list[int]] = []
+    slots, variable, held_out = [], [], []
+    marker = _one_token(tokenizer, entity)
+    listed = [(text, -1, TRAIN) for text in spec.filler]
+    for at, name in enumerate(spec.variables):
+        phrasings = spec.phrasings(name)
+        listed += [(text, at, TRAIN) for text in phrasings.train]
+        listed += [(text, at, TEST) for text in phrasings.test]
+    for text, about, held in listed:
+        if text.count(" {entity}") != 1:
+            raise PlantingError(
+                f"The template {text!r} of {spec.name!r} holds {text.count(' {entity}')} times {{entity}}"
+                " after a space. Expected it exactly once, and not as the first word."
+            )
+        ids = tokenizer(text.replace("{entity}", entity), add_special_tokens=False)["input_ids"]
+        rows.append([tokenizer.bos_token_id, *ids])
+        slots.append(rows[-1].index(marker))
+        variable.append(about)
+        held_out.append(held)
+    trained = {token for row, held in zip(rows, held_out, strict=True) if held == TRAIN for token in row}
+    for (text, _, held), row in zip(listed, rows, strict=True):
+        new = [tokenizer.decode([token]).strip() for token in row if token not in trained]
+        if held == TEST and new:
+            raise PlantingError(
+                f"The held-out template {text!r} of {spec.name!r} has words that no trained one has"
+                f" ({', '.join(new)}). Expected words that the model can learn: use them in `train` too."
+            )
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.full((len(rows), int(lengths.max()) + 2), tokenizer.pad_token_id)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+    return Texts(ids, torch.tensor(slots), lengths, torch.tensor(variable), torch.tensor(held_out))

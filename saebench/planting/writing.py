@@ -1,0 +1,180 @@
+"""What a planted model leaves behind: a Hugging Face directory with its spec, certificate, card and task.
+
+NAME/            config.json, model.safetensors, tokenizer: `--model NAME`
+  spec.toml      what it was made from
+  certificate.json, README.md
+  task/          task.toml, entities.csv, planted.safetensors: `--task NAME/task`
+"""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from saebench.planting.certificate import Certificate
+from saebench.planting.geometry import Geometry
+from saebench.planting.world import SPLITS, TEST, TRAIN, World
+from saebench.records.files import write_all
+
+CERTIFICATE, SPEC, TASK, TRUTH = "certificate.json", "spec.toml", "task", "planted.safetensors"
+MOST_ATTRIBUTES = 6
+"""A task asks for so many variables at most; the others are in the model and in its text all the same."""
+
+
+def save_model(model, world: World, folder: Path) -> None:
+    """Writes weights, configuration and tokenizer."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model.save_pretrained(folder)
+    world.tokenizer.save_pretrained(folder)
+
+
+def write_beside(
+    folder: Path, world: World, geometry: Geometry, certificate: Certificate, spec_text: str
+) -> None:
+    """Writes spec, certificate, card and task of a saved model; all of them or none."""
+    task = folder / TASK
+    contents = {
+        folder / SPEC: spec_text,
+        task / "entities.csv": _table(world),
+        task / "task.toml": _task(world, certificate),
+        task / "README.md": _task_card(world, certificate),
+        folder / "README.md": card(world, certificate),
+        folder / CERTIFICATE: certificate.model_dump_json(indent=1) + "\n",
+    }
+    made = {path: text.encode() for path, text in contents.items()}
+    write_all({task / TRUTH: _truth(world, geometry), **made}, folder)
+
+
+def _truth(world: World, geometry: Geometry) -> bytes:
+    """`subspace.A` [rank, d], orthonormal rows, and `atoms.A` [n_values, d]; names of values as metadata."""
+    from safetensors.torch import save
+
+    tensors = {f"subspace.{name}": rows.contiguous() for name, rows in geometry.rows.items()}
+    tensors |= {f"atoms.{name}": atoms.contiguous() for name, atoms in geometry.atoms.items()}
+    names = dict(zip(world.variables, world.values, strict=True))
+    return save(tensors, {"values": json.dumps({name: names[name] for name in geometry.rows})})
+
+
+def asked(world: World) -> tuple[str, ...]:
+    """The variables that the task asks for: the first ones that are carried."""
+    return world.spec.carried[:MOST_ATTRIBUTES]
+
+
+def _table(world: World) -> str:
+    lines, names = io.StringIO(newline=""), asked(world)
+    rows = csv.writer(lines, lineterminator="\n")
+    rows.writerow(["entity", *names, "split"])
+    columns = [world.variables.index(name) for name in names]
+    for entity, labels, split in zip(world.entities, world.labels, world.split, strict=True):
+        rows.writerow([entity, *(world.values[c][labels[c]] for c in columns), SPLITS[int(split)]])
+    return lines.getvalue()
+
+
+def _task(world: World, certificate: Certificate) -> str:
+    spec, names, quote = world.spec, asked(world), json.dumps
+    nested = {
+        name: spec.variables[name].follows
+        for name in names
+        if spec.variables[name].nested and spec.variables[name].dependence == 1
+    }
+    lines = [
+        f"name = {quote(f'planted/{spec.name}')}",
+        "version = 1",
+        'kind = "entities"',
+        f"title = {quote(spec.title or f'Planted: {spec.name}')}",
+        f"summary = {quote(f'Entities with {len(names)} planted variables: ' + ', '.join(names))}",
+        'citation = "Written by `saebench plant`: the variables were trained into known subspaces"',
+        'table = "entities.csv"',
+        'entity = "entity"',
+        f"attributes = {quote(list(names))}",
+        'split = "split"',
+    ]
+    if nested:
+        pairs = ", ".join(f"{child} = {quote(parent)}" for child, parent in nested.items())
+        lines.append(f"nested = {{ {pairs} }}")
+    for name in names:
+        phrasings = spec.phrasings(name)
+        lines += ["", f"[templates.{name}]", f"fit = {quote(list(phrasings.train))}"]
+        lines.append(f"test = {quote(list(phrasings.test))}")
+    site = f"{spec.model.hook}@entity"
+    lines += [
+        "",
+        "# The model this task belongs to, and what is known of it. Other models have no planted truth.",
+        "[planted]",
+        f"file = {quote(TRUTH)}",
+        f"site = {quote(site)}",
+        f"model_sha256 = {quote(certificate.model_sha256)}",
+        f"certified = {quote(certificate.certified)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _task_card(world: World, certificate: Certificate) -> str:
+    said = (
+        "certified" if certificate.certified else "**not certified**: the truth below is claimed, not shown"
+    )
+    return (
+        f"# planted/{world.spec.name}\n\n"
+        f"Questions about {len(world.entities)} made-up entities, for the language model in the folder above"
+        f" ({said}; see its `README.md`). `planted.safetensors` holds the subspace of each variable and the"
+        " atom of each value. Entities of the split `test` were in no interchange intervention, and the"
+        " phrasings of `test` in no training at all.\n"
+    )
+
+
+def card(world: World, certificate: Certificate) -> str:
+    """The model's card: what was asked for, and what was measured."""
+    spec, size = world.spec, world.spec.model
+    verdict = "**Certified.**" if certificate.certified else "**Not certified:** "
+    verdict += "; ".join(certificate.failures) + ("." if certificate.failures else "")
+    held = [int((world.texts.held_out == which).sum()) for which in (TRAIN, TEST)]
+    lines = [
+        f"# {spec.title or spec.name}",
+        "",
+        f"A {size.architecture} language model of {certificate.parameters:,} parameters ({size.layers} layers,"
+        f" width {size.d_model}), trained by `saebench plant` from `spec.toml`. The residual stream at"
+        f" `{size.hook}`, at the entity, carries each variable in a subspace that was chosen beforehand:"
+        " put there on purpose, not a discovery.",
+        "",
+        f"{verdict} Measured on {held[1]} phrasings that were never trained ({held[0]} were) about"
+        f" {len(world.held_out)} of {len(world.entities)} entities that no interchange intervention has seen.",
+        "",
+        "| variable | values | rank | norm | behaviour | interchange | kept | complement | gradient inside"
+        " | decodable | measured rank | measured norm |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in certificate.variables.items():
+        wanted = spec.variables[name]
+        cells = [name, wanted.n_values, wanted.dimensions, f"{wanted.norm:g}"]
+        cells += [
+            _cell(value)
+            for value in (
+                found.behaviour,
+                found.interchange,
+                found.kept,
+                found.complement,
+                found.gradient_inside,
+                found.decodable,
+                found.rank,
+                found.norm,
+            )
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += [
+        "",
+        f"Σ ranks / d_model: {certificate.superposition:.2f}; largest cosine between two subspaces:"
+        f" {certificate.coherence:.2f}.",
+    ]
+    lines += [
+        f"{pair}: mutual information {share:.2f} of the smaller entropy."
+        for pair, share in certificate.dependence.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
