@@ -6,6 +6,9 @@ SAEBENCH := .venv/bin/saebench
 MODEL ?= demo
 export HF_HUB_OFFLINE ?= $(if $(filter demo,$(MODEL)),1,0)
 export TOKENIZERS_PARALLELISM := false
+# threads that wait sleep; spinning ones take the time of the ones they wait for on a busy machine
+export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 0
 
 .PHONY: help setup evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines bench real
 

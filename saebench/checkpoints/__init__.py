@@ -13,6 +13,7 @@ from saebench.checkpoints.base import Contents, Format, Loaded, Parts
 from saebench.checkpoints.building import CENTRED, assemble, cast
 from saebench.checkpoints.files import survey
 from saebench.errors import CheckpointError, unknown
+from saebench.models.surroundings import undisturbed
 
 FORMATS: dict[str, Format] = {
     "sae_lens": Format(
@@ -45,6 +46,7 @@ here, one fixture."""
 DEMO = Path(__file__).parents[1] / "demo" / "saes"
 
 
+@undisturbed()
 def load(
     spec: str | Path,
     *,
@@ -128,6 +130,7 @@ def formats() -> list[tuple[str, str]]:
     return [(name, format.description) for name, format in FORMATS.items()]
 
 
+@undisturbed()
 def load_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str | None = None) -> Loaded:
     """An object in memory as a `Loaded`: a SAELens SAE, or anything with encode, decode and W_dec.
 

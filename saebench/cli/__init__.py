@@ -7,6 +7,7 @@ import typer
 
 from saebench.cli import models, planting, results, scoring, training
 from saebench.cli.shared import complain
+from saebench.cli.threads import let_threads_sleep
 from saebench.errors import SaebenchError
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ def _main() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a verb. Exit codes: 0 fine, 1 the check it exists for failed, 2 wrong input or environment."""
+    let_threads_sleep(os.environ)
     words = sys.argv[1:] if arguments is None else arguments
     try:
         app(args=words, prog_name="saebench")

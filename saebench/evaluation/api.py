@@ -8,6 +8,7 @@ from saebench.errors import OptionError, SiteError
 from saebench.evaluation.arena import Arena, Options, Tick
 from saebench.evaluation.contestants import from_object, resolve
 from saebench.kinds import KINDS
+from saebench.models.surroundings import undisturbed
 from saebench.records.result import Result
 from saebench.spec import Task, load_task
 
@@ -78,6 +79,7 @@ def load_subject(
     return load_model(model, device=device, dtype=dtype)
 
 
+@undisturbed()
 def evaluate(
     sae: Any,
     task: str | None = None,
@@ -117,11 +119,8 @@ def evaluate(
     name = task or ("ravel" if ravel_data else "ioi")
     chosen = _only_task(name, named_tasks(name, paths, ravel_data, ravel_attributes))
     arena = make_arena(chosen, model, options, device=device, dtype=dtype)
-    where = arena.model
-    if isinstance(sae, str | Path):
-        found = resolve(str(sae), None, str(where.device), where.dtype)
-    else:
-        found = [from_object(sae, str(where.device), where.dtype)]
+    where = str(arena.model.device)
+    found = resolve(str(sae), None, where) if isinstance(sae, str | Path) else [from_object(sae)]
     if len(found) != 1:
         raise OptionError(f"{sae!r} names {len(found)} dictionaries; `evaluate` scores one at a time.")
     sites = arena.sites([found[0].hook], site)

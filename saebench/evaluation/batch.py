@@ -75,8 +75,8 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
     tasks = [task for name in _asked(request) for task in _load(request, name)]
     ensure_writable(request.out)
     choice("dtype", request.dtype, tuple(DTYPES))
-    device, dtype = find_device(request.device), DTYPES[request.dtype]
-    found, failures = _contestants(request, str(device), dtype, complain)
+    device = find_device(request.device)
+    found, failures = _contestants(request, str(device), complain)
     yield from [None] * failures
     if not tasks:
         tasks = _own_tasks(found, request.task_dirs)
@@ -118,14 +118,14 @@ def _own_tasks(found: list[Contestant], folders: tuple[Path, ...]) -> list[Task]
 
 
 def _contestants(
-    request: Request, device: str, dtype, complain: Callable[[SaebenchError], None]
+    request: Request, device: str, complain: Callable[[SaebenchError], None]
 ) -> tuple[list[Contestant], int]:
     found, failures = [], 0
     for spec in dict.fromkeys(request.saes):
         if spec == "control:all":
             continue
         try:
-            found += resolve(spec, request.architecture, device, dtype)
+            found += resolve(spec, request.architecture, device)
         except SaebenchError as error:
             complain(error)
             failures += 1

@@ -93,7 +93,7 @@ def _loaded(section: CrossSection, control: str, argument: str) -> Dictionary:
     if not argument:
         raise ControlError(f"control:{control} needs an SAE, for example control:{control}:demo:topk.")
     acts = section.fit.acts
-    loaded = checkpoints.load(argument, device=str(acts.device), dtype=acts.dtype)
+    loaded = checkpoints.load(argument, device=str(acts.device))
     _require_width(loaded, section)
     return _fitted(loaded, section).dictionary
 
@@ -224,13 +224,13 @@ def _sae(loaded: checkpoints.Loaded) -> Contestant:
     )
 
 
-def from_object(obj: Any, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Contestant:
+def from_object(obj: Any) -> Contestant:
     """A contestant from an object in memory (see `checkpoints.load_object`)."""
     loaded = checkpoints.load_object(obj)
     return _sae(loaded)
 
 
-def resolve(spec: str, architecture: str | None, device: str, dtype: torch.dtype) -> list[Contestant]:
+def resolve(spec: str, architecture: str | None, device: str) -> list[Contestant]:
     """Contestants of one command-line name; `demo:all` gives several.
 
     Raises:
@@ -241,7 +241,7 @@ def resolve(spec: str, architecture: str | None, device: str, dtype: torch.dtype
     if spec.startswith("control:"):
         return [control(spec.removeprefix("control:"))]
     names = [f"demo:{n}" for n in checkpoints.demo_names()] if spec == "demo:all" else [spec]
-    loaded = (checkpoints.load(n, architecture=architecture, device=device, dtype=dtype) for n in names)
+    loaded = (checkpoints.load(n, architecture=architecture, device=device) for n in names)
     return [_sae(one) for one in loaded]
 
 

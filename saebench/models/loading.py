@@ -20,11 +20,13 @@ from saebench.errors import ModelError, OptionError, unknown
 from saebench.models.devices import DTYPES, find_device
 from saebench.models.language_model import LanguageModel
 from saebench.models.sources import find_source, unloadable
+from saebench.models.surroundings import undisturbed
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 
+@undisturbed()
 def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> LanguageModel:
     """Loads a model by name, a GGUF file, a Hugging Face directory, or a model from the hub.
 

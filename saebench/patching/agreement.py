@@ -52,4 +52,4 @@ def _noisy(
     )
     clean = torch.cat([found[i] for i in range(len(places))], dim=1)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
-    return clean + clean.float().std().to(clean.dtype) * noise
+    return clean + clean.std() * noise

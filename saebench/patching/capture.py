@@ -26,6 +26,7 @@ def capture(
 ) -> dict[K, Float[Tensor, "n d_in"]]:
     """Activations at every place, one forward pass per prompt, prompts of equal length together.
 
+    They are float32 whatever the model computes in: what is measured on them sums over thousands.
     `progress` is called with the number of prompts finished since the last call.
 
     Raises:
@@ -34,7 +35,7 @@ def capture(
     check(model, tokens, list(places.values()))
     budget = budget or Budget.shared(model)
     out = {
-        key: torch.empty(len(tokens), model.d_in(p.hook, p.head), dtype=model.dtype, device=model.device)
+        key: torch.empty(len(tokens), model.d_in(p.hook, p.head), device=model.device, dtype=torch.float32)
         for key, p in places.items()
     }
     last = max((place.layer for place in places.values()), default=-1)
@@ -53,7 +54,7 @@ def capture(
             with hooked(model, hooks):
                 model.bridge(batch, stop_at_layer=stop, logits_to_keep=1)
             for key, values in found.items():
-                out[key][part.to(model.device)] = values[0]
+                out[key][part.to(model.device)] = values[0].float()
             if progress:
                 progress(len(part))
 

@@ -41,7 +41,7 @@ class PatchedReadout(Readout):
     """Logits at the last token of every prompt, with the activations at `places` replaced.
 
     With several places an edit holds their values side by side, in the order of `places`, and all
-    are patched in one pass.
+    are patched in one pass. Edits and logits are float32 whatever the model computes in.
 
     Raises:
         SiteError: if the model lacks a hook point, or a position lies outside its prompt.
@@ -104,7 +104,7 @@ class PatchedReadout(Readout):
         return torch.cat(list(found.values()), dim=1)
 
     def logits(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
-        return self._gather(rows, lambda at, part: self._pass.logits(edited[at], part))
+        return self._gather(rows, lambda at, part: self._pass.logits(edited[at], part)).float()
 
     def difference(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
         """LD alone, differentiable: unembeds two tokens instead of the vocabulary."""
@@ -113,7 +113,7 @@ class PatchedReadout(Readout):
             wanted = self._pair[part.to(self._pair.device)]
             return self._pass.token_logits(edited[at], part, wanted.repeat(len(at) // len(part), 1))
 
-        both = self._gather(rows, of)
+        both = self._gather(rows, of).float()
         return both[:, 0] - both[:, 1]
 
     @torch.no_grad()

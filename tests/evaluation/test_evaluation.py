@@ -30,7 +30,7 @@ def arena():
 
 @pytest.fixture(scope="module")
 def topk(arena):
-    (contestant,) = resolve("demo:topk", None, "cpu", torch.float32)
+    (contestant,) = resolve("demo:topk", None, "cpu")
     return arena.score(arena.realise(contestant, Site.parse(SITE)), Site.parse(SITE))
 
 
@@ -40,7 +40,7 @@ def numbers(result) -> str:
 
 
 def test_the_same_inputs_give_the_same_bytes(arena, topk):
-    (contestant,) = resolve("demo:topk", None, "cpu", torch.float32)
+    (contestant,) = resolve("demo:topk", None, "cpu")
     fresh = make_arena("ioi", options=Options(budget="quick"))
     again = fresh.score(fresh.realise(contestant, Site.parse(SITE)), Site.parse(SITE))
     assert numbers(again.result) == numbers(topk.result)
@@ -93,7 +93,7 @@ def test_a_finished_result_is_reused_and_force_scores_again(arena, tmp_path):
 def test_the_same_weights_elsewhere_have_one_result_under_the_name_asked_for(arena, topk, tmp_path):
     store.save(topk.result, topk.outcomes, tmp_path / "out")
     shutil.copytree(checkpoints.DEMO / "topk", tmp_path / "mine")
-    (mine,) = resolve(str(tmp_path / "mine"), None, "cpu", torch.float32)
+    (mine,) = resolve(str(tmp_path / "mine"), None, "cpu")
     found = arena.score_or_reuse(mine, Site.parse(SITE), tmp_path / "out")
     assert found.id == topk.result.id and len(store.find(tmp_path / "out")) == 1
     assert (found.dictionary.name, topk.result.dictionary.name) == ("mine", "demo:topk")
@@ -180,7 +180,7 @@ def test_wrong_options_name_the_choice(arena):
     with pytest.raises(OptionError, match="coupled"):
         make_arena("ioi", options=Options(parametrization="couple")).bench(Site.parse(SITE))
     with pytest.raises(SiteError, match="takes activations of width"):
-        (contestant,) = resolve("demo:topk", None, "cpu", torch.float32)
+        (contestant,) = resolve("demo:topk", None, "cpu")
         bench = arena.bench(Site.parse("blocks.2.attn.hook_z[0]@end"))
         contestant.realise(bench[1])
 

@@ -1,5 +1,6 @@
 """Subspaces that were trained into the bundled model: where its facts about cities are."""
 
+import torch
 from torch import Tensor
 
 from saebench.models.known import DEMO
@@ -17,4 +18,4 @@ def planted_subspaces(model: LanguageModel, site: Site) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     found = load_file(DEMO / "planted.safetensors")
-    return {name: rows.to(model.device, model.dtype) for name, rows in found.items()}
+    return {name: rows.to(model.device, torch.float32) for name, rows in found.items()}
