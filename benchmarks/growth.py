@@ -126,7 +126,7 @@ def _demo(bench: Bench, budget: str, count: int) -> dict[str, Any]:
         result = arena.score_or_reuse(control(name), site, None)
     shared = time.perf_counter() - start
     for name in DEMO_SAES[:count]:
-        (sae,) = resolve(f"demo:{name}", None, str(bench.device), torch.float32)
+        (sae,) = resolve(f"demo:{name}", None, str(bench.device))
         result = arena.score_or_reuse(sae, site, None)
     total = time.perf_counter() - start
     return {

@@ -1,5 +1,6 @@
 """What a checkpoint is before and after it is loaded."""
 
+import pickle
 import struct
 import tokenize
 import zipfile
@@ -35,6 +36,7 @@ FOREIGN = (
     MemoryError,
     zipfile.BadZipFile,
     zlib.error,
+    pickle.PickleError,
     struct.error,
     SyntaxError,
     tokenize.TokenError,

@@ -14,4 +14,4 @@ def let_threads_sleep(environment: MutableMapping[str, str]) -> None:
     """
     if not any(name in environment for name in _SAID):
         # GNU's library spins for a while even when it is to wait passively
-        environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+        environment.update({"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"})

@@ -1,11 +1,15 @@
-"""npz and torch files, which are both zip archives, read without unpickling anything.
+"""npz and torch files, which are both zip archives, read without running anything that is in them.
 
-A torch file names its tensors in a pickle. That pickle is only *read*, by the small interpreter
-in `pickles.py` that knows dicts, numbers and tensors and calls nothing; `torch.load` is not used.
+numpy reads arrays without unpickling, torch loads with `weights_only`. Both are asked only once the
+archive's directory makes sense; sizes are known before anything is allocated.
 """
 
 import math
+import pickle
+import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,6 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from saebench.checkpoints.base import TensorInfo
-from saebench.checkpoints.pickles import Described, Storage, describe
 from saebench.errors import CheckpointError
 
 MAX_MEMBERS = 10_000
@@ -23,6 +26,8 @@ MAX_PICKLE = 16 * 2**20
 MAX_RATIO = 20
 """Weights hardly compress; an archive that claims to expand further than this is refused."""
 FLOOR = 16 * 2**20
+MAX_SHARED = 4
+"""Tied weights share their bytes; tensors that share them many times over would fill the memory."""
 
 
 def is_npz(path: Path) -> bool:
@@ -69,37 +74,53 @@ def read_npz(path: Path) -> dict[str, Tensor]:
 
 
 def torch_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, Any]]:
-    """Tensors and plain values that a torch file names.
+    """Tensors and plain values that a torch file names; no tensor is read.
 
     Raises:
-        CheckpointError: if its pickle holds anything else, or a claim does not fit the archive.
+        CheckpointError: if its pickle names code, or a claim does not fit the archive.
     """
     with _archive(path) as archive:
-        tree, _ = _describe(path, archive)
-    tensors = {
-        name: TensorInfo(value.storage.dtype_name, value.size)
-        for name, value in tree.items()
-        if isinstance(value, Described)
-    }
-    return tensors, {k: v for k, v in tree.items() if not isinstance(v, Described)}
+        room = _torch_entries(path, archive)
+    with _weights_only(path):
+        tree = flatten(torch.load(path, map_location="meta", weights_only=True))
+    tensors = {name: value for name, value in tree.items() if isinstance(value, Tensor)}
+    _check_claims(path, tensors, room)
+    infos = {k: TensorInfo(str(t.dtype).removeprefix("torch."), tuple(t.shape)) for k, t in tensors.items()}
+    return infos, {k: v for k, v in tree.items() if k not in tensors}
 
 
 def read_torch(path: Path) -> dict[str, Tensor]:
-    """The tensors of a torch file, built from its bytes."""
+    """The tensors of a torch file whose header was checked."""
     with _archive(path) as archive:
-        tree, prefix = _describe(path, archive)
-        buffers: dict[str, Tensor] = {}
-        state = {}
-        for name, value in tree.items():
-            if not isinstance(value, Described) or not math.prod(value.size):
-                continue
-            key = value.storage.key
-            if key not in buffers:
-                data = bytearray(archive.read(f"{prefix}data/{key}"))
-                buffers[key] = torch.frombuffer(data, dtype=torch.uint8)
-            flat = buffers[key].view(value.storage.dtype)
-            state[name] = flat.as_strided(value.size, value.stride, value.offset).clone()
-    return state
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"{path}: the checksum of {damaged} is wrong. Fetch or save it again.")
+    with _weights_only(path):
+        # mapped, so that a tensor that claims more than there is cannot read beyond the file
+        tree = flatten(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+    return {k: v.detach().clone() for k, v in tree.items() if isinstance(v, Tensor) and v.numel()}
+
+
+@contextmanager
+def _weights_only(path: Path) -> Iterator[None]:
+    """What torch refuses to unpickle, said in one paragraph."""
+    try:
+        with warnings.catch_warnings():
+            # of odd pickle protocols: what cannot be read raises
+            warnings.simplefilter("ignore")
+            yield
+    except pickle.UnpicklingError as error:
+        named = next((w for line in str(error).splitlines() for w in _globals(line)), "more than weights")
+        raise CheckpointError(
+            f"{path}: its pickle holds {named}, so loading it could run code. It is not opened."
+            " Ask for, or save, the weights as safetensors or as a state dict."
+        ) from error
+
+
+def _globals(line: str) -> list[str]:
+    """The global that a line of torch's refusal names."""
+    _, found, rest = line.partition("GLOBAL ")
+    return [rest.split(" was not")[0].strip()] if found else []
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
@@ -126,46 +147,41 @@ def _archive(path: Path) -> zipfile.ZipFile:
     return archive
 
 
-def _describe(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, Any], str]:
-    """The flat state dict that the pickle of a torch file describes, and the archive's folder."""
-    names = archive.namelist()
-    pickles = [name for name in names if name.rsplit("/", 1)[-1] == "data.pkl"]
-    if len(pickles) != 1 or any(name.endswith("constants.pkl") for name in names):
+def _torch_entries(path: Path, archive: zipfile.ZipFile) -> list[int]:
+    """Sizes of the storages in a torch file.
+
+    Raises:
+        CheckpointError: if it is no torch file of weights.
+    """
+    members = archive.infolist()
+    pickles = [m for m in members if m.filename.rsplit("/", 1)[-1] == "data.pkl"]
+    if len(pickles) != 1 or any(m.filename.endswith("constants.pkl") for m in members):
         raise CheckpointError(
             f"{path}: a zip archive with {len(pickles)} data.pkl; expected a torch file of weights"
             " (TorchScript archives hold code and are not opened)."
         )
-    info = archive.getinfo(pickles[0])
-    if info.file_size > MAX_PICKLE:
-        raise CheckpointError(f"{path}: its data.pkl has {info.file_size} bytes; far too many.")
-    prefix = pickles[0].removesuffix("data.pkl")
-    order = f"{prefix}byteorder"
-    if order in names and archive.read(order) != b"little":
-        raise CheckpointError(f"{path}: written on a big-endian machine. Save it again on another.")
-    tree = flatten(describe(archive.read(info), path))
-    for name, value in tree.items():
-        if isinstance(value, Described):
-            _check(path, archive, prefix, name, value)
-    return tree, prefix
+    if pickles[0].file_size > MAX_PICKLE:
+        raise CheckpointError(f"{path}: its data.pkl has {pickles[0].file_size} bytes; far too many.")
+    if any(m.compress_type != zipfile.ZIP_STORED for m in members):
+        raise CheckpointError(f"{path}: a torch file with compressed entries, which torch never writes.")
+    folder = pickles[0].filename.removesuffix("data.pkl") + "data/"
+    return [m.file_size for m in members if m.filename.startswith(folder)]
 
 
-def _check(path: Path, archive: zipfile.ZipFile, prefix: str, name: str, t: Described) -> None:
-    """Holds a tensor's claims against the bytes of its storage."""
-    storage: Storage = t.storage
-    numbers = (*t.size, *t.stride, t.offset, storage.numel)
-    ok = len(t.size) == len(t.stride) and all(type(n) is int and n >= 0 for n in numbers)
-    entry = f"{prefix}data/{storage.key}"
-    room = archive.getinfo(entry).file_size if entry in archive.namelist() else -1
-    steps = zip(t.size, t.stride, strict=True) if ok else ()
-    reach = t.offset + sum((n - 1) * s for n, s in steps) + 1 if ok else 0
-    # a stride of 0 would make few bytes into many
-    dense = ok and math.prod(t.size) <= max(storage.numel, 1)
-    full = room == storage.numel * storage.itemsize if ok else False
-    fits = full and (not math.prod(t.size) or reach * storage.itemsize <= room)
-    if not (ok and dense and fits):
+def _check_claims(path: Path, tensors: dict[str, Tensor], room: list[int]) -> None:
+    """Holds what tensors claim against the storages that are there."""
+    for name, tensor in tensors.items():
+        claimed = tensor.untyped_storage().nbytes()
+        # a stride of 0 would make few bytes into many
+        if claimed not in (0, *room) or tensor.nbytes > claimed:
+            raise CheckpointError(
+                f"{path}: tensor {name!r} claims shape {tuple(tensor.shape)} in {claimed} bytes, and no"
+                " such bytes are there. The file is damaged; fetch or save it again."
+            )
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    if total > MAX_SHARED * sum(room):
         raise CheckpointError(
-            f"{path}: tensor {name!r} claims shape {t.size} in a storage of {storage.numel}, but"
-            f" {room} bytes are there. The file is damaged; fetch or save it again."
+            f"{path}: its tensors claim {total} bytes out of {sum(room)}, many times over. It is not opened."
         )
 
 
@@ -184,7 +200,7 @@ def flatten(tree: Any, depth: int = 2) -> dict[str, Any]:
     for key, value in tree.items():
         if isinstance(value, dict) and depth:
             flat |= {f"{key}.{k}": v for k, v in flatten(value, depth - 1).items()}
-        elif isinstance(value, Described | int | float | str | bool):
+        elif isinstance(value, Tensor | int | float | str | bool):
             flat[str(key)] = value
         if len(flat) > MAX_MEMBERS:
             raise ValueError(f"holds more than {MAX_MEMBERS} entries")
@@ -192,4 +208,4 @@ def flatten(tree: Any, depth: int = 2) -> dict[str, Any]:
 
 
 def _has_tensor(tree: dict[Any, Any]) -> bool:
-    return any(isinstance(value, Described) for value in tree.values())
+    return any(isinstance(value, Tensor) for value in tree.values())
