@@ -22,6 +22,48 @@ _ORDER = (
 )
 
 
+# Hugging Face's lists of blocks, and what lies in a block, in TransformerLens' terms.
+_BLOCKS = r"(?:(?:language_)?model\.|transformer\.|gpt_neox\.|base_model\.)*(?:layers|h|blocks)[._](\d+)"
+_MODULES = {
+    "": "hook_resid_post",
+    "output": "hook_resid_post",
+    "hook_out": "hook_resid_post",
+    "input": "hook_resid_pre",
+    "hook_in": "hook_resid_pre",
+    "hook_q": "attn.hook_q",
+    "hook_k": "attn.hook_k",
+    "hook_v": "attn.hook_v",
+    "hook_z": "attn.hook_z",
+    "attn.o.hook_in": "attn.hook_z",
+    "attn.hook_out": "hook_attn_out",
+    "mlp": "hook_mlp_out",
+    "mlp.output": "hook_mlp_out",
+    "mlp.hook_out": "hook_mlp_out",
+    "attn": "hook_attn_out",
+    "attention": "hook_attn_out",
+    "self_attn": "hook_attn_out",
+    "self_attn.output": "hook_attn_out",
+    "self_attn.o_proj.input": "attn.hook_z",
+    "attn.c_proj.input": "attn.hook_z",
+    "post_feedforward_layernorm.output": "hook_mlp_out",
+    "pre_feedforward_layernorm.output": "ln2.hook_out",
+    "mlp.input": "mlp.hook_in",
+}
+
+
+def hook_point(name: str) -> str:
+    """TransformerLens' name of a hook point that is given by another tool's.
+
+    `model.layers.3`, `gpt_neox.layers.3`, `h.3` and the bridge's `blocks.3.hook_out` are
+    `blocks.3.hook_resid_post`; `layers.3.mlp` is `blocks.3.hook_mlp_out`. What is not known stays.
+    """
+    match = re.fullmatch(_BLOCKS + r"(?:\.(.+))?", name)
+    inside = _MODULES.get(match[2] or "") if match else None
+    if match and name.startswith("blocks.") and match[2] in ("attn", "mlp", None):
+        return name
+    return f"blocks.{match[1]}.{inside}" if match and inside else name
+
+
 @dataclass(frozen=True)
 class Site:
     """A hook point, a semantic position in the prompt, and optionally one attention head.
@@ -37,6 +79,8 @@ class Site:
     def parse(cls, text: str, default_position: str | None = None) -> "Site":
         """Reads a site; a missing position takes `default_position`.
 
+        Hugging Face's names of modules and the bridge's own are translated (see `hook_point`).
+
         Raises:
             SiteError: if the text is not of that form or has no position.
         """
@@ -48,7 +92,7 @@ class Site:
                 " 'blocks.1.hook_resid_pre@end' (a single head: 'blocks.1.attn.hook_z[3]@end')."
                 " `saebench tasks NAME` lists a task's positions."
             )
-        return cls(match["hook"], position, int(match["head"]) if match["head"] else None)
+        return cls(hook_point(match["hook"]), position, int(match["head"]) if match["head"] else None)
 
     def __str__(self) -> str:
         head = f"[{self.head}]" if self.head is not None else ""

@@ -2,16 +2,29 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.checkpoints import dictionary_learning, gemma_scope, hub, plain, published, sae_lens, sparsify
-from saebench.checkpoints.base import Contents, Format, Loaded, Parts
+from saebench.checkpoints import (
+    circuit_tracer,
+    dictionary_learning,
+    gemma_scope,
+    hub,
+    laboratories,
+    llama_scope,
+    plain,
+    published,
+    registry,
+    sae_lens,
+    sparsify,
+)
+from saebench.checkpoints.base import Contents, Format, Loaded, Parts, reading
 from saebench.checkpoints.building import CENTRED, assemble, cast
 from saebench.checkpoints.files import survey
+from saebench.checkpoints.naming import several
 from saebench.errors import CheckpointError, unknown
 from saebench.models.surroundings import undisturbed
 
@@ -19,20 +32,58 @@ FORMATS: dict[str, Format] = {
     "sae_lens": Format(
         sae_lens.recognise,
         sae_lens.load,
-        "SAELens 4-6: cfg.json and sae_weights.safetensors, every inference architecture",
+        "SAELens 3-6: cfg.json and sae_weights.safetensors, every inference architecture and transcoders",
+        sae_lens.describes,
     ),
     "sparsify": Format(
-        sparsify.recognise, sparsify.load, "EleutherAI sparsify: cfg.json and sae.safetensors (topk)"
+        sparsify.recognise,
+        sparsify.load,
+        "EleutherAI sparsify: cfg.json and sae.safetensors (topk, transcoders)",
+        sparsify.describes,
     ),
     "dictionary_learning": Format(
         dictionary_learning.recognise,
         dictionary_learning.load,
         "dictionary_learning: ae.pt and config.json (standard, gated, topk, batchtopk, jumprelu, matryoshka)",
+        dictionary_learning.describes,
+    ),
+    "llama_scope": Format(
+        llama_scope.recognise,
+        llama_scope.load,
+        "Llama Scope and R1-Distill (lm-saes): hyperparams.json or config.json and safetensors",
+        llama_scope.describes,
+    ),
+    "batch_topk": Format(
+        laboratories.is_batch_topk,
+        laboratories.load_batch_topk,
+        "the BatchTopK repository: sae.pt and config.json (vanilla, topk, batchtopk, jumprelu)",
+        laboratories.describes_batch_topk,
+    ),
+    "temporal": Format(
+        laboratories.is_temporal,
+        laboratories.load_temporal,
+        "temporal SAEs: recognised and refused, since a code depends on the tokens before",
+        laboratories.describes_temporal,
+    ),
+    "circuit_tracer": Format(
+        circuit_tracer.recognise,
+        circuit_tracer.load,
+        "circuit-tracer: layer_N.safetensors and config.yaml (transcoders of one layer)",
+        circuit_tracer.describes,
     ),
     "openai": Format(published.is_openai, published.load_openai, "OpenAI: one .pt state dict (relu, topk)"),
     "goodfire": Format(published.is_goodfire, published.load_goodfire, "Goodfire: one .pt state dict (relu)"),
+    "e2e_sae": Format(laboratories.is_e2e, laboratories.load_e2e, "e2e_sae: one .pt state dict (relu)"),
     "gemma_scope": Format(
-        gemma_scope.recognise, gemma_scope.load, "Gemma Scope 1 and 2: params.npz or .safetensors"
+        gemma_scope.recognise,
+        gemma_scope.load,
+        "Gemma Scope 1 and 2: params.npz or .safetensors with config.json (SAEs and transcoders)",
+        gemma_scope.describes,
+    ),
+    "qwen_scope": Format(
+        laboratories.is_qwen,
+        laboratories.load_qwen,
+        "Qwen Scope: layerN.sae.pt in a repository of its name (topk)",
     ),
     "plain": Format(
         plain.recognise,
@@ -43,6 +94,7 @@ FORMATS: dict[str, Format] = {
 """Every format that can be read; the first that fits wins. To add one: two functions, one line
 here, one fixture."""
 
+MAX_FOLDERS = 200
 DEMO = Path(__file__).parents[1] / "demo" / "saes"
 
 
@@ -62,32 +114,91 @@ def load(
         CheckpointError: one paragraph that names the file and what is wrong with it.
     """
     spec = str(spec)
-    named = spec.startswith(("demo:", hub.PREFIX)) or Path(spec).exists()
-    if not named and hub.is_registered(spec):
+    place = resolve(spec)
+    if place.path is None:
         loaded = hub.load_registered(spec)
-        return replace(loaded, dictionary=cast(loaded, device, dtype))
-    path, name = resolve(spec)
-    contents = survey(path)
-    kind = recognise(contents, architecture)
-    parts = FORMATS[kind].load(contents, architecture)
-    if architecture is not None and kind != "plain":
-        note = f"--architecture {architecture} ignored: the {kind} file says what it is"
-        parts = parts._replace(warnings=(*parts.warnings, note))
-    loaded = assemble(parts, path, name, spec, kind)
+    else:
+        parts, kind, path = read(place, architecture)
+        loaded = assemble(parts, path, place.name, spec, kind)
     return replace(loaded, dictionary=cast(loaded, device, dtype))
 
 
-def resolve(spec: str) -> tuple[Path, str]:
-    """The path that a name stands for, and the name to show."""
+class Place(NamedTuple):
+    """What a name stands for."""
+
+    path: Path | None
+    """None for layouts that SAELens' own converters read."""
+    name: str
+    """What to show."""
+    entry: registry.Entry | None = None
+    """What SAELens' registry knows of it."""
+
+
+def read(place: Place, architecture: str | None = None) -> tuple[Parts, str, Path]:
+    """Settings and weights of what lies at a place, the format's name, and where exactly it lay.
+
+    Raises:
+        CheckpointError: if it is not an SAE that can be read.
+    """
+    assert place.path is not None
+    contents = lifted(descended(survey(place.path)))
+    kind = recognise(contents, architecture)
+    parts = FORMATS[kind].load(contents, architecture)
+    notes = [f"tensors' names begin with {w.prefix!r}: taken off" for w in contents.weights if w.prefix]
+    if contents.path != place.path:
+        notes.append(f"found one level down, in {contents.path.name}")
+    if architecture is not None and kind != "plain":
+        notes.append(f"--architecture {architecture} ignored: the {kind} file says what it is")
+    entry = place.entry or (registry.of(contents.origin) if kind == "sae_lens" else None)
+    parts = registry.completed(parts, entry)
+    return parts._replace(warnings=(*parts.warnings, *notes)), kind, contents.path
+
+
+def descended(contents: Contents) -> Contents:
+    """The one SAE below a folder that holds none itself (`checkpoints/`), or the folder as it is.
+
+    Raises:
+        CheckpointError: if there are several, naming them.
+    """
+    if contents.weights or not contents.path.is_dir():
+        return contents
+    with reading(contents.path, "looking at its folders"):
+        folders = sorted(p for p in contents.path.iterdir() if p.is_dir())[:MAX_FOLDERS]
+    below = [found for found in map(survey, folders) if found.weights]
+    if len(below) > 1:
+        names = ", ".join(f.path.name for f in below[:8])
+        raise CheckpointError(
+            f"{contents.path}: a folder of {len(below)} SAEs ({names}{', …' if len(below) > 8 else ''}), and one is"
+            " needed. Give the path of one, or of several one after the other."
+        )
+    return below[0] if below else contents
+
+
+def lifted(contents: Contents) -> Contents:
+    """With the configs of the folder above, where none beside the weights describes them and one there does."""
+    if not contents.weights or any(f.describes(contents) for f in FORMATS.values()):
+        return contents
+    higher = replace(contents, configs=contents.above)
+    fits = any(f.describes(higher) and f.recognise(higher) for f in FORMATS.values())
+    return higher if fits else contents
+
+
+def resolve(spec: str) -> Place:
+    """What a name stands for; a path that exists comes before a name of the registry."""
     if spec.startswith("demo:"):
         name = spec.removeprefix("demo:")
         if name not in demo_names():
             raise CheckpointError(unknown("demo SAE", name, demo_names()))
-        return DEMO / name, spec
+        return Place(DEMO / name, spec)
     if spec.startswith(hub.PREFIX):
-        return hub.fetch(spec), spec.removeprefix(hub.PREFIX)
-    path = Path(spec)
-    return path, path.name or path.resolve().name
+        return Place(hub.fetch(spec), spec.removeprefix(hub.PREFIX))
+    path = Path(spec).expanduser()
+    if not path.exists() and hub.is_registered(spec):
+        entry = registry.named(spec)
+        if entry.conversion in hub.CONVERTED:
+            return Place(None, spec, entry)
+        return Place(hub.fetch_registered(spec, entry), spec, entry)
+    return Place(path, path.name or path.resolve().name)
 
 
 def demo_names() -> list[str]:
@@ -117,6 +228,12 @@ def _unrecognised(contents: Contents) -> str:
         hint = " There is no config (cfg.json or config.json) beside the weights."
     elif contents.configs and not contents.weights:
         hint = " There are no weights beside the config."
+    for weights in contents.weights:
+        if names := several(weights):
+            hint = (
+                f" {weights.path.name} holds {len(names)} SAEs side by side ({', '.join(names[:6])}); save each to a"
+                " file of its own."
+            )
     broken = f" Unreadable: {' '.join(contents.problems)}" if contents.problems else ""
     seen = "; ".join(found[:6]) or "no config and no weights"
     return (

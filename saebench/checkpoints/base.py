@@ -16,6 +16,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 
+from saebench.checkpoints.origin import Origin
 from saebench.dictionaries.objects import ObjectDictionary
 from saebench.dictionaries.sae import SaelensDictionary, digest
 from saebench.dictionary import Dictionary
@@ -60,11 +61,21 @@ class Weights:
     kind: str
     """`safetensors`, `npz` or `torch`."""
     tensors: Mapping[str, TensorInfo]
+    """By name, without a prefix that all names share."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """Numbers and strings that a torch file holds beside its tensors (`activation`, `k`)."""
 
+    prefix: str = ""
+    """What stands in front of every name in the file (`_orig_mod.`, `module.`)."""
+    shards: tuple["Weights", ...] = ()
+    """The files that hold the tensors, where there are several."""
+
     def has(self, *names: str) -> bool:
         return all(name in self.tensors for name in names)
+
+    @property
+    def origin(self) -> Origin:
+        return Origin.of(self.path)
 
 
 @dataclass(frozen=True)
@@ -74,13 +85,19 @@ class Contents:
     path: Path
     configs: Mapping[str, dict[str, Any]]
     weights: tuple[Weights, ...]
+    above: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Configs of the folder above, which count where none beside the weights describes them."""
     problems: tuple[str, ...] = ()
     """Files that look like weights or configs and cannot be read, with the reason."""
 
+    @property
+    def origin(self) -> Origin:
+        return Origin.of(self.path)
+
     def config(self, *keys: str) -> dict[str, Any] | None:
         """The first config that has all the keys."""
-        found = (c for c in self.configs.values() if all(key in c for key in keys))
-        return next(found, None)
+        fitting = (c for c in self.configs.values() if all(key in c for key in keys))
+        return next(fitting, None)
 
     def having(self, *names: str) -> tuple[Weights, ...]:
         """The weight files that announce all these tensors."""
@@ -94,6 +111,7 @@ class Parts(NamedTuple):
     """`architecture`, `d_in`, `d_sae` and what that architecture's config class takes."""
     state: dict[str, Tensor]
     hook: str | None = None
+    """Where it writes, and reads too unless `reads` says otherwise."""
     model_name: str | None = None
     training_architecture: str | None = None
     metadata: dict[str, Any] = {}  # noqa: RUF012 a NamedTuple field, never written to
@@ -104,6 +122,10 @@ class Parts(NamedTuple):
     """The constant input scale, where the checkpoint gives it."""
     whitening: tuple[Tensor, Tensor, Tensor] | None = None
     """Mean, matrix and inverse of input whitening that has still to be folded."""
+    reads: str | None = None
+    """The hook point a transcoder reads; `config["architecture"]` is then its activation's."""
+    transcodes: bool = False
+    """Whether it writes elsewhere than it reads."""
 
 
 class Format(NamedTuple):
@@ -112,6 +134,8 @@ class Format(NamedTuple):
     recognise: Callable[[Contents], bool]
     load: Callable[[Contents, str | None], Parts]
     description: str
+    describes: Callable[[Contents], bool] = lambda contents: False
+    """Whether a config of this format is there; such a config may stand one folder up."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +150,8 @@ class Loaded:
     warnings: tuple[str, ...] = ()
     folded: tuple[str, ...] = ()
     normalization: str = "none"
+    reads: str | None = None
+    """The hook point a transcoder reads; None where it reads where it writes."""
 
     @property
     def needs_factor(self) -> bool:

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from saebench.checkpoints.base import Contents, Parts, Weights, only, reading
 from saebench.checkpoints.files import read_tensors
+from saebench.checkpoints.settings import ignored, not_understood
 from saebench.errors import CheckpointError, unknown
+from saebench.site import hook_point
 
 # class → inference architecture, whether b_dec is subtracted first, name of b_dec, training name
 CLASSES: dict[str, tuple[str, bool, str, str]] = {
@@ -39,6 +41,11 @@ _SUBMODULE = {
 }
 
 
+def describes(contents: Contents) -> bool:
+    """A config whose `trainer` names a class."""
+    return _trainer(contents) is not None
+
+
 def recognise(contents: Contents) -> bool:
     """A config whose `trainer` names a class, or weights that only one of the classes has."""
     if not _weights(contents):
@@ -50,7 +57,7 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
     """Settings and weights of a dictionary_learning folder or file.
 
     Raises:
-        CheckpointError: for classes that are no SAE at one site, or weights of another class.
+        CheckpointError: for classes that write at several sites, or weights of another class.
     """
     weights = only(contents, _weights(contents))
     trainer = _trainer(contents) or {}
@@ -58,7 +65,7 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
     if kind not in CLASSES:
         raise CheckpointError(
             f"{contents.path}: {unknown('dictionary_learning class', kind, CLASSES)} Crosscoders"
-            " and transcoders do not reconstruct one activation and cannot be scored."
+            " do not reconstruct one activation and cannot be scored."
         )
     inference, subtracts, b_dec, trained = CLASSES[kind]
     raw = read_tensors(weights)
@@ -71,9 +78,10 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
         if inference == "topk":
             config["k"] = k
         if inference == "jumprelu":
-            state["threshold"] = _threshold(raw["threshold"], config["d_sae"], trained, notes)
+            state["threshold"] = _threshold(raw["threshold"], trained, notes)
     _check_config(contents, trainer, config)
     hook, said = _hook(contents, trainer)
+    reads = _read_by(contents, hook)
     return Parts(
         config,
         state,
@@ -81,8 +89,38 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
         model_name=trainer.get("lm_name") if isinstance(trainer.get("lm_name"), str) else None,
         training_architecture=trained,
         metadata={"k": k, "trainer": trainer.get("trainer_class"), "dict_class": kind},
-        warnings=(*notes, *said),
+        reads=reads,
+        transcodes=_in_and_out(contents),
+        warnings=(
+            *notes,
+            *said,
+            *not_understood(trainer, _UNDERSTOOD),
+            *ignored(raw.keys() - _KNOWN - {b_dec}),
+        ),
     )
+
+
+_UNDERSTOOD = {
+    "k",
+    "dict_class",
+    "trainer_class",
+    "submodule_name",
+    "lm_name",
+    "group_fractions",
+    "group_weights",
+}
+_KNOWN = {
+    *_RENAMED,
+    "encoder.weight",
+    "decoder.weight",
+    "W_enc",
+    "W_dec",
+    "b_enc",
+    "r_mag",
+    "k",
+    "threshold",
+    "group_sizes",
+}
 
 
 def _weights(contents: Contents) -> tuple[Weights, ...]:
@@ -122,31 +160,36 @@ def _renamed(raw: dict[str, Tensor], b_dec: str) -> dict[str, Tensor]:
     return state
 
 
-def _threshold(value: Tensor, d_sae: int, trained: str, notes: list[str]) -> Tensor:
-    if value.ndim == 0:
-        if float(value) < 0:
-            notes.append(
-                f"threshold {float(value):g}: training never set it, so every positive"
-                f" pre-activation is active ({trained})"
-            )
-        return value.expand(d_sae).contiguous()
+def _threshold(value: Tensor, trained: str, notes: list[str]) -> Tensor:
+    if value.numel() == 1 and float(value) < 0:
+        notes.append(
+            f"threshold {float(value):g}: training never set it, so every positive"
+            f" pre-activation is active ({trained})"
+        )
     return value
 
 
 def _check_config(contents: Contents, trainer: dict[str, Any], config: dict[str, Any]) -> None:
-    """The config's sizes must be those of the weights, and it must be an autoencoder's."""
+    """The config's sizes must be those of the weights."""
     for theirs, ours in (("activation_dim", "d_in"), ("dict_size", "d_sae")):
         if trainer.get(theirs) not in (None, config[ours]):
             raise CheckpointError(
                 f"{contents.path}: the config says {theirs} {trainer[theirs]!r}, the weights have"
                 f" {config[ours]}. Config and weights do not belong together."
             )
+
+
+def _in_and_out(contents: Contents) -> bool:
+    """Whether it was trained from a module's input to its output."""
     buffer = (contents.config("trainer") or {}).get("buffer")
-    if isinstance(buffer, dict) and buffer.get("io") == "in_and_out":
-        raise CheckpointError(
-            f"{contents.path}: trained from a module's input to its output (io in_and_out): a"
-            " transcoder. Edits need a reconstruction of the same activation."
-        )
+    return isinstance(buffer, dict) and buffer.get("io") == "in_and_out"
+
+
+def _read_by(contents: Contents, hook: str | None) -> str | None:
+    """What a transcoder of a module reads: the module's input."""
+    if not _in_and_out(contents) or not hook or not hook.endswith("hook_mlp_out"):
+        return None
+    return hook.replace("hook_mlp_out", "mlp.hook_in")
 
 
 def _hook(contents: Contents, trainer: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
@@ -157,6 +200,11 @@ def _hook(contents: Contents, trainer: dict[str, Any]) -> tuple[str | None, tupl
     if isinstance(name, str):
         stem = re.sub(r"_layer_?\d+$", "", name)
         point = _SUBMODULE.get(stem)
-        return (f"blocks.{layer}.{point}", ()) if point else (None, (f"submodule {name!r} unknown",))
+        if point:
+            return f"blocks.{layer}.{point}", ()
+        translated = hook_point(name)
+        return (
+            (translated, ()) if translated.startswith("blocks.") else (None, (f"submodule {name!r} unknown",))
+        )
     guess = f"blocks.{layer}.hook_resid_post"
     return guess, (f"hook point {guess} is inferred: the config gives the layer only",)

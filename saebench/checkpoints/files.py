@@ -6,16 +6,20 @@ against the size of the file before a tensor of that size is made.
 
 import json
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from saebench.checkpoints.archives import is_npz, npz_header, read_npz, read_torch, torch_header
 from saebench.checkpoints.base import Contents, TensorInfo, Weights, reading
+from saebench.checkpoints.naming import joined, without_prefix
 from saebench.errors import CheckpointError
 
 MAX_CONFIG = 2**20
@@ -23,6 +27,8 @@ MAX_HEADER = 16 * 2**20
 MAX_FILES = 400
 MAX_CONFIGS = 50
 """A folder of very many configs is no SAE; what they hold together stays small."""
+MAX_YAML = 2**16
+_YAML = (".yaml", ".yml")
 _SUFFIXES = {".safetensors", ".pt", ".pth", ".npz", ".bin", ".ckpt", ".json"}
 """Names play no part in recognising; here they say whose failure is worth a word."""
 
@@ -58,24 +64,29 @@ def survey(path: Path) -> Contents:
         elif found is not None and len(configs) < MAX_CONFIGS:
             configs[file.name] = found
     if not path.is_dir():
-        configs |= _neighbours(folder, path)
-    return Contents(path, configs, tuple(weights), tuple(problems))
+        configs |= configs_of(folder, path)
+    above = configs_of(folder.absolute().parent)
+    stripped = tuple(without_prefix(w) for w in joined(weights))
+    return Contents(path, configs, stripped, above, tuple(problems))
 
 
 def read_tensors(weights: Weights) -> dict[str, Tensor]:
-    """The tensors of a file whose header was checked.
+    """The tensors of a file whose header was checked, without the prefix that their names share.
 
     Raises:
         CheckpointError: if the bytes do not bear out the header.
     """
+    if weights.shards:
+        tensors = {name: value for shard in weights.shards for name, value in read_tensors(shard).items()}
+        return {name.removeprefix(weights.prefix): value for name, value in tensors.items()}
     with reading(weights.path, f"reading the {weights.kind} file"):
         if weights.kind == "npz":
-            return read_npz(weights.path)
-        if weights.kind == "torch":
-            return read_torch(weights.path)
-        from safetensors.torch import load_file
-
-        return load_file(weights.path)
+            tensors = read_npz(weights.path)
+        elif weights.kind == "torch":
+            tensors = read_torch(weights.path)
+        else:
+            tensors = load_file(weights.path)
+        return {name.removeprefix(weights.prefix): value for name, value in tensors.items()}
 
 
 def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
@@ -98,32 +109,42 @@ def require_finite(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def parse_config(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """An object from a JSON or YAML file.
 
     Raises:
-        CheckpointError: if it is too large, not JSON, or not an object.
+        CheckpointError: if it is too large, cannot be read, or holds something else.
     """
-    size = path.stat().st_size
-    if size > MAX_CONFIG:
-        raise CheckpointError(f"{path}: a config of {size} bytes; expected at most {MAX_CONFIG}.")
+    size, yml = path.stat().st_size, path.suffix in _YAML
+    most = MAX_YAML if yml else MAX_CONFIG
+    if size > most:
+        raise CheckpointError(f"{path}: a config of {size} bytes; expected at most {most}.")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({error}).") from error
+        # a byte order mark, as some editors write it, is none of the content
+        text = path.read_text(encoding="utf-8-sig")
+        config = yaml.safe_load(text) if yml else json.loads(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        kind = "YAML" if yml else "JSON"
+        raise CheckpointError(
+            f"{path}: not readable as {kind} ({' '.join(str(error).split())[:300]})."
+        ) from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"{path}: holds a JSON {type(config).__name__}, expected an object.")
-    return config
+        raise CheckpointError(f"{path}: holds a {type(config).__name__}, expected an object.")
+    return {str(key): value for key, value in config.items()}
 
 
-def _neighbours(folder: Path, path: Path) -> dict[str, dict[str, Any]]:
-    """The configs beside a weights file; those that cannot be read are not its own problem."""
+def configs_of(folder: Path, but: Path | None = None) -> dict[str, dict[str, Any]]:
+    """The configs in a folder; those that cannot be read are not the weights' own problem."""
     found = {}
-    for file in sorted(folder.glob("*.json"))[:MAX_CONFIGS]:
+    try:
+        files = sorted(f for f in folder.iterdir() if f.suffix in (".json", *_YAML))
+    except OSError:
+        return {}
+    for file in files[:MAX_CONFIGS]:
         try:
             looked = _look(file)
         except CheckpointError:
             continue
-        if isinstance(looked, dict) and file != path:
+        if isinstance(looked, dict) and file != but:
             found[file.name] = looked
     return found
 
@@ -141,7 +162,7 @@ def _look(file: Path) -> Weights | dict[str, Any] | None:
             head = handle.read(64)
         if not head:
             raise CheckpointError(f"{file}: the file is empty (0 bytes). Fetch or save it again.")
-        if head.lstrip()[:1] == b"{":
+        if file.suffix in _YAML or head.removeprefix(BOM_UTF8).lstrip()[:1] == b"{":
             return parse_config(file)
         if head[:4] == b"PK\x03\x04":
             if is_npz(file):

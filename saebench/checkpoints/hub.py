@@ -7,12 +7,16 @@ from typing import Any
 from urllib.parse import urlparse
 from urllib.request import getproxies
 
+from saebench.checkpoints import registry
 from saebench.checkpoints.base import Loaded, Parts, reading
 from saebench.checkpoints.building import assemble
-from saebench.errors import CheckpointError, unknown
+from saebench.errors import CheckpointError
 
 PREFIX = "hf://"
+CONVERTED = {"connor_rob_hook_z", "deepseek_r1", "goodfire", "sparsify"}
+"""Layouts that say so little that SAELens' own converters read them, by the registry's name."""
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+_PART = re.compile(r"^[A-Za-z0-9_+][A-Za-z0-9._+:=,-]*$")
 
 
 def is_registered(spec: str) -> bool:
@@ -35,55 +39,68 @@ def reachable() -> bool:
     return True
 
 
-def fetch(spec: str) -> Path:
+def fetch(spec: str, shown: str | None = None) -> Path:
     """The local copy of the folder or file that `hf://owner/repo/path` names.
+
+    `shown` is the name that errors show.
 
     Raises:
         CheckpointError: for a malformed name, without network, or if it is not there.
     """
     parts = spec.removeprefix(PREFIX).strip("/").split("/")
-    if len(parts) < 2 or not all(_NAME.match(part) for part in parts):
+    named = all(_NAME.match(part) for part in parts[:2]) and all(_PART.match(part) for part in parts[2:])
+    if len(parts) < 2 or not named:
         raise CheckpointError(
             f"{spec}: expected hf://owner/repo or hf://owner/repo/path, of letters, digits, '.',"
-            " '_' and '-'; a path may not leave its repository."
+            " '_', '-', '+', ':', '=' and ','; a path may not leave its repository."
         )
     repo, path = "/".join(parts[:2]), "/".join(parts[2:])
     from huggingface_hub import snapshot_download
 
-    # the path itself, what lies in it, and the configs beside it; without one the top folder alone
-    beside = "/".join([*parts[2:-1], "*.json"])
-    wanted = [path, f"{path}/*", beside] if path else None
+    # the path itself, what lies in it, the configs beside and above it; without one the top folder alone
+    folders = {"/".join([*parts[2:-up], ""]).lstrip("/") for up in (1, 2) if len(parts) - up >= 2}
+    beside = [f"{folder}*.{ending}" for folder in sorted(folders) for ending in ("json", "yaml")]
+    wanted = [_literal(path), f"{_literal(path)}/*", *beside] if path else None
     deeper = None if path else ["*/*"]
-    with _network(spec):
+    with _network(shown or spec):
         local = Path(snapshot_download(repo, allow_patterns=wanted, ignore_patterns=deeper))
     if not (local / path).exists():
-        raise CheckpointError(f"{spec}: {repo} has no {path!r}. Look at its files on the hub.")
+        raise CheckpointError(f"{shown or spec}: {repo} has no {path!r}. Look at its files on the hub.")
     return local / path
+
+
+def _literal(path: str) -> str:
+    """The path as a pattern that matches it alone."""
+    return path.replace("[", "[[]")
+
+
+def fetch_registered(spec: str, entry: registry.Entry) -> Path:
+    """The local copy of an SAE of SAELens' registry.
+
+    Raises:
+        CheckpointError: without network, and for cross-layer transcoders.
+    """
+    if entry.conversion == "mntss_clt_layer_transcoder" or "clt" in entry.path.split("/"):
+        raise CheckpointError(
+            f"{spec}: a layer of a cross-layer transcoder, which writes into every layer behind the one it reads."
+            " Every score here is taken at one place; score a transcoder of one layer."
+        )
+    inside = "" if entry.path in (".", "") else f"/{entry.path}"
+    return fetch(f"{PREFIX}{entry.repository}{inside}", spec)
 
 
 def load_registered(spec: str) -> Loaded:
     """An SAE of SAELens' registry, through SAELens' own converters.
 
     Raises:
-        CheckpointError: for an unknown release or id, without network, or for bad weights.
+        CheckpointError: without network, or for bad weights.
     """
-    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
-
     release, sae_id = spec.split("/", 1)
-    directory = get_pretrained_saes_directory()
-    if release not in directory:
-        raise CheckpointError(_no_such(spec, release, list(directory)))
-    if sae_id not in directory[release].saes_map:
-        known = list(directory[release].saes_map)
-        raise CheckpointError(
-            _shortened("sae_id", sae_id, known) + f" It is looked up in release {release!r}."
-        )
-    path = Path(spec)
     with _network(spec):
         from sae_lens import SAE
 
         sae, config, _ = SAE.from_pretrained_with_cfg_and_sparsity(release, sae_id)
-    return assemble(_parts(sae, config), path, spec, spec, "sae_lens")
+    return assemble(_parts(sae, config), Path(spec), spec, spec, "sae_lens")
 
 
 def _parts(sae: Any, config: dict[str, Any]) -> Parts:
@@ -144,18 +161,3 @@ class _network:
             ) from error
         with reading(Path(self.spec), "loading it with SAELens"):
             raise error
-
-
-def _no_such(spec: str, release: str, known: list[str]) -> str:
-    return (
-        f"{spec} is no path here and no SAE of SAELens' registry."
-        f" {_shortened('release', release, known)} A repository on the hub is written"
-        " hf://owner/repo/path."
-    )
-
-
-def _shortened(what: str, seen: str, known: list[str]) -> str:
-    """`unknown`, with the nearest matches and the number of names instead of hundreds of them."""
-    text = unknown(what, seen, known)
-    head, _, listed = text.partition(" Known: ")
-    return text if len(listed) < 400 else f"{head} {len(known)} are known."

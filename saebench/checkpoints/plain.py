@@ -73,8 +73,8 @@ def parse(architecture: str) -> dict[str, Any]:
     """
     head, *flags = architecture.split(",")
     name, _, number = head.partition(":")
-    if name not in VECTORS or name == "temporal":
-        raise CheckpointError(unknown("architecture", name, VECTORS.keys() - {"temporal"}))
+    if name not in VECTORS:
+        raise CheckpointError(unknown("architecture", name, VECTORS))
     config: dict[str, Any] = {"architecture": name, "apply_b_dec_to_input": name != "jumprelu"}
     if name in ("topk", "abstopk"):
         if not (number.isascii() and number.isdigit()) or len(number) > 9:

@@ -5,20 +5,34 @@ magnitude and keeps signs. `W_dec` is stored as rows, unlike `nn.Linear`.
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
 from saebench.checkpoints.base import Contents, Parts, Weights, only
 from saebench.checkpoints.files import read_tensors
+from saebench.checkpoints.origin import Origin
+from saebench.checkpoints.settings import ignored, not_understood
 from saebench.errors import CheckpointError
+from saebench.site import hook_point
 
-_MODULES = {
-    "": "hook_resid_post",
-    "mlp": "hook_mlp_out",
-    "attention": "hook_attn_out",
-    "attn": "hook_attn_out",
-    "self_attn": "hook_attn_out",
+_UNDERSTOOD = {
+    "activation",
+    "d_in",
+    "k",
+    "num_latents",
+    "expansion_factor",
+    "signed",
+    "skip_connection",
+    "transcode",
+    "multi_topk",
+    "normalize_decoder",
+    "matching_pursuit",
 }
+_KNOWN = {"encoder.weight", "encoder.bias", "W_dec", "b_dec", "W_skip"}
+
+
+def describes(contents: Contents) -> bool:
+    """A config with `d_in`, `k` and a size."""
+    return _config(contents) is not None
 
 
 def recognise(contents: Contents) -> bool:
@@ -30,16 +44,10 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
     """Settings and weights of a sparsify folder.
 
     Raises:
-        CheckpointError: for transcoders, skip connections and activations that no SAE class has.
+        CheckpointError: for activations that no SAE class has.
     """
     weights = only(contents, _weights(contents))
     config = _config(contents) or {}
-    if config.get("transcode") or config.get("skip_connection") or weights.has("W_skip"):
-        raise CheckpointError(
-            f"{contents.path}: a transcoder or a skip connection (transcode"
-            f" {config.get('transcode')!r}, skip_connection {config.get('skip_connection')!r})."
-            " Edits need a reconstruction of the same activation from latents alone."
-        )
     if config.get("activation", "topk") != "topk" or config.get("matching_pursuit"):
         raise CheckpointError(
             f"{contents.path}: activation {config.get('activation')!r} of sparsify has no"
@@ -52,20 +60,35 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
         "W_dec": raw["W_dec"],
         "b_dec": raw["b_dec"],
     }
-    hook = _hook(weights.path)
+    hook = _hook(weights.origin)
+    transcodes = config.get("transcode") is True
+    if weights.has("W_skip"):
+        state["W_skip"] = raw["W_skip"]
+    elif config.get("skip_connection"):
+        raise CheckpointError(
+            f"{contents.path}: its config says skip_connection, and no W_skip is among the weights."
+        )
+    # a skip connection without transcoding reads where it writes
+    reads = hook.replace("hook_mlp_out", "mlp.hook_in") if hook and transcodes else hook
     return Parts(
         {
             "architecture": "abstopk" if config.get("signed") is True else "topk",
             "d_in": config["d_in"],
             "d_sae": _width(contents, config),
             "k": config["k"],
-            "apply_b_dec_to_input": True,
+            "apply_b_dec_to_input": not transcodes,
         },
         state,
         hook=hook,
         training_architecture="topk",
         metadata={"k": config["k"], "multi_topk": config.get("multi_topk")},
-        warnings=(f"hook point {hook} is inferred from the folder's name",) if hook else (),
+        warnings=(
+            *([f"hook point {hook} is inferred from the folder's name"] if hook else []),
+            *not_understood(config, _UNDERSTOOD),
+            *ignored(raw.keys() - _KNOWN),
+        ),
+        reads=reads if transcodes or weights.has("W_skip") else None,
+        transcodes=transcodes or weights.has("W_skip"),
     )
 
 
@@ -93,10 +116,14 @@ def _width(contents: Contents, config: dict[str, Any]) -> int:
     )
 
 
-def _hook(path: Path) -> str | None:
-    """`layers.5.mlp` in the path is block 5's MLP output; the module's own name says no more."""
-    if path.parent.name == "embed_tokens":
-        return "hook_embed"
-    match = re.search(r"(?:layers|h)[._](\d+)(?:\.(\w+))?$", path.parent.name)
-    point = _MODULES.get(match[2] or "") if match else None
-    return f"blocks.{match[1]}.{point}" if match and point else None
+def _hook(origin: Origin) -> str | None:
+    """`layers.5.mlp` is block 5's MLP output; a seed's folder may stand inside of it."""
+    for part in reversed(origin.parts[:-1]):
+        if part == "embed_tokens":
+            return "hook_embed"
+        point = hook_point(part)
+        if point != part:
+            return point
+        if not re.fullmatch(r"seed[-_.]?\d+|best|checkpoints?|step[-_.]?\d+", part):
+            return None
+    return None

@@ -23,7 +23,12 @@ from saebench.errors import CheckpointError
 _IRRELEVANT = {"metadata", "device", "dtype", "reshape_activations"}
 
 
-@final
+TEMPORAL = (
+    "a temporal SAE. Its codes depend on the activations of the tokens before, and a task gives one token's"
+    " activation at a time; without its sequence it would be another dictionary."
+)
+
+
 @final
 class SaelensDictionary(Dictionary):
     """A SAELens inference SAE. `factor` is the constant input scale, where the SAE has one.
@@ -63,9 +68,7 @@ class SaelensDictionary(Dictionary):
     def encode(self, acts: Float[Tensor, "n *d_in"]) -> Encoding:
         """`codes = scale · encoder(normalised acts)`, `offset = scale · b_dec + shift`.
 
-        Negative codes are kept. A temporal SAE sees every activation as a sequence of one; what it
-        predicts from context belongs to no latent and goes into the offset. `hook_z` activations
-        may come as `[n, heads, d_head]`.
+        Negative codes are kept. `hook_z` activations may come as `[n, heads, d_head]`.
         """
         acts = flat(acts)
         mean = acts.mean(-1, keepdim=True) if self.centred else 0.0
@@ -73,13 +76,9 @@ class SaelensDictionary(Dictionary):
             inner, scale, shift = normalize(
                 (acts - mean).to(self.W_dec.dtype), self.normalization, self.factor
             )
-            if self.architecture == "temporal":
-                novel, predicted = self._inner.encode_with_predictions(inner[:, None])
-                codes, bias = novel[:, 0], self._bias + predicted[:, 0] @ self.W_dec
-            else:
-                codes, bias = self._inner.encode(inner), self._bias
+            codes = self._inner.encode(inner)
             codes = codes.to_dense() if codes.is_sparse else codes
-            return Encoding(codes * scale, bias * scale + shift + mean)
+            return Encoding(codes * scale, self._bias * scale + shift + mean)
 
 
 def flat(acts: Tensor) -> Float[Tensor, "n d_in"]:
@@ -101,11 +100,13 @@ def inference(sae: Any) -> Any:
     a threshold instead, so that codes do not depend on the batch.
 
     Raises:
-        CheckpointError: for transcoders and for whitening that was not folded.
+        CheckpointError: for transcoders, temporal SAEs and for whitening that was not folded.
     """
     from sae_lens.saes.sae import TrainingSAE
 
     refuse_transcoder(sae)
+    if sae.cfg.architecture() == "temporal":
+        raise CheckpointError(f"This is {TEMPORAL}")
     if isinstance(sae, TrainingSAE):
         state = {name: value.detach().clone() for name, value in sae.state_dict().items()}
         sae.process_state_dict_for_saving_inference(state)

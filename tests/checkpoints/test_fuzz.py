@@ -34,6 +34,13 @@ WRITERS = {
     "compressed": lambda p: f.gemma_scope(p, f.weights(), compressed=True),
     "openai": lambda p: f.openai(p, f.weights(), k=4).parent,
     "goodfire": lambda p: f.goodfire(p, f.weights()).parent,
+    "llama_scope": lambda p: f.llama_scope(p, f.weights()),
+    "llama_scope_r1": lambda p: f.llama_scope_r1(p, f.weights()),
+    "qwen_scope": lambda p: f.qwen_scope(p, f.weights(), 4),
+    "batch_topk": lambda p: f.batch_topk(p, f.weights()),
+    "e2e_sae": lambda p: f.e2e_sae(p, f.weights(), "blocks.1.hook_resid_pre"),
+    "circuit_tracer": lambda p: f.circuit_tracer(p, f.weights(), "threshold", "W_skip"),
+    "gemma_scope_2": lambda p: f.gemma_scope_2_transcoder(p, f.weights(), affine=True),
 }
 
 
@@ -41,8 +48,9 @@ def originals() -> dict[str, dict[str, bytes]]:
     files = {}
     for name, write in WRITERS.items():
         with tempfile.TemporaryDirectory() as folder:
-            path = write(Path(folder))
-            files[name] = {p.name: p.read_bytes() for p in path.iterdir()}
+            write(Path(folder))
+            found = (p for p in Path(folder).rglob("*") if p.is_file())
+            files[name] = {str(p.relative_to(folder)): p.read_bytes() for p in found}
     return files
 
 
@@ -111,6 +119,7 @@ def attempt(files: dict[str, bytes]) -> str:
     """Loads what the files hold, and encodes with it if it loads."""
     with tempfile.TemporaryDirectory(prefix="fuzzed") as folder:
         for name, data in files.items():
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
             (Path(folder) / name).write_bytes(data)
         with bounded():
             try:
@@ -123,7 +132,7 @@ def attempt(files: dict[str, bytes]) -> str:
             if loaded.needs_factor:
                 loaded = loaded.fitted(f.acts(3))
             d_in = loaded.info.d_in
-            x = torch.ones(3, d_in)
+            x = torch.ones(3, getattr(loaded.dictionary, "d_read", d_in))
             encoding = loaded.dictionary.encode(x)
             assert loaded.dictionary.decode(encoding).shape == (3, d_in)
             assert encoding.codes.shape == (3, loaded.info.d_sae)

@@ -368,7 +368,7 @@ def test_matching_pursuit_that_would_not_end(tmp_path):
     ("config", "said"),
     [
         ({"transcode": True}, "transcoder"),
-        ({"skip_connection": True}, "skip connection"),
+        ({"skip_connection": True}, "no W_skip"),
         ({"activation": "groupmax"}, "groupmax"),
         ({"k": 21}, "1 to 20"),
         ({"num_latents": 0, "expansion_factor": None}, "expansion_factor"),
@@ -378,12 +378,13 @@ def test_sparsify_that_cannot_be_scored(config, said, tmp_path):
     refused(f.sparsify(tmp_path, f.weights(), **{"k": 4, **config}), said)
 
 
-def test_dictionary_learning_transcoder(tmp_path):
+def test_dictionary_learning_transcoder_of_no_mlp(tmp_path):
+    """It says that it reads a module's input; of the residual stream nobody knows which."""
     folder = f.dictionary_learning(tmp_path, "AutoEncoder", f.weights())
     config = json.loads((folder / "config.json").read_text())
     config["buffer"]["io"] = "in_and_out"
     f.dump(folder / "config.json", config)
-    refused(folder, "transcoder")
+    refused(folder, "which hook point it reads")
 
 
 def test_openai_with_another_activation(tmp_path):

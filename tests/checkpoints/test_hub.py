@@ -59,14 +59,83 @@ def test_a_sae_lens_object_of_the_registry_becomes_the_same_dictionary(monkeypat
     from saebench.checkpoints import load_object
 
     sae = sae_lens.StandardSAE(sae_lens.StandardSAEConfig(d_in=f.D_IN, d_sae=f.D_SAE))
-    sae.cfg.metadata.hook_name = "blocks.8.hook_resid_pre"
+    sae.cfg.metadata.hook_name = "blocks.9.attn.hook_z"
     config = {"normalize_activations": "none"}
     monkeypatch.setattr(sae_lens.SAE, "from_pretrained_with_cfg_and_sparsity", lambda *_: (sae, config, None))
-    loaded = load("gpt2-small-res-jb/blocks.8.hook_resid_pre")
-    assert loaded.hook == "blocks.8.hook_resid_pre"
+    loaded = load("gpt2-small-hook-z-kk/blocks.9.hook_z")
+    assert loaded.hook == "blocks.9.attn.hook_z"
     assert loaded.info.sha256 == load_object(sae).info.sha256
     x = f.acts()
     assert torch.equal(loaded.dictionary.encode(x).codes, load_object(sae).dictionary.encode(x).codes)
+
+
+class Hub:
+    """A hub whose repositories are folders: what the client's `snapshot_download` does, without a network."""
+
+    def __init__(self, home):
+        self.home = home
+
+    def __call__(self, repo, allow_patterns, ignore_patterns):
+        import sae_files as f
+
+        w, root = f.weights(), self.home / f"models--{repo.replace('/', '--')}" / "snapshots" / "01234567"
+        wanted = allow_patterns[0]
+        write = {
+            "resid_post": f.gemma_scope_2,
+            "transcoder": lambda p, w: f.gemma_scope_2_transcoder(p, w, affine=True),
+            "blocks.8": lambda p, w: f.sae_lens_4(p, w, hook_name="blocks.8.hook_resid_pre"),
+        }
+        next(make for word, make in write.items() if word in wanted)(root / wanted, w)
+        return str(root)
+
+
+@pytest.fixture
+def repositories(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", Hub(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "address", "architecture", "hook"),
+    [
+        (
+            "gemma-scope-2-1b-pt-res/layer_13_width_16k_l0_big",
+            "hf://google/gemma-scope-2-1b-pt/resid_post/layer_13_width_16k_l0_big",
+            "jumprelu",
+            "blocks.5.hook_resid_post",
+        ),
+        (
+            "gemma-scope-2-1b-pt-transcoders/transcoder/layer_13_width_16k_l0_big",
+            "hf://google/gemma-scope-2-1b-pt/transcoder/layer_13_width_16k_l0_big",
+            "jumprelu_skip_transcoder",
+            "blocks.5.hook_mlp_out",
+        ),
+        (
+            "gpt2-small-res-jb/blocks.8.hook_resid_pre",
+            "hf://jbloom/GPT2-Small-SAEs-Reformatted/blocks.8.hook_resid_pre",
+            "standard",
+            "blocks.8.hook_resid_pre",
+        ),
+    ],
+)
+def test_a_name_of_the_registry_and_its_repository_are_the_same(
+    name, address, architecture, hook, repositories
+):
+    one, two = load(name), load(address)
+    assert one.info.sha256 == two.info.sha256
+    for loaded in (one, two):
+        assert (loaded.info.architecture, loaded.hook) == (architecture, hook)
+    assert (one.folded, one.reads) == (two.folded, two.reads)
+
+
+def test_a_cross_layer_transcoder_of_the_registry_is_refused_before_anything_is_fetched():
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    directory = get_pretrained_saes_directory()
+    release = next(r for r in directory.values() if r.conversion_func == "mntss_clt_layer_transcoder")
+    with pytest.raises(CheckpointError, match="cross-layer"):
+        load(f"{release.release}/{next(iter(release.saes_map))}")
 
 
 REAL = {
@@ -101,7 +170,8 @@ def test_published_saes(spec, monkeypatch):
     [
         ("hf://o/r", {"cfg.json", "sae.safetensors"}),
         ("hf://o/r/layers.5", {"layers.5/cfg.json", "layers.5/sae.safetensors", "cfg.json"}),
-        ("hf://o/r/run/ae.pt", {"run/ae.pt", "run/config.json"}),
+        ("hf://o/r/run/ae.pt", {"run/ae.pt", "run/config.json", "cfg.json"}),
+        ("hf://o/r/run/a+b:c=1", {"run/a+b:c=1/x.safetensors", "run/config.json"}),
     ],
 )
 def test_only_what_is_needed_is_fetched(spec, wanted, monkeypatch, tmp_path):
@@ -119,6 +189,7 @@ def test_only_what_is_needed_is_fetched(spec, wanted, monkeypatch, tmp_path):
         "run/ae.pt",
         "run/config.json",
         "run/trainer_state.pt",
+        "run/a+b:c=1/x.safetensors",
         "deep/down/sae.safetensors",
     ]
     fetched = set()

@@ -32,6 +32,7 @@ def weights(seed: int = 0) -> dict[str, Tensor]:
         "b_gate": draw(D_SAE) / 4,
         "b_mag": draw(D_SAE) / 4,
         "r_mag": draw(D_SAE) / 4,
+        "W_skip": draw(D_IN, D_IN) / 4,
     }
 
 
@@ -221,7 +222,8 @@ def gemma_scope_2(folder: Path, w: dict[str, Tensor]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     state = {name.replace("W_", "w_"): w[name].contiguous() for name in NAMES["jumprelu"]}
     save_file(state, folder / "params.safetensors")
-    dump(folder / "config.json", {"architecture": "jump_relu", "hf_hook_point_in": "model.layers.5"})
+    config = {"architecture": "jump_relu", "model_name": "gemma-v3-1b-pt", "width": D_SAE, "l0": 20}
+    dump(folder / "config.json", config | {"hf_hook_point_in": "model.layers.5.output"})
     return folder
 
 
@@ -270,6 +272,130 @@ def goodfire(folder: Path, w: dict[str, Tensor]) -> Path:
     }
     torch.save(state, folder / "sae.pth")
     return folder / "sae.pth"
+
+
+def linear_layers(w: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        "encoder.weight": w["W_enc"].T.contiguous(),
+        "encoder.bias": w["b_enc"].clone(),
+        "decoder.weight": w["W_dec"].T.contiguous(),
+        "decoder.bias": w["b_dec"].clone(),
+    }
+
+
+def llama_scope(
+    folder: Path, w: dict[str, Tensor], scale: float = 2.0, theta: float = 0.3, **config: Any
+) -> Path:
+    """`hyperparams.json` and, one folder down, two linear layers; `scale` is √d_model over the average norm."""
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    norm = D_IN**0.5 / scale
+    settings = {
+        "d_model": D_IN,
+        "d_sae": D_SAE,
+        "act_fn": "jumprelu",
+        "jump_relu_threshold": theta,
+        "hook_point_in": "blocks.7.hook_resid_post",
+        "hook_point_out": "blocks.7.hook_resid_post",
+        "norm_activation": "dataset-wise",
+        "use_decoder_bias": True,
+        "sparsity_include_decoder_norm": False,
+        "dataset_average_activation_norm": {"in": norm, "out": norm},
+    }
+    dump(folder / "hyperparams.json", settings | config)
+    save_file(linear_layers(w), folder / "checkpoints" / "final.safetensors")
+    return folder
+
+
+def llama_scope_r1(folder: Path, w: dict[str, Tensor], **config: Any) -> Path:
+    """`config.json` and one file with logarithms of thresholds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "sae_type": "sae",
+        "d_model": D_IN,
+        "expansion_factor": D_SAE / D_IN,
+        "act_fn": "jumprelu",
+        "hook_point_in": "blocks.7.hook_resid_post",
+        "hook_point_out": "blocks.7.hook_resid_post",
+        "norm_activation": "inference",
+        "sparsity_include_decoder_norm": True,
+    }
+    dump(folder / "config.json", settings | config)
+    thresholds = {"log_jumprelu_threshold": w["threshold"].log()}
+    save_file(linear_layers(w) | thresholds, folder / "sae_weights.safetensors")
+    return folder
+
+
+def qwen_scope(folder: Path, w: dict[str, Tensor], k: int) -> Path:
+    """`layerN.sae.pt` in a folder of the repository's name; both matrices transposed."""
+    folder = folder / f"SAE-Res-Qwen3-1.7B-Base-W32K-L0_{k}"
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {"W_enc": w["W_enc"].T, "W_dec": w["W_dec"].T, "b_enc": w["b_enc"], "b_dec": w["b_dec"]}
+    torch.save(state, folder / "layer5.sae.pt")
+    return folder / "layer5.sae.pt"
+
+
+def batch_topk(folder: Path, w: dict[str, Tensor], kind: str = "topk", k: int = 4, **config: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "sae_type": kind,
+        "act_size": D_IN,
+        "dict_size": D_SAE,
+        "top_k": k,
+        "hook_point": "blocks.4.hook_resid_pre",
+        "input_unit_norm": False,
+        "model_name": "gpt2-small",
+        "lr": 3e-4,
+        "l1_coeff": 0,
+    }
+    dump(folder / "config.json", settings | config)
+    torch.save(
+        pick(w, *NAMES["standard"]) | {"num_batches_not_active": torch.zeros(D_SAE)}, folder / "sae.pt"
+    )
+    return folder
+
+
+def e2e_sae(folder: Path, w: dict[str, Tensor], *hooks: str) -> Path:
+    """One file with an SAE for every hook point, which stands in front of its tensors' names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = {k.replace("encoder.", "encoder.0."): v for k, v in linear_layers(w).items()}
+    state = {f"{hook.replace('.', '-')}.{k}": v for hook in hooks for k, v in layers.items()}
+    torch.save(state, folder / "samples_400000.pt")
+    return folder / "samples_400000.pt"
+
+
+def circuit_tracer(folder: Path, w: dict[str, Tensor], *more: str, layer: int = 3) -> Path:
+    """`layer_N.safetensors` and `config.yaml`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = "model_kind: transcoder_set\nmodel_name: Qwen/Qwen3-0.6B\n"
+    text += "feature_input_hook: mlp.hook_in\nfeature_output_hook: hook_mlp_out\nscan: here\n"
+    (folder / "config.yaml").write_text(text)
+    state = {"W_enc": w["W_enc"].T.contiguous(), **pick(w, "b_enc", "W_dec", "b_dec")}
+    if "threshold" in more:
+        state["activation_function.threshold"] = w["threshold"].clone()
+    if "W_skip" in more:
+        state["W_skip"] = w["W_skip"].clone()
+    save_file(state, folder / f"layer_{layer}.safetensors")
+    return folder / f"layer_{layer}.safetensors"
+
+
+def gemma_scope_2_transcoder(folder: Path, w: dict[str, Tensor], affine: bool = False) -> Path:
+    """As `gemma_scope_2`, with two hook points; the affine connection multiplies from the right."""
+    gemma_scope_2(folder, w)
+    if affine:
+        state = {name.replace("W_", "w_"): w[name].contiguous() for name in NAMES["jumprelu"]}
+        save_file(
+            state | {"affine_skip_connection": w["W_skip"].T.contiguous()}, folder / "params.safetensors"
+        )
+    at = "model.layers.5."
+    config = {
+        "architecture": "jump_relu",
+        "model_name": "gemma-v3-1b-pt",
+        "hf_hook_point_in": at + "pre_feedforward_layernorm.output",
+        "hf_hook_point_out": at + "post_feedforward_layernorm.output",
+        "affine_connection": affine,
+    }
+    dump(folder / "config.json", config)
+    return folder
 
 
 def plain(folder: Path, w: dict[str, Tensor], *names: str) -> Path:

@@ -1,0 +1,68 @@
+"""Where a checkpoint was published, as far as its path says.
+
+A path counts only in its published part, by whole folder names, the last match first: what else a
+path holds (`…/embedding-study/…`, a layer's number in a parent folder) is the reader's own naming.
+The path is taken as it was given, since files of the Hugging Face cache are links to nameless blobs.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+_CACHED = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>.+)")
+
+
+class Published(NamedTuple):
+    """A repository's name that a pattern fits, and the folders and file inside of it."""
+
+    repository: re.Match[str]
+    inside: tuple[str, ...]
+
+    def last(self, pattern: str) -> re.Match[str] | None:
+        """The last folder or file inside whose whole name fits."""
+        return _last(pattern, self.inside)
+
+
+class Origin(NamedTuple):
+    """A path as it was given: the hub's repository, where it lies in the hub's cache, and the rest."""
+
+    repository: str | None
+    """`owner/name`; None outside the hub's cache."""
+    parts: tuple[str, ...]
+    """Folders and file inside the repository; the whole absolute path outside the cache."""
+
+    @classmethod
+    def of(cls, path: Path) -> "Origin":
+        parts = path.expanduser().absolute().parts
+        cached = _in_cache(parts)
+        if cached is None:
+            # a link to a folder of the cache, or of a download: folders may be followed, files not
+            parts = (*path.expanduser().absolute().parent.resolve().parts, path.name)
+            cached = _in_cache(parts)
+        return cached or cls(None, parts)
+
+    def published(self, pattern: str) -> Published | None:
+        """The repository whose whole name (without its owner) fits, and what lies inside."""
+        named = (self.repository.split("/")[-1], *self.parts) if self.repository else self.parts
+        for at in reversed(range(len(named))):
+            if match := re.fullmatch(pattern, named[at]):
+                return Published(match, named[at + 1 :])
+        return None
+
+    def last(self, pattern: str) -> re.Match[str] | None:
+        """The last folder or file whose whole name fits."""
+        return _last(pattern, self.parts)
+
+
+def _last(pattern: str, parts: tuple[str, ...]) -> re.Match[str] | None:
+    found = (re.fullmatch(pattern, part) for part in reversed(parts))
+    return next((match for match in found if match), None)
+
+
+def _in_cache(parts: tuple[str, ...]) -> Origin | None:
+    """`…/models--owner--name/snapshots/REVISION/…`, as the hub's client lays its cache out."""
+    for at in reversed(range(len(parts) - 2)):
+        match = _CACHED.fullmatch(parts[at])
+        if match and parts[at + 1] == "snapshots":
+            return Origin(f"{match['owner']}/{match['name']}", parts[at + 3 :])
+    return None
