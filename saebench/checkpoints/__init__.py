@@ -25,6 +25,7 @@ from saebench.checkpoints.base import Contents, Format, Loaded, Parts, reading
 from saebench.checkpoints.building import CENTRED, assemble, cast
 from saebench.checkpoints.files import survey
 from saebench.checkpoints.naming import several
+from saebench.dictionaries.sae import SaelensDictionary
 from saebench.errors import CheckpointError, unknown
 from saebench.models.surroundings import undisturbed
 
@@ -248,37 +249,65 @@ def formats() -> list[tuple[str, str]]:
 
 
 @undisturbed()
-def load_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str | None = None) -> Loaded:
+def load_object(
+    obj: Any,
+    acts: Float[Tensor, "n d_in"] | None = None,
+    name: str | None = None,
+    device: str | torch.device | None = None,
+) -> Loaded:
     """An object in memory as a `Loaded`: a SAELens SAE, or anything with encode, decode and W_dec.
+
+    Wrappers of `torch.compile` and of data parallelism are taken off. Codes are float32, on `device`
+    where one is given.
 
     Raises:
         CheckpointError: if it cannot be scored (see `from_object`).
     """
-    from saebench.dictionaries.objects import from_object, object_digest
-    from saebench.dictionaries.sae import SaelensDictionary, hook_of
+    from saebench.dictionaries.objects import ObjectDictionary, from_object, object_digest, unwrapped
+    from saebench.dictionaries.sae import fact, hook_of
     from saebench.records.result import DictionaryInfo
 
-    dictionary = from_object(obj, acts, name)
+    inner = unwrapped(obj)
+    dictionary = from_object(inner, acts, name)
     own = isinstance(dictionary, SaelensDictionary)
-    meta = getattr(getattr(obj, "cfg", None), "metadata", None)
+    meta = getattr(getattr(inner, "cfg", None), "metadata", None)
     trained = getattr(meta, "training_architecture", None) if own else None
     info = DictionaryInfo(
         name=dictionary.name,
         source="memory",
         format="sae_lens" if own else "object",
-        architecture=dictionary.architecture if own else type(obj).__name__,
+        architecture=dictionary.architecture if own else type(inner).__name__,
         training_architecture=trained or (dictionary.architecture if own else None),
         d_in=dictionary.d_in,
         d_sae=dictionary.d_sae,
         sha256=object_digest(dictionary),
     )
     normalization = dictionary.normalization if own else "none"
-    notes = ("scale not folded: it is measured on the fit split",) if own and dictionary.needs_factor else ()
-    model = getattr(meta, "model_name", None) if own else None
-    known = {key: getattr(meta, key, None) for key in ("saebench_task", "saebench_task_sha256")}
+    notes = ["scale not folded: it is measured on the fit split"] if own and dictionary.needs_factor else []
+    if inner is not obj:
+        notes.append(f"taken out of a {type(obj).__name__}")
+    known = {
+        key: fact(inner, key)
+        for key in ("saebench_task", "saebench_task_sha256", "prepend_bos", "model_from_pretrained_kwargs")
+    }
     metadata = {key: value for key, value in known.items() if value is not None}
     folded = (CENTRED,) if own and dictionary.centred else ()
-    return Loaded(dictionary, info, hook_of(obj), model, metadata, notes, folded, normalization)
+    model = fact(inner, "model_name")
+    loaded = Loaded(
+        dictionary,
+        info,
+        hook_of(inner),
+        model if isinstance(model, str) else None,
+        metadata,
+        tuple(notes),
+        folded,
+        normalization,
+    )
+    if isinstance(dictionary, ObjectDictionary):
+        return replace(loaded, dictionary=dictionary.on(device)) if device is not None else loaded
+    if own:
+        return replace(loaded, dictionary=cast(loaded, str(device or dictionary.W_dec.device), torch.float32))
+    return loaded
 
 
 __all__ = ["FORMATS", "Contents", "Format", "Loaded", "Parts", "formats", "load", "load_object"]

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import traceback
+from io import TextIOWrapper
 
 import typer
 
@@ -33,6 +35,10 @@ def _main() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a verb. Exit codes: 0 fine, 1 the check it exists for failed, 2 wrong input or environment."""
     let_threads_sleep(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # a terminal of latin-1 or cp1252 lacks some of the characters that tables have
+            stream.reconfigure(errors="replace")
     words = sys.argv[1:] if arguments is None else arguments
     try:
         app(args=words, prog_name="saebench")
@@ -46,3 +52,8 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("saebench: interrupted; finished results are kept", file=sys.stderr)
         sys.exit(130)
+    except Exception:
+        # Python would exit with 1, which says that a check failed: here nothing was checked
+        traceback.print_exc()
+        print("saebench: this is a bug, please report it with the lines above", file=sys.stderr)
+        sys.exit(2)

@@ -22,20 +22,33 @@ from saebench.dictionaries.sae import (
 from saebench.dictionary import Dictionary, Encoding
 from saebench.errors import CheckpointError
 
+_WRAPPERS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
 TOLERANCE = 1e-3
 """Largest relative error of `codes W_dec + offset` against `decode`; float16 objects reach it."""
 
 
 @final
 class ObjectDictionary(Dictionary):
-    """An object whose decoder was found to be `codes W_dec + decode(0)`."""
+    """An object whose decoder was found to be `codes W_dec + decode(0)`.
+
+    The object computes on its own device and in its own dtype; codes, rows and offset are float32, on
+    the device of the activations.
+    """
 
     def __init__(self, obj: Any, name: str, W_dec: Tensor, offset: Tensor) -> None:
-        self.object, self.name, self.W_dec, self._offset = obj, name, W_dec, offset
+        self.object, self.name, self._rows, self._offset = obj, name, W_dec, offset.float()
+        self.W_dec = W_dec.float()
+
+    def on(self, device: torch.device | str) -> "ObjectDictionary":
+        """The same with rows and offset on a device; the object stays where it is."""
+        moved = ObjectDictionary(self.object, self.name, self._rows, self._offset.to(device))
+        moved.W_dec = self.W_dec.to(device)
+        return moved
 
     def encode(self, acts: Float[Tensor, "n *d_in"]) -> Encoding:
         with torch.set_grad_enabled(acts.requires_grad and torch.is_grad_enabled()):
-            return Encoding(_codes(self.object, flat(acts)), self._offset)
+            inner = flat(acts).to(self._rows.device, self._rows.dtype)
+            return Encoding(_codes(self.object, inner).to(acts.device).float(), self._offset)
 
     def require_linear(self, acts: Float[Tensor, "n d_in"]) -> None:
         """Tries the decoder again on activations of the site it is scored at.
@@ -44,8 +57,8 @@ class ObjectDictionary(Dictionary):
             CheckpointError: if it is not linear there.
         """
         with torch.no_grad():
-            probes = flat(acts)[:256].to(self.W_dec.device, self.W_dec.dtype)
-            _check(self.object, self.name, self.W_dec, probes)
+            probes = flat(acts)[:256].to(self._rows.device, self._rows.dtype)
+            _check(self.object, self.name, self._rows, probes)
 
 
 def from_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str | None = None) -> Dictionary:
@@ -57,12 +70,14 @@ def from_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str
         CheckpointError: if a name is missing, shapes do not fit, codes are not one row a sample,
             the object is a transcoder, or its decoder is not linear in every code.
     """
-    name = name or type(obj).__name__
     if isinstance(obj, Dictionary):
         return obj
+    obj = unwrapped(obj)
+    name = name or type(obj).__name__
     if is_saelens(obj):
         return SaelensDictionary(obj, name)
-    missing = [a for a in ("encode", "decode", "W_dec") if not hasattr(obj, a)]
+    missing = [a for a in ("encode", "decode") if not hasattr(obj, a)]
+    missing += ["W_dec"] if _rows(obj) is None else []
     if missing:
         raise CheckpointError(
             f"Cannot use a {type(obj).__name__} as a dictionary: it has no {', '.join(missing)}."
@@ -70,7 +85,8 @@ def from_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str
             " W_dec [d_sae, d_in]."
         )
     refuse_transcoder(obj)
-    rows = torch.as_tensor(obj.W_dec).detach()
+    rows = _rows(obj)
+    assert rows is not None
     if rows.ndim != 2:
         raise CheckpointError(f"W_dec of {name} has shape {tuple(rows.shape)}, not [d_sae, d_in].")
     with torch.no_grad():
@@ -79,19 +95,40 @@ def from_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str
     return ObjectDictionary(obj, name, rows, offset)
 
 
+def unwrapped(obj: Any) -> Any:
+    """What `torch.compile`, DataParallel, DistributedDataParallel or FSDP wrapped; the object itself otherwise."""
+    while True:
+        inner = getattr(obj, "_orig_mod", None)
+        if inner is None and type(obj).__name__ in _WRAPPERS:
+            inner = getattr(obj, "module", None)
+        if inner is None:
+            return obj
+        obj = inner
+
+
+def _rows(obj: Any) -> Tensor | None:
+    """`W_dec`, or the weight of a linear `decoder`, which is stored transposed."""
+    if getattr(obj, "W_dec", None) is not None:
+        return torch.as_tensor(obj.W_dec).detach()
+    decoder = getattr(obj, "decoder", None)
+    return decoder.weight.detach().T if isinstance(decoder, torch.nn.Linear) else None
+
+
 def object_digest(obj: Any) -> str:
     """sha256 of an object's state dict, else of its outputs on fixed inputs."""
     if isinstance(obj, SaelensDictionary):
         return digest(obj)
     if isinstance(obj, ObjectDictionary):
         return object_digest(obj.object)
+    obj = unwrapped(obj)
     if is_saelens(obj):
         return digest(SaelensDictionary(obj, type(obj).__name__))
     state = obj.state_dict() if hasattr(obj, "state_dict") else {}
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
     if tensors:
         return digest_state(tensors, {"class": type(obj).__name__})
-    rows = torch.as_tensor(obj.W_dec).detach()
+    rows = _rows(obj)
+    assert rows is not None
     with torch.no_grad():
         codes = obj.encode(_probes(rows))
         outputs = {"W_dec": rows, "codes": codes[0] if isinstance(codes, tuple) else codes}
@@ -105,7 +142,15 @@ def _probes(rows: Float[Tensor, "d_sae d_in"], n: int = 64) -> Float[Tensor, "n 
 
 
 def _codes(obj: Any, acts: Float[Tensor, "n d_in"]) -> Tensor:
-    codes = obj.encode(acts)
+    # in training mode some choose latents over the batch, or drop some out
+    training = isinstance(obj, torch.nn.Module) and obj.training
+    if training:
+        obj.eval()
+    try:
+        codes = obj.encode(acts)
+    finally:
+        if training:
+            obj.train()
     if not isinstance(codes, Tensor):
         raise CheckpointError(
             f"encode of {type(obj).__name__} returned a {type(codes).__name__}; expected one tensor"

@@ -18,6 +18,7 @@ from torch import Tensor
 from saebench.dictionaries.normalization import average_factor, normalize
 from saebench.dictionary import Dictionary, Encoding
 from saebench.errors import CheckpointError
+from saebench.site import hook_point
 
 # What a config holds besides the things that change a code.
 _IRRELEVANT = {"metadata", "device", "dtype", "reshape_activations"}
@@ -155,12 +156,27 @@ def refuse_transcoder(obj: Any) -> None:
 
 
 def hook_of(sae: Any) -> str | None:
-    """The hook point a SAELens SAE names, `[head]` included; None if it names none."""
-    meta = getattr(getattr(sae, "cfg", None), "metadata", None)
-    hook, head = getattr(meta, "hook_name", None), getattr(meta, "hook_head_index", None)
+    """The hook point an object names, `[head]` included, in TransformerLens' terms; None if it names none.
+
+    SAELens keeps it in `cfg.metadata.hook_name`, others in `cfg.hook_name`, `cfg["hook_point"]` or on
+    the object itself.
+    """
+    hook, head = fact(sae, "hook_name", "hook_point"), fact(sae, "hook_head_index")
     if not isinstance(hook, str) or not hook:
         return None
-    return f"{hook}[{head}]" if isinstance(head, int) else hook
+    named = hook_point(hook)
+    return f"{named}[{head}]" if isinstance(head, int) and not isinstance(head, bool) else named
+
+
+def fact(obj: Any, *names: str) -> Any:
+    """The first of these that an object says of itself: in its config's metadata, its config, or as an attribute."""
+    config = getattr(obj, "cfg", getattr(obj, "config", None))
+    for place in (getattr(config, "metadata", None), config, obj):
+        for name in names:
+            value = place.get(name) if isinstance(place, dict) else getattr(place, name, None)
+            if value is not None and not callable(value):
+                return value
+    return None
 
 
 _WRITES = {

@@ -57,13 +57,16 @@ def find_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         where = torch.device(device)
-    except RuntimeError as error:
-        raise OptionError(f"Unknown device {device!r}. Expected auto, cpu, cuda or cuda:N.") from error
+        if where.type != "cpu":
+            torch.empty(1, device=where)
+    # a build without the backend raises what it likes: AssertionError, NotImplementedError, its own error
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise OptionError(
+            f"Device {device!r} cannot be used: {reason}. Expected auto, cpu, cuda, cuda:N or mps, and a torch"
+            " that was built for it. Use --device cpu."
+        ) from error
     if where.type == "cuda":
-        if not torch.cuda.is_available():
-            raise OptionError(
-                f"Device {device!r} was asked for, but torch sees no CUDA GPU. Use --device cpu."
-            )
         # cuBLAS reads it once, before its first product: what makes its sums repeatable
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return where

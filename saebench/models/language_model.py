@@ -1,5 +1,6 @@
 """The language model under study: its tokens, hook points and widths."""
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -126,13 +127,19 @@ class LanguageModel:
             raise SiteError(f"{hook} has heads 0 to {heads - 1}, but head {head} was asked for.")
         return self.bridge.cfg.d_head * (heads if head is None else 1)
 
+    def _of_the_block(self, hook: str) -> list[str]:
+        """Hook points of the block that a name asks for, else of the first."""
+        match = re.search(r"\d+", hook)
+        layer = int(match[0]) if match and int(match[0]) < self.n_layers else 0
+        return [name for name in self.hook_points() if name.startswith(f"blocks.{layer}.")]
+
     def _check(self, hook: str) -> None:
         if hook not in self.points or hook.split(".", 2)[-1] not in SITE_HOOKS:
             raise SiteError(
                 unknown(
                     f"hook point of {self.name}",
                     hook,
-                    (name for name in self.hook_points() if name.startswith("blocks.0.")),
+                    self._of_the_block(hook),
                     f"The model has blocks 0 to {self.n_layers - 1}.",
                 )
             )
