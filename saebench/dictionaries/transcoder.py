@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.dictionary import Dictionary, Encoding
 from saebench.dictionaries.sae import digest_state
+from saebench.dictionary import Dictionary, Encoding
 
 
 @final

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import torch
-
 from saebench import checkpoints
 from saebench.axes.base import Bench
 from saebench.cross_section import CrossSection
