@@ -25,9 +25,12 @@ from saebench.checkpoints.base import Contents, Format, Loaded, Parts, reading
 from saebench.checkpoints.building import CENTRED, assemble, cast
 from saebench.checkpoints.files import survey
 from saebench.checkpoints.naming import several
+from saebench.checkpoints.origin import display_name
+from saebench.checkpoints.peeking import known_of, known_of_parts
 from saebench.dictionaries.sae import SaelensDictionary
 from saebench.errors import CheckpointError, unknown
 from saebench.models.surroundings import undisturbed
+from saebench.records.known import Known, recall
 
 FORMATS: dict[str, Format] = {
     "sae_lens": Format(
@@ -124,6 +127,24 @@ def load(
     return replace(loaded, dictionary=cast(loaded, device, dtype))
 
 
+@undisturbed()
+def peek(spec: str, architecture: str | None = None) -> Known:
+    """What is known of a checkpoint without keeping its weights: from a reading before, else from its
+    settings and shapes (then without a digest).
+
+    Raises:
+        CheckpointError: if it is not one that can be read.
+    """
+    remembered = recall(spec, architecture)
+    if remembered is not None:
+        return remembered
+    place = resolve(spec)
+    if place.path is None:
+        return known_of(load(spec, architecture=architecture))
+    parts, kind, _ = read(place, architecture)
+    return known_of_parts(parts, place.name, spec, kind)
+
+
 class Place(NamedTuple):
     """What a name stands for."""
 
@@ -199,7 +220,7 @@ def resolve(spec: str) -> Place:
         if entry.conversion in hub.CONVERTED:
             return Place(None, spec, entry)
         return Place(hub.fetch_registered(spec, entry), spec, entry)
-    return Place(path, path.name or path.resolve().name)
+    return Place(path, display_name(path))
 
 
 def demo_names() -> list[str]:
@@ -310,4 +331,16 @@ def load_object(
     return loaded
 
 
-__all__ = ["FORMATS", "Contents", "Format", "Loaded", "Parts", "formats", "load", "load_object"]
+__all__ = [
+    "FORMATS",
+    "Contents",
+    "Format",
+    "Known",
+    "Loaded",
+    "Parts",
+    "formats",
+    "known_of",
+    "load",
+    "load_object",
+    "peek",
+]

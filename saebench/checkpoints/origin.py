@@ -66,3 +66,25 @@ def _in_cache(parts: tuple[str, ...]) -> Origin | None:
         if match and parts[at + 1] == "snapshots":
             return Origin(f"{match['owner']}/{match['name']}", parts[at + 3 :])
     return None
+
+
+# Names that tools give to folders and files of every run alike: alone they tell nothing apart.
+_ALIKE = re.compile(
+    r"((trainer|final|best|latest|last|average_l0|canonical|seed|step|epoch|checkpoint|ckpt|layer|layers|h|width|ae|sae"
+    r"|sae_weights|weights|model|params|run|version|samples|resid_post|resid_pre|mlp_out|attn_out|transcoder|embedding)"
+    r"s?([-_.]?(\d+\w*|canonical|all))*|\d+|blocks\.\d+\..+|(layers|h)\.\d+(\.\w+)?|layer_\d+_width_.*)(\.[a-z]+){0,2}"
+)
+
+
+def display_name(path: Path) -> str:
+    """The last folders of a path, as many as it takes to reach one whose name is its own.
+
+    `runs/topk/trainer_0` is `topk/trainer_0`; in the hub's cache the repository comes first.
+    """
+    parts = [part for part in Origin.of(path).parts if part != "/"]
+    if repository := Origin.of(path).repository:
+        return "/".join((repository, *parts))
+    first = len(parts) - 1
+    while first > 0 and _ALIKE.fullmatch(parts[first]):
+        first -= 1
+    return "/".join(parts[first:])

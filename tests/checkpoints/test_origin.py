@@ -5,7 +5,7 @@ import pytest
 import sae_files as f
 
 from saebench.checkpoints import load
-from saebench.checkpoints.origin import Origin
+from saebench.checkpoints.origin import Origin, display_name
 from saebench.errors import CheckpointError
 
 INSIDE = "gemma-scope-2b-pt-res/layer_1/width_16k/average_l0_82"
@@ -70,6 +70,22 @@ def test_a_transcoder_of_gemma_scope_1_in_the_cache(tmp_path):
     loaded = load(cached(tmp_path, "google/gemma-scope-2b-pt-transcoders", inside, made / "params.npz"))
     assert loaded.info.architecture == "jumprelu_transcoder"
     assert (loaded.reads, loaded.hook) == ("blocks.4.ln2.hook_normalized", "blocks.4.hook_mlp_out")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("runs/topk/trainer_0", "topk/trainer_0"),
+        ("runs/gated/trainer_0/ae.pt", "gated/trainer_0/ae.pt"),
+        ("out/k8/final_153600", "k8/final_153600"),
+        (INSIDE, INSIDE),
+        ("a/models--o--n/snapshots/1234/layer_3", "o/n/layer_3"),
+        ("my-sae", "my-sae"),
+        ("run/layers.5.mlp", "my/run/layers.5.mlp"),
+    ],
+)
+def test_names_that_every_run_has_alike_take_the_folders_above(path, name, tmp_path):
+    assert display_name(tmp_path / "my" / path) == name
 
 
 def test_the_last_match_counts():

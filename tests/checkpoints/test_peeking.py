@@ -1,0 +1,79 @@
+"""What is known of a checkpoint before it is loaded, and after it was read once."""
+
+import subprocess
+import sys
+
+import pytest
+import sae_files as f
+
+from saebench.checkpoints import known_of, load, peek
+from saebench.records.known import recall, remember
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("SAEBENCH_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda p: f.sae_lens(p, "topk", f.weights(), k=4),
+        lambda p: f.gemma_scope(p, f.weights()),
+        lambda p: f.dictionary_learning(p, "BatchTopKSAE", f.weights()),
+        lambda p: f.gemma_scope_2_transcoder(p, f.weights()),
+    ],
+)
+def test_a_peek_says_what_a_load_says(write, tmp_path, cache):
+    folder = write(tmp_path / "mine")
+    known, loaded = peek(str(folder)), known_of(load(folder))
+    assert known.info.sha256 == "" and loaded.info.sha256
+    for field in ("hook", "reads", "model_name", "prepend_bos", "task"):
+        assert getattr(known, field) == getattr(loaded, field), field
+    assert (known.info.d_in, known.info.d_sae, known.info.name) == (12, 20, "mine")
+
+
+def test_what_was_read_is_remembered_until_something_changes(tmp_path, cache):
+    folder = f.sae_lens(tmp_path / "mine", "standard", f.weights())
+    assert recall(str(folder)) is None
+    known = known_of(load(folder))
+    remember(str(folder), None, known)
+    assert recall(str(folder)) == known == peek(str(folder))
+    assert recall(str(folder), "topk:4") is None
+    f.sae_lens(folder, "standard", f.weights(1))
+    assert recall(str(folder)) is None and peek(str(folder)).info.sha256 == ""
+
+
+def test_a_config_above_is_part_of_what_was_read(tmp_path, cache):
+    folder = f.dictionary_learning(tmp_path / "run", "AutoEncoderTopK", f.weights())
+    (folder / "checkpoints").mkdir()
+    (folder / "ae.pt").rename(folder / "checkpoints" / "ae_1.pt")
+    path = str(folder / "checkpoints" / "ae_1.pt")
+    remember(path, None, known_of(load(path)))
+    assert recall(path) is not None
+    (folder / "config.json").write_text("{}")
+    assert recall(path) is None
+
+
+def test_a_digest_that_depends_on_activations_is_not_remembered(tmp_path):
+    folder = f.sae_lens(tmp_path, "standard", f.weights(), normalize_activations="expected_average_only_in")
+    assert known_of(load(folder)).info.sha256 == ""
+
+
+def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(tmp_path, cache, monkeypatch):
+    folder = f.sae_lens(tmp_path / "mine", "standard", f.weights())
+    known = known_of(load(folder))
+    remember(str(folder), None, known)
+    (file,) = (tmp_path / "cache" / "checkpoints").iterdir()
+    for text in ("", "[]", "{}", '{"info": 3}', "\x00"):
+        file.write_text(text)
+        assert recall(str(folder)) is None
+    monkeypatch.setenv("SAEBENCH_CACHE", str(folder / "cfg.json"))
+    remember(str(folder), None, known)
+    assert recall(str(folder)) is None
+
+
+def test_recalling_needs_no_torch():
+    code = "import sys; from saebench.records.known import recall; recall('demo:topk')"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
