@@ -60,7 +60,9 @@ def results_table(results: Sequence[Result]) -> tuple[Table, list[str]]:
 def heading(result: Result) -> str:
     task, model = result.task, result.model
     skill = f", {task.model_accuracy:.1%} of prompts right" if task.model_accuracy is not None else ""
-    return f"{task.name} · {model.name} at {result.site} · {result.budget}, {task.n.test} test prompts{skill}"
+    half = result.provenance.dtype
+    dtype = "" if half == "float32" else f" in {half}"
+    return f"{task.name} · {model.name}{dtype} at {result.site} · {result.budget}, {task.n.test} test prompts{skill}"
 
 
 LEGEND = (
@@ -85,10 +87,23 @@ def print_results(results: Sequence[Result], out: Console) -> None:
         out.print(Text(LEGEND, style="dim"))
         for note in notes:
             out.print(Text(note, style="dim"))
+        print_caveats(best_first(group), out)
         out.print()
     for table in (*disentangling.tables(results), *recovery_table.tables(results)):
         out.print(table)
         out.print()
+
+
+def print_caveats(results: Sequence[Result], out: Console) -> None:
+    """What was assumed of the dictionaries, each once with the names of those it holds for."""
+    names: dict[str, list[str]] = {}
+    for result in results:
+        for line in result.warnings:
+            names.setdefault(line, []).append(result.dictionary.name)
+    for line, whose in names.items():
+        of_all = len(results) > 1 and len(whose) == len(results)
+        shown = "all" if of_all else ", ".join(dict.fromkeys(whose))
+        out.print(Text(f"note ({shown}): {line}" if len(results) > 1 else f"note: {line}", style="yellow"))
 
 
 def print_axes(result: Result, out: Console) -> None:
@@ -116,8 +131,7 @@ def print_axes(result: Result, out: Console) -> None:
     out.print(table)
     for line in notes.lines():
         out.print(Text(line, style="dim"))
-    for line in result.warnings:
-        out.print(Text(f"note: {line}", style="yellow"))
+    print_caveats([result], out)
 
 
 def scores_table(result: Result, axis: str | None = None) -> Table:
