@@ -14,10 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saebench.cross_section import CrossSection, Outcome
-from saebench.dictionaries.codes import Encoded, encode_split
+from saebench.dictionaries.codes import Encoded, SparseCodes, encode_split
 from saebench.dictionaries.supervised import SupervisedDictionary, product
 from saebench.dictionary import Encodes, Intervention, Known, LabelledDictionary, Scorable
-from saebench.measures.detection import MIN_POSITIVES, F1Table, f1_table
+from saebench.measures.detection import F1Table, f1_table, frequent
+from saebench.measures.read_write import Readings, Writers, choose
+from saebench.measures.thresholds import Cuts, best_cuts, cut, dense_latents
 from saebench.records.outcomes import Outcomes
 
 Tick = Callable[[str], None]
@@ -34,6 +36,8 @@ class Property:
     values: tuple[str, ...]
     keep: Bool[Tensor, "n_values"]
     """Values with enough positives in both splits, of those that may be looked for."""
+    common: Bool[Tensor, "n_values"]
+    """Values with enough positives on `select`, whether looked for or not."""
 
     @property
     def kept(self) -> list[int]:
@@ -56,13 +60,13 @@ def properties(section: CrossSection) -> dict[str, Property]:
             values = [f"{v}∧{w}".strip("∧") for v in values for w in attribute.values]
         select = variable.index(section.select.labels)
         test = variable.index(section.test.labels)
-        keep = torch.ones(variable.size, dtype=torch.bool, device=test.device)
+        sought = torch.ones(variable.size, dtype=torch.bool, device=test.device)
         if len(names) == 1:
-            keep[:] = False
-            keep[list(parts[0].detectable)] = True
-        for labels in (select, test):
-            keep &= torch.bincount(labels, minlength=variable.size) >= MIN_POSITIVES
-        found[variable.name] = Property(variable.name, select, test, tuple(values), keep)
+            sought[:] = False
+            sought[list(parts[0].detectable)] = True
+        common = frequent(select, section.select.cluster, variable.size)
+        keep = sought & common & frequent(test, section.test.cluster, variable.size)
+        found[variable.name] = Property(variable.name, select, test, tuple(values), keep, common)
     return found
 
 
@@ -73,6 +77,8 @@ class Subject:
         self.dictionary, self.section = dictionary, section
         self._sources: dict[str, Encoded] = {}
         self._tables: dict[tuple[str, str], F1Table] = {}
+        self._cuts: dict[str, Cuts] = {}
+        self._writers: dict[str, Writers] = {}
 
     @cached_property
     def select(self) -> Encoded:
@@ -86,8 +92,14 @@ class Subject:
 
     @cached_property
     def signed(self) -> bool:
-        """Whether codes are ever negative, so that latents detect by sign."""
-        return any(bool((e.codes.value < 0).any()) for e in (self.select, self.test))
+        """Whether codes are ever negative or cut at a threshold, so that latents detect on both sides."""
+        negative = any(bool((e.codes.value < 0).any()) for e in (self.select, self.test))
+        return negative or len(self.dense) > 0
+
+    @cached_property
+    def dense(self) -> Int[Tensor, "m"]:
+        """Latents without a natural threshold: neurons, principal components, codes that are never 0."""
+        return dense_latents(self.select.codes)
 
     def source(self, attribute: str) -> Encoded:
         if attribute not in self._sources:
@@ -101,9 +113,25 @@ class Subject:
         """F1 counts of every detector × value of a property, both splits over the same detectors."""
         key = (prop.name, split)
         if key not in self._tables:
-            codes = getattr(self, split).codes
+            codes = self.detections(prop, split)
             self._tables[key] = f1_table(codes, getattr(prop, split), len(prop.values), self.signed)
         return self._tables[key]
+
+    def writers(self, prop: Property, atoms: Float[Tensor, "n_values d_in"]) -> Writers:
+        """Who writes the values of an attribute and what they stand for, chosen on `select`."""
+        if prop.name not in self._writers:
+            readings = Readings.of(self.table(prop, "select"), self.dictionary.d_sae)
+            self._writers[prop.name] = choose(
+                self.select.codes, readings, self.dictionary.W_dec, atoms, prop.select, prop.keep, prop.common
+            )
+        return self._writers[prop.name]
+
+    def detections(self, prop: Property, split: str) -> SparseCodes:
+        """Codes as detectors see them: dense latents cut where they tell the property best on `select`."""
+        if prop.name not in self._cuts:
+            found = best_cuts(self.select.codes, self.dense, prop.select, len(prop.values))
+            self._cuts[prop.name] = found
+        return cut(getattr(self, split).codes, self._cuts[prop.name])
 
     def encode(self, acts: Float[Tensor, "n d_in"], known: Known) -> Encoded:
         """Codes, reconstruction and offset of some activations."""
@@ -119,9 +147,7 @@ class Bench:
     properties: dict[str, Property]
     outcomes: Outcomes
     atoms: SupervisedDictionary
-    """Supervised atoms with one block per attribute: norms, and what is subtracted for occlusion."""
-    causal: tuple[str, ...]
-    """Attributes whose mean effect is large enough to be looked at in detail (point estimate)."""
+    """Class means (`mean`, also where attributes are nested): what is written, and taken away for occlusion."""
     mean: Float[Tensor, "d_in"]
     clean: Outcome
     """What the model answers to the test prompts as they are."""
@@ -129,6 +155,15 @@ class Bench:
     """The axes that are measured here."""
     learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What axes have trained on this bench (DAS), by axis."""
+
+    def atoms_of(self, attribute: str) -> Float[Tensor, "n_values d_in"]:
+        """The supervised atoms of one attribute's values."""
+        start = 0
+        for variable in self.atoms.variables:
+            if variable.name == attribute:
+                return self.atoms.W_dec[start : start + variable.size]
+            start += variable.size
+        raise KeyError(attribute)
 
     def measure(self, scorable: Scorable, seed: int = 0, tick: Tick = lambda _: None) -> Outcomes:
         """The bench's outcomes with those of a dictionary or an intervention on every axis."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from saebench.axes import select_axes
@@ -14,7 +15,6 @@ from saebench.dictionary import LabelledDictionary
 from saebench.edits.few_latents import EDIT_SIZES, greedy
 from saebench.measures.detection import squared_norm
 from saebench.records.outcomes import AttributeFacts, Key, Outcomes
-from saebench.scoring.causal import CAUSAL_SHARE
 
 
 def make_bench(
@@ -40,12 +40,10 @@ def make_bench(
         out.facts[Key("task", "norm", attribute.name)] = norms[at]
         _edit_references(section, ceiling, at, out)
         tick(f"references of {attribute.name}")
-    spread = abs(out[Key("task", "ld", edit="clean")] - out[Key("task", "ld", edit="mean")]).mean()
-    causal = tuple(a.name for a in section.attributes if _effect(out, a.name) >= CAUSAL_SHARE * spread * 0.5)
+    for child, parent in _followers(section):
+        out.facts[Key("task", "follows", f"{child}>{parent}")] = 1.0
     out.facts.update(facts)
-    bench = Bench(
-        section, ceiling, properties(section), out, atoms, causal, mean, clean, select_axes(further)
-    )
+    bench = Bench(section, ceiling, properties(section), out, atoms, mean, clean, select_axes(further))
     for axis in bench.measures.values():
         axis.prepare(bench, seed, tick)
     return bench
@@ -68,10 +66,21 @@ def _blank(section: CrossSection) -> Outcomes:
     )
 
 
-def _effect(out: Outcomes, attribute: str) -> float:
-    asks = out[Key("task", "asks", attribute)] > 0
-    change = out[Key("task", "ld", attribute, "source")] - out[Key("task", "ld", edit="clean")]
-    return float(abs(change[asks].mean())) if asks.any() else 0.0
+def _followers(section: CrossSection) -> list[tuple[str, str]]:
+    """Pairs of which the second's value follows from the first's on `fit` (a continent from a country)."""
+    labels, found = section.fit.labels, []
+    for one, child in enumerate(section.attributes):
+        looked_for = torch.isin(labels[:, one], torch.tensor(child.detectable, device=labels.device))
+        seen = labels[looked_for]
+        for two, parent in enumerate(section.attributes):
+            if one == two or len(labels[:, two].unique()) < 2:
+                continue
+            pairs = seen[:, [one, two]].unique(dim=0)
+            # two rare features that never meet do not follow from each other
+            ever = not parent.on_off or bool(pairs[:, 1].any())
+            if ever and len(pairs) and len(pairs) == len(pairs[:, 0].unique()):
+                found.append((child.name, parent.name))
+    return found
 
 
 def _norms(atoms: SupervisedDictionary, section: CrossSection) -> list[float]:

@@ -4,12 +4,29 @@ import torch
 from torch import Tensor
 
 from saebench.axes.base import Bench, Measure, Subject, Tick
-from saebench.dictionary import Intervention
+from saebench.dictionaries.codes import at_rows
+from saebench.dictionary import Intervention, LabelledDictionary
 from saebench.edits.few_latents import EDIT_SIZES, Edit, aware, greedy, random_swap, swap_all
+from saebench.edits.writers import partners, strength, writers_edit
 from saebench.records.outcomes import Key, Outcomes
+from saebench.scoring import Context
+from saebench.scoring.causal import effects
+from saebench.scoring.control import AXIS
 
-_SUCCESS_ONLY = ("random", "permuted")
-"""Edits kept as references: their success is enough, and a stored outcome costs space."""
+_STORED = {
+    "random": ("success",),
+    "permuted": ("success",),
+    "writers": ("success", "kl"),
+    "specific_writers": ("kl",),
+    "partner": ("kl",),
+}
+"""What is kept of edits that are not looked at in every way: a stored outcome costs space."""
+
+
+def prepare(bench: Bench, seed: int, tick: Tick) -> None:
+    """Which attributes have a causal effect, by scoring's own rule: only those are edited by their writers."""
+    found = effects(Context.of(bench.outcomes, seed))
+    bench.learned[AXIS] = [name for name, effect in found.items() if effect.causal]
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
@@ -39,12 +56,35 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
         drawn = random_swap(test.acts, alpha, beta, W_dec, EDIT_SIZES, seed)
         edits |= {("random", k): acts for k, acts in drawn.items()}
         edits["full", -1] = swap_all(test.acts, alpha, beta, W_dec)
+        if name in bench.learned[AXIS]:
+            edits |= _writers(subject, at, bench, seed)
         _run(edits, name, bench, out)
         for kind, sizes in found.items():
             for k, edit in sizes.items():
-                out.add(Key("control", "n_changed", name, kind, k), edit.n_changed)
-                out.add(Key("control", "removed_weight", name, kind, k), edit.removed_weight)
+                out.add(Key(AXIS, "n_changed", name, kind, k), edit.n_changed)
+                out.add(Key(AXIS, "removed_weight", name, kind, k), edit.removed_weight)
         tick(f"control of {name}")
+
+
+def _writers(subject: Subject, at: int, bench: Bench, seed: int) -> dict[tuple[str, int], Tensor]:
+    """The writers' edit, the same by specific writers alone, and all latents of the partner.
+
+    A labelled dictionary makes its own edit from labels instead: it is the ceiling of these.
+    """
+    test, dictionary, name = bench.section.test, subject.dictionary, bench.section.attributes[at].name
+    old, new = test.labels[:, at], test.source_labels[name][:, at]
+    if isinstance(dictionary, LabelledDictionary):
+        source, known = test.source_acts[name], test.source_known(name)
+        return {("own", -1): dictionary.edit(at, test.acts, test.known, source, known)}
+    alpha, beta = subject.test.codes, at_rows(subject.test.codes, partners(test.labels, new, at, seed))
+    prop = bench.properties[name]
+    writers = subject.writers(prop, bench.atoms_of(name))
+    edits = {("partner", -1): swap_all(test.acts, alpha, beta, dictionary.W_dec)}
+    for kind, specific in (("writers", False), ("specific_writers", True)):
+        gone, come = (strength(writers, codes, v, specific) for codes, v in ((alpha, old), (beta, new)))
+        found = writers_edit(test.acts, alpha, beta, dictionary.W_dec, gone, come)
+        edits |= {(kind, e): acts for e, acts in found.items()}
+    return edits
 
 
 def measure_intervention(intervention: Intervention, bench: Bench, out: Outcomes, tick: Tick) -> None:
@@ -60,10 +100,9 @@ def _run(edits: dict[tuple[str, int], Tensor], name: str, bench: Bench, out: Out
     test = bench.section.test
     runs = test.readout.run(edits, reference=test.source_acts[name])
     for (kind, k), run in runs.items():
-        out.add(Key("control", "success", name, kind, k), run.top == test.expected[name])
-        if kind not in _SUCCESS_ONLY:
-            out.add(Key("control", "ld", name, kind, k), run.ld)
-            out.add(Key("control", "kl", name, kind, k), run.kl)
+        found = {"success": run.top == test.expected[name], "ld": run.ld, "kl": run.kl}
+        for score in _STORED.get(kind, tuple(found)):
+            out.add(Key(AXIS, score, name, kind, k), found[score])
 
 
-MEASURE = Measure(1, measure, intervene=measure_intervention)
+MEASURE = Measure(2, measure, prepare, intervene=measure_intervention)

@@ -23,9 +23,9 @@ from saebench.edits.masks import Mask, fit_masks, random_masks, swap_masked
 from saebench.edits.pairs import SETTINGS as PAIR_SETTINGS
 from saebench.measures.subspaces import by_chance, overlap, swapped
 from saebench.records.outcomes import Key, Outcomes
-from saebench.scoring.disentangle import AXIS, MEDIATED, UNDER
+from saebench.scoring.disentangle import AXIS, MEDIATED, ORIGINS, UNDER
 
-VERSION = 3
+VERSION = 4
 """Raised with every change of how masks and rotations are learned that `SETTINGS` does not show."""
 SETTINGS = {
     "version": VERSION,
@@ -126,7 +126,8 @@ def _same_label(section: CrossSection, at: int) -> Tensor:
 
 def _note_mask(out: Outcomes, axis: str, name: str, kind: str, mask: Mask) -> None:
     out.facts[Key(axis, "mask_size", name, kind)] = float(mask.size)
-    out.facts[Key(axis, "fell_back", name, kind)] = float(mask.fell_back)
+    for fact, origin in ORIGINS.items():
+        out.facts[Key(axis, fact, name, kind)] = float(mask.origin == origin)
 
 
 def edits_of(

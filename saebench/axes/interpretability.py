@@ -1,79 +1,95 @@
-"""Interpretability: do latents match attributes? [PE §5]"""
+"""Interpretability: do latents that stand for an attribute's values also write them? [ours; PE §5]"""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool
 from torch import Tensor
 
+from saebench.axes import read_write
 from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.axes.detection import permuted_f1_star, record_hits
-from saebench.dictionaries.codes import SparseCodes
-from saebench.edits.few_latents import add_codes
+from saebench.edits.few_latents import add_codes, only
 from saebench.measures.detection import explain
 from saebench.records.outcomes import Key, Outcomes
+from saebench.scoring.interpretability import ACTIVE, AXIS, EXPLAINED_AT, MATCHED_AT
 
-EXPLAINED_AT = 0.8
-MATCHED_AT = 0.6
-"""F1* from which a detector counts as matching, for the causal check."""
+
+def prepare(bench: Bench, seed: int, tick: Tick) -> None:
+    """What is there to be written, and what the ceiling writes."""
+    read_write.prepare(bench)
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
-    """Best detectors of every property, their null, explained latents, and the causal check."""
-    alpha = subject.test.codes
+    """What is written and by whom, best detectors and their null, explained latents, the causal check."""
+    read_write.measure(subject, bench, out, seed)
     for prop in bench.properties.values():
-        select = subject.table(prop, "select")
-        record_hits("interpretability", prop, select, alpha, out)
-        key = Key("interpretability", "dropped_values", prop.name)
-        out.facts[key] = float(prop.dropped)
+        select, test = subject.table(prop, "select"), subject.detections(prop, "test")
+        record_hits(AXIS, prop, select, test, out)
+        out.facts[Key(AXIS, "dropped_values", prop.name)] = float(prop.dropped)
+    out.facts[Key(AXIS, "cut_latents")] = float(len(subject.dense))
     for attribute in bench.section.attributes:
         prop = bench.properties[attribute.name]
-        codes = (subject.select.codes, alpha)
+        codes = (subject.detections(prop, "select"), subject.detections(prop, "test"))
         for i, null in enumerate(permuted_f1_star(prop, *codes, subject.signed, seed)):
-            out.facts[Key("interpretability", "null", attribute.name, k=i)] = null
+            out.facts[Key(AXIS, "null", attribute.name, k=i)] = null
     _explained(subject, bench, out)
     _causal_check(subject, bench, out)
-    tick("interpretability")
-
-
-def _active(codes: SparseCodes) -> Int[Tensor, "m"]:
-    return codes.latent.unique()
+    tick(AXIS)
 
 
 def _explained(subject: Subject, bench: Bench, out: Outcomes) -> None:
-    """How many latents active on `test` reach F1* ≥ 0.8 for a property or a union of its values."""
-    active = _active(subject.test.codes)
-    best = torch.full((2 * subject.dictionary.d_sae,), -torch.inf, device=active.device)
+    """Of each latent active on `test`, whether it reaches F1* ≥ 0.8 there for what it suits best on `select`."""
+    d_sae = subject.dictionary.d_sae
+    chosen, star = (torch.full((2 * d_sae,), -torch.inf, device=subject.test.offset.device) for _ in range(2))
     for prop in bench.properties.values():
         if not prop.keep.any():
             continue
         tables = subject.table(prop, "select"), subject.table(prop, "test")
-        star = explain(*tables, prop.keep).f1_star
-        best[: len(star)] = torch.maximum(best[: len(star)], star)
-    per_latent = best.view(2, -1).max(0).values
-    explained = per_latent[active] >= EXPLAINED_AT
-    out.facts[Key("interpretability", "active_latents")] = float(len(active))
-    out.facts[Key("interpretability", "explained_latents")] = float(explained.sum())
+        found = explain(*tables, prop.keep)
+        better = found.select > chosen[: len(found.select)]
+        chosen[: len(better)] = torch.where(better, found.select, chosen[: len(better)])
+        star[: len(better)] = torch.where(better, found.f1_star, star[: len(better)])
+    # of a latent's two signs the one that suits better on `select`
+    side = chosen.view(2, -1).argmax(0, keepdim=True)
+    active = subject.test.codes.latent.unique()
+    explained = star.view(2, -1).gather(0, side)[0][active] >= EXPLAINED_AT
+    if not len(active):
+        return
+    out.cluster = {**out.cluster, ACTIVE: torch.arange(len(active)).numpy()}
+    out.add(Key(AXIS, "explained", split=ACTIVE), explained)
+
+
+def _matching(subject: Subject, bench: Bench, names: list[str], threshold: float) -> Bool[Tensor, "d_sae"]:
+    """Latents of which a detector reaches the threshold on `select` for one of the properties.
+
+    An edit always moves the whole latent, whatever the sign by which it detects.
+    """
+    d_sae = subject.dictionary.d_sae
+    best = torch.zeros(2 * d_sae, device=subject.test.offset.device)
+    for name in names:
+        prop = bench.properties[name]
+        if prop.keep.any():
+            star = subject.table(prop, "select").f1_star[:, prop.keep].max(1).values.float()
+            best[: len(star)] = torch.maximum(best[: len(star)], star)
+    return best.view(2, d_sae).max(0).values >= threshold
 
 
 def _causal_check(subject: Subject, bench: Bench, out: Outcomes) -> None:
-    """Keeps only, or removes only, the latents that match a property; the error term stays.
+    """Keeps only, or removes only, the latents that match a property; the error term stays [PE §5.2].
 
-    `keep` runs `a − Σ_{j∉J} α_j w_j`, `remove` runs `a − Σ_{j∈J} α_j w_j`, J the latents whose
-    detector reaches F1* ≥ 0.6 on `select` [PE §5.2].
+    `keep` runs `a − Σ_{j∉J} α_j w_j`, `remove` runs `a − Σ_{j∈J} α_j w_j`, J the latents whose detector
+    reaches F1* ≥ t on `select`; `k` is 100 t.
     """
-    test, codes = bench.section.test, subject.test.codes
-    matched = torch.zeros(2 * subject.dictionary.d_sae, dtype=torch.bool, device=codes.row.device)
-    for prop in bench.properties.values():
-        if prop.keep.any():
-            star = subject.table(prop, "select").f1_star[:, prop.keep].max(1).values
-            matched[: len(star)] |= star >= MATCHED_AT
-    inside = matched[codes.detector]
-    edits = {}
-    for edit, gone in (("keep", ~inside), ("remove", inside)):
-        part = SparseCodes(codes.row[gone], codes.latent[gone], -codes.value[gone], codes.n, codes.d_sae)
-        edits[edit] = add_codes(test.acts, part, subject.dictionary.W_dec)
-    for edit, run in test.readout.run(edits).items():
-        out.add(Key("interpretability", "ld", edit=str(edit)), run.ld)
-    out.facts[Key("interpretability", "matched_latents")] = float(matched.view(2, -1).any(0).sum())
+    test, codes, W_dec = bench.section.test, subject.test.codes, subject.dictionary.W_dec
+    edits: dict[tuple[str, int], Tensor] = {}
+    for threshold in MATCHED_AT:
+        matched, k = _matching(subject, bench, list(bench.properties), threshold), round(100 * threshold)
+        inside = matched[codes.latent]
+        for edit, gone in (("keep", ~inside), ("remove", inside)):
+            part = only(codes, gone)
+            edits[edit, k] = add_codes(test.acts, part._replace(value=-part.value), W_dec)
+        out.facts[Key(AXIS, "matched_latents", k=k)] = float(matched.sum())
+    for (edit, k), run in test.readout.run(edits).items():
+        out.add(Key(AXIS, "ld", edit=edit, k=k), run.ld)
 
 
-MEASURE = Measure(1, measure)
+MEASURE = Measure(2, measure, prepare)

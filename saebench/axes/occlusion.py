@@ -1,5 +1,7 @@
 """Occlusion: are weaker features lost behind stronger ones? [PE §6, A.14]"""
 
+from collections import defaultdict
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -8,29 +10,35 @@ from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.axes.detection import record_hits
 from saebench.cross_section import Split
 from saebench.measures.detection import f1_table
+from saebench.measures.read_write import along_atoms
+from saebench.measures.thresholds import best_cuts, cut, dense_latents
 from saebench.records.outcomes import Key, Outcomes
-from saebench.scoring.occlusion import TAUS
+from saebench.scoring import Context
+from saebench.scoring.occlusion import AXIS, DOSES, TAUS, pairs
+
+
+def prepare(bench: Bench, seed: int, tick: Tick) -> None:
+    """Which attributes could hide which: those that scoring will ask for, by its own rule."""
+    by_strong: dict[str, list[str]] = defaultdict(list)
+    for pair in pairs(Context.of(bench.outcomes, seed)):
+        by_strong[pair.strong].append(pair.weak)
+    bench.learned[AXIS] = dict(by_strong)
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
-    """Attribute-wise reconstruction, and detection of weak attributes as a strong one is removed."""
+    """Attribute-wise reconstruction, and what becomes of weak attributes as they or the strong one change."""
     test = bench.section.test
     for at, attribute in enumerate(bench.section.attributes):
         value = _reconstructed(test.acts, subject.test.reconstruction, test.labels[:, at], bench.mean)
         if value is not None:
-            key = Key("occlusion", "attribute_reconstruction", attribute.name)
-            out.facts[key] = value
+            out.facts[Key(AXIS, "attribute_reconstruction", attribute.name)] = value
+    by_strong: dict[str, list[str]] = bench.learned[AXIS]
     if not subject.dictionary.reads_labels:
-        for strong, weak in _pairs(bench):
-            _surgical(subject, strong, weak, bench, out)
+        for strong, weak in by_strong.items():
+            _without(subject, strong, weak, bench, out)
+        for name in dict.fromkeys(name for weak in by_strong.values() for name in weak):
+            _dose_response(subject, name, bench, out)
     tick("occlusion")
-
-
-def _pairs(bench: Bench) -> list[tuple[str, list[str]]]:
-    """Each strong attribute with the causally relevant ones that are weaker."""
-    norm = {name: bench.outcomes.facts[Key("task", "norm", name)] for name in bench.causal}
-    order = sorted(norm, key=lambda name: -norm[name])
-    return [(strong, order[i + 1 :]) for i, strong in enumerate(order[:-1])]
 
 
 def _reconstructed(
@@ -49,26 +57,39 @@ def _reconstructed(
     return float(1 - (sums[1] - sums[0]).square().sum(1).mean() / spread)
 
 
-def _surgical(subject: Subject, strong: str, weak: list[str], bench: Bench, out: Outcomes) -> None:
-    """Encodes `a − τ u_{strong, value}` with the same SAE, and looks for the weak values again."""
-    at = [v.name for v in bench.atoms.variables].index(strong)
+def _atom(bench: Bench, split: Split, name: str) -> Float[Tensor, "n d_in"]:
+    """The atom of each prompt's own value."""
+    return bench.atoms_of(name)[split.labels[:, bench.section.index(name)]]
+
+
+def _without(subject: Subject, strong: str, weak: list[str], bench: Bench, out: Outcomes) -> None:
+    """Encodes `a − τ u_strong` with the same SAE, and looks for the weak attributes again."""
     section = bench.section
-
-    def without(split: Split, tau: float) -> Tensor:
-        atom = bench.atoms.W_dec[bench.atoms.atoms_of(split.labels)[:, at]]
-        return split.acts - tau * atom
-
     for place, tau in enumerate(TAUS):
         if tau == 0:
-            continue  # the detectors of interpretability
+            continue  # what interpretability records
         select, test = (
-            subject.encode(without(split, tau), split.known).codes for split in (section.select, section.test)
+            subject.encode(split.acts - tau * _atom(bench, split, strong), split.known)
+            for split in (section.select, section.test)
         )
-        signed = bool((select.value < 0).any() or (test.value < 0).any())
         for name in weak:
-            prop = bench.properties[name]
-            table = f1_table(select, prop.select, len(prop.values), signed)
-            record_hits("occlusion", prop, table, test, out, edit=f"minus:{strong}", k=place)
+            prop, edit = bench.properties[name], f"minus:{strong}"
+            cuts = best_cuts(select.codes, dense_latents(select.codes), prop.select, len(prop.values))
+            seen, found = (cut(codes.codes, cuts) for codes in (select, test))
+            signed = bool((seen.value < 0).any() or (found.value < 0).any())
+            table = f1_table(seen, prop.select, len(prop.values), signed)
+            record_hits(AXIS, prop, table, found, out, edit=edit, k=place)
+            written = along_atoms(test.reconstruction, bench.atoms_of(name), prop.test, prop.keep)
+            out.add(Key(AXIS, "written", name, edit, place), written)
 
 
-MEASURE = Measure(1, measure)
+def _dose_response(subject: Subject, name: str, bench: Bench, out: Outcomes) -> None:
+    """Encodes `a + τ u_weak`: how large would it have to be?"""
+    test, prop = bench.section.test, bench.properties[name]
+    for dose in DOSES:
+        hat = subject.encode(test.acts + dose * _atom(bench, test, name), test.known).reconstruction
+        written = along_atoms(hat, bench.atoms_of(name), prop.test, prop.keep)
+        out.add(Key(AXIS, "written", name, "plus", round(100 * dose)), written)
+
+
+MEASURE = Measure(2, measure, prepare)

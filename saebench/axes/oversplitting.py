@@ -11,20 +11,23 @@ from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring.oversplitting import MISSED
 
 FRAGMENT_PRECISION, FRAGMENT_RECALL = 0.9, 0.3
+FRAGMENT_HITS, FRAGMENT_CLUSTERS = 5, 3
+"""Right by chance a few times is no fragment: so many hits, in so many clusters."""
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
     """Greedy unions of detectors for every value, and where in them each prompt is first found."""
+    cluster = bench.section.select.cluster
     for attribute in bench.section.attributes:
         prop = bench.properties[attribute.name]
         if prop.keep.any():
-            _measure_attribute(subject, prop, out)
+            _measure_attribute(subject, prop, cluster, out)
     tick("over-splitting")
 
 
-def _measure_attribute(subject: Subject, prop: Property, out: Outcomes) -> None:
+def _measure_attribute(subject: Subject, prop: Property, cluster: Int[Tensor, "n"], out: Outcomes) -> None:
     table = subject.table(prop, "select")
-    select, test = subject.select.codes, subject.test.codes
+    select, test = (subject.detections(prop, split) for split in ("select", "test"))
     fragments, overlaps, effective = [], [], []
     for value in prop.kept:
         order = grow_union(select, table, prop.select == value, value).detectors
@@ -34,11 +37,12 @@ def _measure_attribute(subject: Subject, prop: Property, out: Outcomes) -> None:
             key = Key("oversplitting", "first", prop.name, label=prop.values[value], split=split)
             out.add(key, column)
         pieces = _fragments(table, value)
+        pieces = pieces[_clusters(select.fires(pieces), prop.select == value, cluster) >= FRAGMENT_CLUSTERS]
         fragments.append(len(pieces))
         if len(pieces) > 1:
             overlaps.append(_overlap(select, pieces))
         if len(order):
-            effective.append(_effective(test, order, prop.test == value))
+            effective.append(_effective(subject.test.codes, order, prop.test == value))
     mean = {"fragments": fragments, "fragment_overlap": overlaps, "effective_latents": effective}
     for name, values in mean.items():
         if values:
@@ -52,11 +56,21 @@ def _encode_first(first: Int[Tensor, "n"], positive: Bool[Tensor, "n"], size: in
 
 
 def _fragments(table: F1Table, value: int) -> Int[Tensor, "m"]:
-    """Detectors with precision ≥ 0.9 and recall ≤ 0.3 for the value: right, but rarely."""
+    """Detectors with precision ≥ 0.9, recall ≤ 0.3 and at least 5 hits for the value: right, but rarely."""
     hits = table.true_positives[:, value]
     precise = hits >= FRAGMENT_PRECISION * table.fires
     rare = hits <= FRAGMENT_RECALL * table.positives[value]
-    return ((hits > 0) & precise & rare).nonzero()[:, 0]
+    return ((hits >= FRAGMENT_HITS) & precise & rare).nonzero()[:, 0]
+
+
+def _clusters(
+    fires: Bool[Tensor, "n m"], positive: Bool[Tensor, "n"], cluster: Int[Tensor, "n"]
+) -> Int[Tensor, "m"]:
+    """In how many clusters each detector is right."""
+    _, index = cluster.unique(return_inverse=True)
+    row, place = (fires & positive[:, None]).nonzero(as_tuple=True)
+    seen = torch.stack([place, index[row]], 1).unique(dim=0)
+    return torch.bincount(seen[:, 0], minlength=fires.shape[1])
 
 
 def _overlap(codes: SparseCodes, detectors: Int[Tensor, "m"]) -> float:
@@ -77,4 +91,4 @@ def _effective(codes: SparseCodes, order: Int[Tensor, "m"], positive: Bool[Tenso
     return float((-(share * share.log()).sum()).exp())
 
 
-MEASURE = Measure(1, measure)
+MEASURE = Measure(2, measure)

@@ -95,6 +95,16 @@ def encode_split(
     return Encoded(codes, torch.cat(recon), torch.cat(offsets))
 
 
+def at_rows(codes: SparseCodes, rows: Int[Tensor, "m"]) -> SparseCodes:
+    """Codes of some rows, in the order asked for, each as often as asked."""
+    count = codes.per_row
+    start, take = (count.cumsum(0) - count)[rows], count[rows]
+    row = torch.arange(len(rows), device=rows.device).repeat_interleave(take)
+    within = torch.arange(len(row), device=rows.device) - (take.cumsum(0) - take)[row]
+    place = start[row] + within
+    return SparseCodes(row, codes.latent[place], codes.value[place], len(rows), codes.d_sae)
+
+
 def difference(alpha: SparseCodes, beta: SparseCodes) -> SparseCodes:
     """β − α over the latents active in either, in row order, latents ascending; zeros dropped.
 

@@ -6,7 +6,7 @@ isolate examples in one loss. What is scored is the hard mask `s > ½`. Over `Id
 of neurons, over `PCA` that of principal components.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,16 +14,17 @@ from torch import Tensor
 
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.codes import Encoded, SparseCodes, difference, encode_split
-from saebench.dictionary import Dictionary, LabelledDictionary
+from saebench.dictionary import Encodes
 from saebench.edits.few_latents import add_codes
 from saebench.edits.pairs import STEPS, Batch, Pairs, Tick, balances, train
 
-RATE = 0.1
+STARTS = ((0.0, 0.1), (1.0, 0.03))
+"""Where a training run's logits begin and its learning rate: half swapped, or most of all latents swapped."""
 HOT, COLD = 1.0, 0.01
 """Temperature at the first and the last step, evenly spaced in its logarithm between."""
 
 CHECKS = 4
-SETTINGS = {"rate": RATE, "temperature": (HOT, COLD), "looks": CHECKS}
+SETTINGS = {"starts": STARTS, "temperature": (HOT, COLD), "looks": CHECKS}
 """What a mask depends on beyond its pairs; enters a result's id."""
 
 
@@ -31,8 +32,8 @@ class Mask(NamedTuple):
     """Latents to swap for one attribute."""
 
     latents: Bool[Tensor, "d_sae"]
-    fell_back: bool
-    """Whether the trained mask did worse than no edit on `select`, so that the empty one is used."""
+    origin: Literal["trained", "none", "all"] = "trained"
+    """Which candidate did best on `select`: a trained mask, the empty one, or that of all latents."""
 
     @property
     def size(self) -> int:
@@ -46,9 +47,7 @@ class Changes(NamedTuple):
     codes: list[SparseCodes]
 
 
-def changes(
-    dictionary: Dictionary | LabelledDictionary, section: CrossSection, split: Split, base: Encoded
-) -> Changes:
+def changes(dictionary: Encodes, section: CrossSection, split: Split, base: Encoded) -> Changes:
     """What swapping each latent would change, for every attribute's source."""
     found, live = [], torch.zeros(dictionary.d_sae, dtype=torch.bool, device=split.acts.device)
     live[base.codes.latent] = True
@@ -67,25 +66,41 @@ def temperature(step: int, steps: int) -> float:
 
 
 def hard(logits: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-    """`σ(m / T) > ½`, which no temperature changes; a latent that was never moved is out."""
+    """`σ(m / T) > ½`, which no temperature changes."""
     return logits > 0
 
 
 def fit_masks(
-    dictionary: Dictionary | LabelledDictionary,
-    section: CrossSection,
-    seed: int = 0,
-    steps: int = STEPS,
-    tick: Tick = lambda _: None,
+    dictionary: Encodes, section: CrossSection, seed: int = 0, steps: int = STEPS, tick: Tick = lambda _: None
 ) -> tuple[dict[str, Mask], Tensor]:
-    """Trains a mask per attribute, all together, and returns them with the live latents of `fit`.
+    """Trains masks for all attributes together, from several starts; also returns the live latents of `fit`.
 
-    The hard mask is looked at on `select` four times on the way and the best is kept, of equals the
-    last; an attribute whose best does worse there than no edit falls back to the empty mask.
+    Candidates are every look at the hard mask on the way (four a run), the empty mask and all latents:
+    a learned mask must not lose to a member of its own family. For each attribute the one that does best
+    on `select` is taken, of equals the last trained one.
     """
     fit = section.fit
     seen = changes(dictionary, section, fit, encode_split(dictionary, fit.acts, fit.known))
-    logits = torch.zeros(len(section.attributes), len(seen.live), device=fit.acts.device)
+    judge = _Judge(dictionary, section, seen.live)
+    for number, (start, rate) in enumerate(STARTS if len(seen.live) else ()):
+        _train_masks(dictionary, section, seen, judge, start, rate, seed + number, steps)
+        tick("masks")
+    return judge.best(), seen.live
+
+
+def _train_masks(
+    dictionary: Encodes,
+    section: CrossSection,
+    seen: Changes,
+    judge: "_Judge",
+    start: float,
+    rate: float,
+    seed: int,
+    steps: int,
+) -> None:
+    """One training run; the judge looks four times on the way."""
+    fit = section.fit
+    logits = torch.full((len(section.attributes), len(seen.live)), start, device=fit.acts.device)
     logits.requires_grad_()
     rows_of = dictionary.W_dec[seen.live]
     slot = torch.full((dictionary.d_sae,), 0, device=fit.acts.device)
@@ -105,52 +120,47 @@ def fit_masks(
                 out = out.index_add(0, mine, (dense * share[a]) @ rows_of)
         return out
 
-    judge = _Judge(dictionary, section, seen.live)
-
     def look(step: int) -> None:
         if step % max(1, steps // CHECKS) == 0 or step == steps:
             judge.see(hard(logits.detach()))
 
-    if len(seen.live):
-        train([logits], edit, Pairs(section, fit, seed), fit, steps, RATE, look)
-    tick("masks")
-    return judge.best(), seen.live
+    train([logits], edit, Pairs(section, fit, seed), fit, steps, rate, look)
 
 
 class _Judge:
-    """Keeps for every attribute the hard mask that did best on `select`; no edit is the first of them."""
+    """Keeps for every attribute the mask that did best on `select`, beginning with no latent and all of them."""
 
-    def __init__(
-        self, dictionary: Dictionary | LabelledDictionary, section: CrossSection, live: Tensor
-    ) -> None:
+    def __init__(self, dictionary: Encodes, section: CrossSection, live: Tensor) -> None:
         self.dictionary, self.section, self.live = dictionary, section, live
         select = section.select
         base = encode_split(dictionary, select.acts, select.known)
         self.changes = changes(dictionary, section, select, base).codes
         attributes = range(len(section.attributes))
-        scores = balances(section, select, {at: {"": select.acts} for at in attributes})
-        self.none = [scores[at][""] for at in attributes]
-        self.scores: list[float] = [-1.0 for _ in attributes]
-        self.masks = torch.zeros(len(self.none), dictionary.d_sae, dtype=torch.bool, device=live.device)
+        none = balances(section, select, {at: {"": select.acts} for at in attributes})
+        self.scores = [none[at][""] for at in attributes]
+        self.masks = torch.zeros(len(attributes), dictionary.d_sae, dtype=torch.bool, device=live.device)
+        self.origins: list[Literal["trained", "none", "all"]] = ["none" for _ in attributes]
+        self.see(torch.ones(len(attributes), len(live), dtype=torch.bool, device=live.device), "all")
 
-    def see(self, trained: Bool[Tensor, "n_attributes n_live"]) -> None:
+    def see(
+        self, masks: Bool[Tensor, "n_attributes n_live"], origin: Literal["trained", "all"] = "trained"
+    ) -> None:
         wide = torch.zeros_like(self.masks)
-        wide[:, self.live] = trained
+        wide[:, self.live] = masks
         edits = {
             at: {"": swap_masked(self.section.select.acts, codes, self.dictionary.W_dec, wide[at])}
             for at, codes in enumerate(self.changes)
         }
         now = balances(self.section, self.section.select, edits)
         for at in edits:
-            if now[at][""] >= self.scores[at]:
-                self.scores[at], self.masks[at] = now[at][""], wide[at]
+            if now[at][""] > self.scores[at] or (now[at][""] == self.scores[at] and origin == "trained"):
+                self.scores[at], self.masks[at], self.origins[at] = now[at][""], wide[at], origin
 
     def best(self) -> dict[str, Mask]:
-        found = {}
-        for at, attribute in enumerate(self.section.attributes):
-            worse = self.scores[at] < self.none[at]
-            found[attribute.name] = Mask(self.masks[at] & (not worse), worse)
-        return found
+        return {
+            attribute.name: Mask(self.masks[at], self.origins[at])
+            for at, attribute in enumerate(self.section.attributes)
+        }
 
 
 def swap_masked(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saebench.dictionaries.codes import SparseCodes, difference
 from saebench.edits.few_latents import add_codes, top_in_row
+from saebench.measures.read_write import Writers
 
 WRITER_SIZES = (1, 2, 4, 8, 16)
 
@@ -39,25 +40,41 @@ def partners(
     return out
 
 
+def strength(
+    writers: Writers, codes: SparseCodes, value: Int[Tensor, "n"], specific: bool = False
+) -> Float[Tensor, "nnz"]:
+    """How much each code's latent writes of its row's value by being on: `c_jv`, or `c_jv P_jv`; else 0.
+
+    A latent that is on although the value is one for which it is off writes none of it.
+    """
+    slot = torch.full((codes.d_sae,), -1, device=codes.row.device)
+    slot[writers.latents] = torch.arange(len(writers.latents), device=codes.row.device)
+    known = slot[codes.latent] >= 0
+    place, at = slot[codes.latent[known]], value[codes.row[known]]
+    wrote = writers.written[place, at]
+    if specific:
+        wrote = wrote * writers.only_for[place, at]
+    by_being_on = codes.value[known] * writers.rise[place, at] > 0
+    out = torch.zeros(len(codes.row), dtype=wrote.dtype, device=wrote.device)
+    out[known] = torch.where(by_being_on, wrote.clamp(min=0), 0.0)
+    return out
+
+
 def writers_edit(
     base: Float[Tensor, "n d_in"],
     alpha: SparseCodes,
     beta: SparseCodes,
     W_dec: Float[Tensor, "d_sae d_in"],
-    rank: Float[Tensor, "d_sae n_values"],
-    old: Int[Tensor, "n"],
-    new: Int[Tensor, "n"],
+    out_of: Float[Tensor, "nnz_alpha"],
+    into: Float[Tensor, "nnz_beta"],
     sizes: Sequence[int] = WRITER_SIZES,
 ) -> dict[int, Float[Tensor, "n d_in"]]:
-    """Out with the e latents active in α that write most of the old value, in with the e of β for the new.
+    """Out with the e latents of α that write most of the old value, in with the e of β for the new.
 
-    Each with its own code; `rank[j, v]` is positive for latents that write v. `beta` are the partner's codes.
+    Each with its own code. `beta` are the partner's codes; `out_of` and `into` the strengths of the codes.
     """
-    strengths = [rank[codes.latent, value[codes.row]] for codes, value in ((alpha, old), (beta, new))]
     out = {}
     for e in sizes:
-        gone, come = (
-            top_in_row(codes, strength, e) for codes, strength in zip((alpha, beta), strengths, strict=True)
-        )
+        gone, come = top_in_row(alpha, out_of, e), top_in_row(beta, into, e)
         out[e] = add_codes(base, difference(gone, come), W_dec)
     return out

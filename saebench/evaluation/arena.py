@@ -118,7 +118,7 @@ class Arena:
         if variables is None:
             known = built.parametrizations
             raise OptionError(unknown("parametrization", options.parametrization, known))
-        atoms = fit_supervised(section, method)
+        atoms = fit_supervised(section)
         ceiling = section.truth or fit_supervised(section, method, variables)
         further = self.task.spec.further_axes
         bench = make_bench(section, ceiling, atoms, further, built.facts, options.seed, self.tick)

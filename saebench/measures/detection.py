@@ -8,8 +8,8 @@ from torch import Tensor
 
 from saebench.dictionaries.codes import SparseCodes
 
-MIN_POSITIVES = 5
-"""Values with fewer positives in a split are dropped and counted (METHODS §4)."""
+MIN_POSITIVES, MIN_CLUSTERS = 5, 2
+"""Values with fewer positives, or positives in fewer clusters, in a split are dropped and counted (METHODS §4)."""
 MAX_UNION = 64
 """Largest union of detectors that over-splitting looks at (METHODS §6)."""
 _MAX_CANDIDATES = 1024
@@ -41,6 +41,13 @@ def correct(f1: Float[Tensor, "*shape"], prevalence: Float[Tensor, "*shape2"]) -
     chance = 2 * prevalence / (1 + prevalence)
     # at prevalence 1 there is nothing to detect; the caller drops such values
     return (f1 - chance) / (1 - chance).clamp(min=1e-12)
+
+
+def frequent(label: Int[Tensor, "n"], cluster: Int[Tensor, "n"], n_values: int) -> Bool[Tensor, "n_values"]:
+    """Values with at least 5 positives in at least 2 clusters."""
+    pairs = torch.stack([label, cluster], 1).unique(dim=0)
+    clusters = torch.bincount(pairs[:, 0], minlength=n_values)
+    return (torch.bincount(label, minlength=n_values) >= MIN_POSITIVES) & (clusters >= MIN_CLUSTERS)
 
 
 def f1_table(codes: SparseCodes, label: Int[Tensor, "n"], n_values: int, signed: bool) -> F1Table:
@@ -135,8 +142,9 @@ def first_hit(codes: SparseCodes, order: Int[Tensor, "m"]) -> Int[Tensor, "n"]:
 
 
 class Explained(NamedTuple):
-    """Per detector of an attribute: the prefix of its values that `select` prefers, and its F1* on `test`."""
+    """Per detector of an attribute: the union of its values that `select` prefers, its F1* there and on `test`."""
 
+    select: Float[Tensor, "n_detectors"]
     f1_star: Float[Tensor, "n_detectors"]
 
 
@@ -158,8 +166,8 @@ def explain(select: F1Table, test: F1Table, keep: Bool[Tensor, "n_values"], most
         # a union of all values is true everywhere: no detector can be right or wrong about it
         return correct(f1, positives / table.n).where(positives < table.n, -torch.inf)
 
-    pick = prefixes(select).argmax(1, keepdim=True)
-    return Explained(prefixes(test).gather(1, pick)[:, 0])
+    best, pick = prefixes(select).max(1, keepdim=True)
+    return Explained(best[:, 0], prefixes(test).gather(1, pick)[:, 0])
 
 
 def squared_norm(x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n"]:

@@ -21,7 +21,7 @@ class Cuts(NamedTuple):
 
     latents: Int[Tensor, "m"]
     at: Float[Tensor, "2 m"]
-    """+∞ where no cut is ever right."""
+    """−∞ where nothing is better than to be always on."""
 
 
 def dense_latents(codes: SparseCodes) -> Int[Tensor, "m"]:
@@ -49,9 +49,8 @@ def best_cuts(codes: SparseCodes, latents: Int[Tensor, "m"], label: Int[Tensor, 
             star = correct(f1, positives / codes.n).max(2).values
             lower = torch.cat([down[1:], torch.full_like(down[:1], -torch.inf)])
             # a cut cannot part equal codes
-            best, place = star.masked_fill(lower == down, -torch.inf).max(0)
-            between = ((down + lower) / 2).gather(0, place[None])[0]
-            at[side, part] = torch.where(best > 0, between, torch.inf)
+            place = star.masked_fill(lower == down, -torch.inf).argmax(0, keepdim=True)
+            at[side, part] = ((down + lower) / 2).gather(0, place)[0]
     return Cuts(latents, at)
 
 

@@ -3,13 +3,17 @@
 from dataclasses import replace
 from functools import reduce
 
+import numpy as np
+
 from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Entry, Headline
 from saebench.scoring.causal import NONE_CAUSAL, effects
-from saebench.scoring.estimates import Estimate, Maybe, Undefined, ratio
+from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like, ratio
 
 AXIS = "control"
 UNMOVED = "the source patch does not credibly change LD"
+UNMOVED_ANSWERS = "the source patch does not credibly change the answers' distribution"
+HEADED_BY = ("writers", "own", "intervention")
 
 
 def success(ctx: Context, key: Key) -> Estimate:
@@ -64,31 +68,55 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
                 AXIS, "edit_effect", _effect(ctx, Key("task", "ld", name, "ceiling")), n, name, "supervised"
             )
         )
-        for key in ctx.outcomes.find(AXIS, "success", attribute=name):
-            entries += _edit_entries(ctx, key, floor, ceiling)
+        best = ceiling_fidelity(ctx, name)
+        entries.append(Entry(AXIS, "edit_fidelity", best, n, name, "supervised"))
+        kinds = [key for score in ("success", "kl") for key in ctx.outcomes.find(AXIS, score, attribute=name)]
+        for key in dict.fromkeys(key._replace(score="success") for key in kinds):
+            entries += _edit_entries(ctx, key, floor, ceiling, best)
     return _headline(ctx), entries
 
 
-def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate) -> list[Entry]:
-    name, edit, k = key.attribute, key.edit, key.k if key.k >= 0 else None
-    n = ctx.test.n
-    changed = key._replace(score="n_changed")
+def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate, best: Maybe) -> list[Entry]:
+    """Every score of one edit, of those that its stored outcomes give."""
+    n, k = ctx.test.n, key.k if key.k >= 0 else None
+    changed, weight = key._replace(score="n_changed"), key._replace(score="removed_weight")
     n_changed = float(ctx.outcomes[changed].mean()) if changed in ctx.outcomes else None
-    found = [Entry(AXIS, "edit_success", success(ctx, key), n, name, edit, k, n_changed, floor, ceiling)]
+    blank = Entry(AXIS, "", floor, n, key.attribute, key.edit, k, n_changed)
     ld, kl = key._replace(score="ld"), key._replace(score="kl")
+    found = []
+    if key in ctx.outcomes:
+        share = success(ctx, key)
+        found.append(replace(blank, name="edit_success", value=share, floor=floor, ceiling=ceiling))
     if ld in ctx.outcomes:
-        none, best = (_effect(ctx, Key("task", "ld", name, e)) for e in ("none", "ceiling"))
-        found.append(Entry(AXIS, "edit_effect", _effect(ctx, ld), n, name, edit, k, n_changed, none, best))
+        none, most = (_effect(ctx, Key("task", "ld", key.attribute, e)) for e in ("none", "ceiling"))
+        effect = _effect(ctx, ld)
+        found.append(replace(blank, name="edit_effect", value=effect, floor=none, ceiling=most))
     if kl in ctx.outcomes:
-        none, best = (success(ctx, Key("task", "kl", name, e)) for e in ("none", "ceiling"))
-        found.append(
-            Entry(AXIS, "edit_kl", success(ctx, kl), n, name, edit, k, n_changed, none, best, "lower")
-        )
-    weight = key._replace(score="removed_weight")
+        none, least = (success(ctx, Key("task", "kl", key.attribute, e)) for e in ("none", "ceiling"))
+        away = replace(blank, name="edit_kl", value=success(ctx, kl), floor=none, ceiling=least)
+        zero = constant_like(none, 0.0)
+        kept = replace(blank, name="edit_fidelity", value=fidelity(ctx, kl), floor=zero, ceiling=best)
+        found += [replace(away, direction="lower"), kept]
     if weight in ctx.outcomes:
         cost = success(ctx, weight)
-        found.append(Entry(AXIS, "edit_magnitude", cost, n, name, edit, k, n_changed, direction="none"))
+        found.append(replace(blank, name="edit_magnitude", value=cost, direction="none"))
     return found
+
+
+def fidelity(ctx: Context, key: Key) -> Maybe:
+    """`1 − KL(source-patched ‖ edited) / KL(source-patched ‖ no edit)`, means first.
+
+    1 is what the source patch itself does, 0 no edit, below 0 worse than none. It grades attributes that
+    move the answer's distribution without changing its arg-max.
+    """
+    left, whole = (success(ctx, k) for k in (key, Key("task", "kl", key.attribute, "none")))
+    away = ratio(left, whole, UNMOVED_ANSWERS)
+    return away if isinstance(away, Undefined) else 1 - away
+
+
+def ceiling_fidelity(ctx: Context, name: str) -> Maybe:
+    """Fidelity of the supervised edit (on synthetic tasks the oracle's)."""
+    return fidelity(ctx, Key("task", "kl", name, "ceiling"))
 
 
 def editable(ctx: Context) -> tuple[list[str], str]:
@@ -98,25 +126,34 @@ def editable(ctx: Context) -> tuple[list[str], str]:
         return [], NONE_CAUSAL
     chosen = []
     for name in causal:
-        ceiling = success(ctx, Key("task", "success", name, "ceiling"))
-        floor = success(ctx, Key("task", "success", name, "none"))
-        if (ceiling - floor).excludes_zero:
+        best = ceiling_fidelity(ctx, name)
+        if isinstance(best, Estimate) and best.excludes_zero and float(best) > 0:
             chosen.append(name)
-    return chosen, "the supervised edit changes no attribute's answer: see the edit effect"
+    return chosen, "the supervised edit itself has no credible fidelity for any attribute"
+
+
+def _own_edits(ctx: Context, name: str) -> list[Key]:
+    """The edits that a row is headed by: by writers of each size, or the one edit that it makes."""
+    for edit in HEADED_BY:
+        keys = list(ctx.outcomes.find(AXIS, "kl", attribute=name, edit=edit))
+        if keys:
+            return keys
+    return []
 
 
 def _headline(ctx: Context) -> Headline:
-    """Agnostic edit success (or an intervention's), mean over sizes, then over attributes."""
+    """Mean over sizes, then over attributes, of `max(0, fidelity)` of the writers' edit."""
     chosen, reason = editable(ctx)
     if not chosen:
         undefined = Undefined(reason)
         return Headline(undefined, undefined, undefined, ctx.test.n)
     values, ceilings = [], []
     for name in chosen:
-        keys = list(ctx.outcomes.find(AXIS, "success", attribute=name, edit="agnostic"))
-        keys = keys or list(ctx.outcomes.find(AXIS, "success", attribute=name, edit="intervention"))
-        values.append(average([success(ctx, key) for key in keys]))
-        ceilings.append(average([best_success(ctx, name, key.k) for key in keys]))
-    floor = average([success(ctx, Key("task", "success", name, "none")) for name in chosen])
-    note = f"over {', '.join(chosen)}"
-    return Headline(average(values), floor, average(ceilings), ctx.test.n, note)
+        best = ceiling_fidelity(ctx, name)
+        found = [fidelity(ctx, key) for key in _own_edits(ctx, name)]
+        sized = [f.map(lambda x: np.maximum(x, 0.0)) for f in found if isinstance(f, Estimate)]
+        assert sized and isinstance(best, Estimate), "the ceiling's fidelity is defined, so every edit's is"
+        values.append(average(sized))
+        ceilings.append(best)
+    value, note = average(values), f"over {', '.join(chosen)}"
+    return Headline(value, constant_like(value, 0.0), average(ceilings), ctx.test.n, note)

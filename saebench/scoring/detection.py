@@ -36,11 +36,14 @@ class Detection(NamedTuple):
 
 
 def f1_and_star(tp: Estimate, fp: Estimate, fn: Estimate, n: Estimate) -> tuple[Estimate, Estimate]:
-    """`F1 = 2TP/(2TP+FP+FN)`, and `(F1 − F1₀)/(1 − F1₀)` with `F1₀ = 2p/(1+p)`."""
+    """`F1 = 2TP/(2TP+FP+FN)`, and `max(0, (F1 − F1₀)/(1 − F1₀))` with `F1₀ = 2p/(1+p)`.
+
+    An always-on detector is always at hand, so nothing is worse than 0.
+    """
     f1 = (2 * tp / (2 * tp + fp + fn)).map(_zero_if_empty)
     share = (tp + fn) / n
     chance = 2 * share / (1 + share)
-    return f1, ((f1 - chance) / (1 - chance)).map(_zero_if_empty)
+    return f1, ((f1 - chance) / (1 - chance)).map(lambda x: np.maximum(_zero_if_empty(x), 0.0))
 
 
 def _zero_if_empty(x: np.ndarray) -> np.ndarray:
@@ -104,5 +107,5 @@ def scalar(value: float, like: Estimate) -> Estimate:
     return Estimate(np.array(float(value)), np.full(len(like.draws), float(value)))
 
 
-def key_fact(ctx: Context, axis: str, score: str, attribute: str = "") -> float | None:
-    return ctx.outcomes.facts.get(Key(axis, score, attribute))
+def key_fact(ctx: Context, axis: str, score: str, attribute: str = "", k: int = -1) -> float | None:
+    return ctx.outcomes.facts.get(Key(axis, score, attribute, k=k))

@@ -24,6 +24,9 @@ MEDIATED = 0.5
 """Below this share of right answers under the full source patch an attribute is not edited."""
 NOT_MEDIATED = "not mediated here"
 FELL_BACK = "fell back to the empty mask: the trained one did worse than no edit on select"
+TOOK_ALL = "all latents: no trained mask did better on select than swapping everything"
+ORIGINS = {"fell_back": "none", "took_all": "all"}
+"""Facts that say which candidate a mask is, where it is not a trained one."""
 COUNT = "a count, without sampling error"
 GEOMETRY = "of the rotation itself, against the planted subspace: not a mean over prompts"
 PLANTED: dict[str, Direction] = {
@@ -158,7 +161,8 @@ def _counts(ctx: Context) -> list[Entry]:
     for key, value in facts.items():
         score, name, direction = key.score, key.attribute, PLANTED.get(key.score)
         if score == "mask_size":
-            note = FELL_BACK if facts.get(key._replace(score="fell_back"), 0.0) else None
+            said = {"fell_back": FELL_BACK, "took_all": TOOK_ALL}
+            note = next((text for f, text in said.items() if facts.get(key._replace(score=f), 0.0)), None)
             found.append(
                 Entry(UNDER, score, zero + value, n, name, key.edit, direction="none", note=note, exact=COUNT)
             )

@@ -1,35 +1,81 @@
-"""Interpretability scores from outcomes (METHODS §4) [PE §5]."""
-
-import numpy as np
+"""Interpretability scores from outcomes (METHODS §4) [ours; PE §5]."""
 
 from saebench.records.outcomes import Key
+from saebench.scoring import read_write
 from saebench.scoring.approximation import recovered
 from saebench.scoring.base import Context, Entry, Headline
-from saebench.scoring.causal import NONE_CAUSAL, effects
 from saebench.scoring.control import average
 from saebench.scoring.detection import Detection, detect, key_fact, null, null_spread, properties, scalar
-from saebench.scoring.estimates import Estimate, Undefined, wilson
+from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like
+from saebench.scoring.read_write import CEILING, NULL, ReadWrite
 
 AXIS = "interpretability"
+ACTIVE = "active"
+"""The split whose rows are the dictionary's latents that are on somewhere in the task."""
+EXPLAINED_AT = 0.8
+MATCHED_AT = (0.4, 0.6, 0.8)
+"""F1* from which a latent counts as matching, for the causal check."""
 THRESHOLDS = (0.5, 0.8)
 
 
 def score(ctx: Context) -> tuple[Headline, list[Entry]]:
-    found = {name: detect(ctx, AXIS, name) for name in properties(ctx)}
-    entries = []
-    for name, detection in found.items():
+    entries = _read_write(ctx)
+    for name in properties(ctx):
+        detection = detect(ctx, AXIS, name)
         if detection is not None:
             entries += _property_entries(ctx, name, detection)
     entries += [*_explained(ctx), *_causal_check(ctx)]
-    return _headline(ctx, found), entries
+    return read_write.headline(ctx, lambda found: found.read_write), entries
+
+
+def _read_write(ctx: Context) -> list[Entry]:
+    """Every attribute's numbers, then their means over those that the headline averages over."""
+    entries, chosen, above = [], read_write.scored(ctx), []
+    for name in ctx.outcomes.attributes:
+        own, null, best = (read_write.read(ctx, name, edit) for edit in ("", NULL, CEILING))
+        if isinstance(own, Undefined):
+            entries.append(Entry(AXIS, "read_write", own, ctx.test.n, name))
+            continue
+        assert isinstance(null, ReadWrite) and isinstance(best, ReadWrite)
+        calibrated = read_write.above_null(own.purity, null.purity)
+        entries += _entries(ctx, name, own, null, best, calibrated)
+        if name in chosen:
+            above.append(calibrated if isinstance(calibrated, Estimate) else constant_like(own.written, 0.0))
+    if chosen:
+        own, null, best = (read_write.means(ctx, chosen, edit) for edit in ("", NULL, CEILING))
+        entries += _entries(ctx, None, own, null, best, average(above))
+    return entries
+
+
+def _entries(
+    ctx: Context, name: str | None, own: ReadWrite, null: ReadWrite, best: ReadWrite, above: Maybe
+) -> list[Entry]:
+    n, note = ctx.test.n, _cut(ctx)
+
+    def entry(score: str, value: Maybe, floor: Maybe, ceiling: Maybe) -> Entry:
+        return Entry(AXIS, score, value, n, name, floor=floor, ceiling=ceiling, note=note)
+
+    return [
+        entry("read_write", own.read_write, null.read_write, best.read_write),
+        entry("written", own.written, null.written, best.written),
+        entry("purity", own.purity, null.purity, best.purity),
+        Entry(AXIS, "purity_above_null", above, n, name, note=note),
+        entry("specific", own.specific, null.specific, best.specific),
+    ]
+
+
+def _cut(ctx: Context) -> str | None:
+    """Said wherever detectors have thresholds of their own."""
+    count = key_fact(ctx, AXIS, "cut_latents") or 0
+    return f"{count:.0f} latents detect at a threshold chosen on select" if count else None
 
 
 def _property_entries(ctx: Context, name: str, found: Detection) -> list[Entry]:
-    n, note = ctx.test.n, found.note
+    n = ctx.test.n
     star = found.f1_star.mean()
     dropped = key_fact(ctx, AXIS, "dropped_values", name)
-    if dropped:
-        note = "; ".join(filter(None, [note, f"{dropped:.0f} values too rare to score"]))
+    rare = f"{dropped:.0f} values too rare to score" if dropped else None
+    note = "; ".join(filter(None, [found.note, rare, _cut(ctx)])) or None
     floor = ceiling = None
     if Key(AXIS, "null", name, k=0) in ctx.outcomes.facts:
         floor, ceiling = scalar(null(ctx, name), star), scalar(1.0, star)
@@ -56,37 +102,22 @@ def _property_entries(ctx: Context, name: str, found: Detection) -> list[Entry]:
 
 
 def _explained(ctx: Context) -> list[Entry]:
-    """Share of active latents that match something; the sample is the latents, the interval Wilson's."""
-    active = key_fact(ctx, AXIS, "active_latents")
-    explained = key_fact(ctx, AXIS, "explained_latents")
-    name = "explained_latents@0.8"
-    if not active or explained is None:
+    """Share of active latents that match something; the sample is the latents."""
+    name, key = f"explained_latents@{EXPLAINED_AT}", Key(AXIS, "explained", split=ACTIVE)
+    if key not in ctx.outcomes or not len(ctx.outcomes[key]):
         return [Entry(AXIS, name, Undefined("no latent is active on the task"), 0)]
-    low, high = wilson(int(explained), int(active))
-    share = explained / active
-    # latents are the sample here, prompts are not resampled: the draws span Wilson's interval
-    draws = np.interp(np.linspace(0, 1, 2000), [0, 0.025, 0.5, 0.975, 1], [low, low, share, high, high])
-    return [Entry(AXIS, name, Estimate(np.array(share), draws), int(active))]
+    return [Entry(AXIS, name, ctx.mean(key), ctx.bootstraps[ACTIVE].n)]
 
 
 def _causal_check(ctx: Context) -> list[Entry]:
-    n = ctx.test.n
-    keep = recovered(ctx, Key(AXIS, "ld", edit="keep"))
-    remove = recovered(ctx, Key(AXIS, "ld", edit="remove"))
-    matched = key_fact(ctx, AXIS, "matched_latents") or 0
-    note = f"{matched:.0f} latents match a property at F1* ≥ 0.6"
-    return [
-        Entry(AXIS, "kept_ld", keep, n, edit="keep", note=note),
-        Entry(AXIS, "removed_ld", remove, n, edit="remove", direction="lower", note=note),
-    ]
-
-
-def _headline(ctx: Context, found: dict[str, Detection | None]) -> Headline:
-    causal = {name: d for name, e in effects(ctx).items() if e.causal and (d := found.get(name)) is not None}
-    if not causal:
-        undefined = Undefined(NONE_CAUSAL)
-        return Headline(undefined, undefined, undefined, ctx.test.n)
-    value = average([detection.f1_star.mean() for detection in causal.values()])
-    floor = scalar(float(np.mean([null(ctx, name) for name in causal])), value)
-    note = f"over {', '.join(causal)}"
-    return Headline(value, floor, scalar(1.0, value), ctx.test.n, note)
+    n, entries = ctx.test.n, []
+    for threshold in MATCHED_AT:
+        k = round(100 * threshold)
+        matched = key_fact(ctx, AXIS, "matched_latents", k=k) or 0
+        note = f"{matched:.0f} latents match a property at F1* ≥ {threshold}"
+        keep, remove = (recovered(ctx, Key(AXIS, "ld", edit=edit, k=k)) for edit in ("keep", "remove"))
+        entries += [
+            Entry(AXIS, "kept_ld", keep, n, edit="keep", k=k, note=note),
+            Entry(AXIS, "removed_ld", remove, n, edit="remove", k=k, direction="lower", note=note),
+        ]
+    return entries

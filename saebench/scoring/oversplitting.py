@@ -1,15 +1,16 @@
-"""Over-splitting scores from outcomes (METHODS §6) [PE §6; ours]."""
+"""Over-splitting scores from outcomes (METHODS §6) [ours; PE §6]."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from saebench.scoring import read_write
 from saebench.scoring.base import Context, Direction, Entry, Headline
-from saebench.scoring.causal import NONE_CAUSAL, effects
 from saebench.scoring.control import average
 from saebench.scoring.detection import f1_and_star, key_fact, scalar
 from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
+from saebench.scoring.read_write import CEILING, NULL, ReadWrite
 
 AXIS = "oversplitting"
 REACH = 0.9
@@ -24,12 +25,36 @@ _FACTS: dict[str, tuple[Direction, str]] = {
 
 
 class Splits(NamedTuple):
-    """Of one attribute, per value: 1/n90 (0 if undetected), and F1* of that union on `test`."""
+    """PE's unions of one attribute: grown, and n90 chosen, on `select`; scored on `test`."""
 
     inverse: Estimate
+    """Mean over values of 1/n90, 0 where the union is not detected on `test`."""
     n90: np.ndarray
     detected: Estimate
-    test_f1_star: Estimate
+    """Share of values whose union of size n90 has F1* ≥ ½ on `test`."""
+    f1_star: Estimate
+
+
+def score(ctx: Context) -> tuple[Headline, list[Entry]]:
+    entries = []
+    for name in ctx.outcomes.attributes:
+        own = read_write.read(ctx, name)
+        if isinstance(own, ReadWrite):
+            entries += _shares(ctx, name, own)
+        splits = measure_attribute(ctx, name)
+        if splits is not None:
+            entries += _unions(ctx, name, splits)
+    return read_write.headline(ctx, lambda found: found.split), entries
+
+
+def _shares(ctx: Context, name: str, own: ReadWrite) -> list[Entry]:
+    n = ctx.test.n
+    null, best = (read_write.read(ctx, name, edit) for edit in (NULL, CEILING))
+    assert isinstance(null, ReadWrite) and isinstance(best, ReadWrite)
+    return [
+        Entry(AXIS, "split", own.split, n, name, floor=null.split, ceiling=best.split),
+        Entry(AXIS, "writers", own.writers, n, name, direction="lower"),
+    ]
 
 
 def prefix_f1_star(boot: Bootstrap, first: np.ndarray, size: int) -> Estimate:
@@ -44,100 +69,61 @@ def prefix_f1_star(boot: Bootstrap, first: np.ndarray, size: int) -> Estimate:
     return f1_and_star(tp, fp, fn, n)[1]
 
 
-def _n90(star: Float[np.ndarray, "*shape size"]) -> tuple[Any, Any]:
-    """Smallest prefix that reaches 90 % of the best prefix's F1*, and whether that best is ≥ ½."""
-    best = star.max(-1, keepdims=True)
-    return (star >= REACH * best).argmax(-1) + 1, best[..., 0] >= DETECTED_AT
+def n90_of(star: Float[np.ndarray, "*shape size"]) -> Any:
+    """Smallest prefix that reaches 90 % of the best prefix's F1*."""
+    return (star >= REACH * star.max(-1, keepdims=True)).argmax(-1) + 1
 
 
 def measure_attribute(ctx: Context, name: str) -> Splits | None:
-    """`n90` of every value; resampled over the clusters of `select`, where unions were grown."""
+    """The unions of one attribute's values; resampled over the clusters of `test`."""
     keys = list(ctx.outcomes.find(AXIS, "first", attribute=name, split="select"))
     if not keys:
         return None
-    inverse, sizes, detected, tests = [], [], [], []
+    sizes, detected, inverse, stars = [], [], [], []
     for key in keys:
-        size = int(np.abs(ctx.outcomes[key]).max(initial=0))
-        test_column = ctx.outcomes[key._replace(split="test")]
-        size = max(size, int(np.abs(test_column).max(initial=0)))
-        blank = ctx.bootstraps["select"].total(np.zeros(ctx.bootstraps["select"].n))
-        if size == 0:
-            inverse.append(blank)
-            detected.append(blank)
-            continue
-        star = prefix_f1_star(ctx.bootstraps["select"], ctx.outcomes[key], size)
-        (n90, seen), (n90_draws, seen_draws) = _n90(star.value), _n90(star.draws)
-        inverse.append(Estimate(np.array(seen / n90), seen_draws / n90_draws))
-        detected.append(Estimate(np.array(float(seen)), seen_draws.astype(float)))
-        if seen:
-            sizes.append(int(n90))
-            test = prefix_f1_star(ctx.test, test_column, size)
-            tests.append(test[int(n90) - 1])
-    shown = average(tests).chosen() if tests else None
-    return Splits(
-        average(inverse).chosen(),
-        np.array(sizes),
-        average(detected).chosen(),
-        shown if shown is not None else scalar(0.0, average(inverse)),
-    )
+        select, test = ctx.outcomes[key], ctx.outcomes[key._replace(split="test")]
+        size = int(max(np.abs(select).max(initial=0), np.abs(test).max(initial=0)))
+        # with nothing ever hit there is no union
+        n90 = int(n90_of(_curve(select, size))) if size else 1
+        star = prefix_f1_star(ctx.test, test, max(size, 1))[n90 - 1]
+        seen = star.map(lambda x: (x >= DETECTED_AT).astype(float))
+        sizes.append(n90)
+        stars.append(star)
+        detected.append(seen)
+        inverse.append(seen / n90)
+    found = np.array([n for n, seen in zip(sizes, detected, strict=True) if float(seen)])
+    means = (average(parts).chosen() for parts in (inverse, detected, stars))
+    inverse_mean, detected_mean, star_mean = means
+    return Splits(inverse_mean, found, detected_mean, star_mean)
 
 
-def score(ctx: Context) -> tuple[Headline, list[Entry]]:
-    found = {name: measure_attribute(ctx, name) for name in ctx.outcomes.attributes}
-    entries = []
-    for name, splits in found.items():
-        if splits is not None:
-            entries += _entries(ctx, name, splits)
-    return _headline(ctx, found), entries
+def _curve(first: np.ndarray, size: int) -> np.ndarray:
+    """F1* of every prefix on the prompts themselves, without resampling."""
+    place = np.where(np.abs(first) >= 1, np.abs(first) - 1, size).astype(int)
+    tp, fp = (np.bincount(place[side], minlength=size + 1)[:-1].cumsum() for side in (first > 0, first < 0))
+    positives, n = (first > 0).sum(), len(first)
+    share = positives / n
+    f1, chance = 2 * tp / (tp + fp + positives), 2 * share / (1 + share)
+    return np.maximum((f1 - chance) / (1 - chance), 0.0)
 
 
-def _entries(ctx: Context, name: str, splits: Splits) -> list[Entry]:
-    n = ctx.bootstraps["select"].n
+def _unions(ctx: Context, name: str, splits: Splits) -> list[Entry]:
+    n = ctx.test.n
     out = [
         Entry(AXIS, "inverse_n90", splits.inverse, n, name),
         Entry(AXIS, "detected", splits.detected, n, name),
+        Entry(AXIS, "union_f1_star", splits.f1_star, n, name),
     ]
     if len(splits.n90):
         mean = scalar(float(splits.n90.mean()), splits.inverse)
-        out.append(
-            Entry(
-                AXIS,
-                "n90",
-                mean,
-                n,
-                name,
-                direction="lower",
-                exact="mean over detected values; its interval stands at inverse_n90",
-            )
-        )
-        out.append(Entry(AXIS, "union_f1_star", splits.test_f1_star, ctx.test.n, name))
+        why = "mean over detected values; its interval stands at inverse_n90"
+        out.append(Entry(AXIS, "n90", mean, n, name, direction="lower", exact=why))
     else:
         out.append(Entry(AXIS, "n90", Undefined("no value is detected"), n, name, direction="lower"))
     for fact, (direction, why) in _FACTS.items():
         value = key_fact(ctx, AXIS, fact, name)
         if value is not None:
-            out.append(
-                Entry(
-                    AXIS,
-                    fact,
-                    scalar(value, splits.inverse),
-                    n,
-                    name,
-                    direction=direction,
-                    exact=f"{why}; not resampled",
-                )
-            )
+            found = scalar(value, splits.inverse)
+            note = f"{why}; not resampled"
+            out.append(Entry(AXIS, fact, found, n, name, direction=direction, exact=note))
     return out
-
-
-def _headline(ctx: Context, found: dict[str, Splits | None]) -> Headline:
-    """Mean over causal attributes of the mean over values of 1/n90."""
-    causal = {name: s for name, e in effects(ctx).items() if e.causal and (s := found.get(name)) is not None}
-    n = ctx.bootstraps["select"].n
-    if not causal:
-        undefined = Undefined(NONE_CAUSAL)
-        return Headline(undefined, undefined, undefined, n)
-    value = average([splits.inverse for splits in causal.values()]).chosen()
-    share = float(average([splits.detected for splits in causal.values()]))
-    note = f"over {', '.join(causal)}; {share:.0%} of values detected"
-    return Headline(value, scalar(0.0, value), scalar(1.0, value), n, note)

@@ -3,7 +3,8 @@
 import torch
 from sparse import sparse
 
-from saebench.edits.writers import partners, writers_edit
+from saebench.edits.writers import partners, strength, writers_edit
+from saebench.measures.read_write import Writers
 
 
 def test_partners_carry_the_value_and_differ_in_everything_else():
@@ -26,13 +27,29 @@ def test_without_another_prompt_of_the_value_a_prompt_is_its_own_partner():
 
 def test_the_strongest_writers_change_places_and_the_rest_stays():
     rows = torch.eye(4)
-    alpha = torch.tensor([[1.0, 2.0, 3.0, 0.0]])
-    beta = torch.tensor([[0.0, 0.0, 5.0, 7.0]])
+    alpha, beta = sparse(torch.tensor([[1.0, 2.0, 3.0, 0.0]])), sparse(torch.tensor([[0.0, 0.0, 5.0, 7.0]]))
     # latent 1 writes the old value most, then latent 0; latent 3 writes the new one; latent 2 neither
-    rank = torch.tensor([[0.5, 0.0], [0.9, 0.0], [0.0, -1.0], [0.0, 0.8]])
-    base = alpha @ rows
-    old, new = torch.tensor([0]), torch.tensor([1])
-    found = writers_edit(base, sparse(alpha), sparse(beta), rows, rank, old, new, (1, 2, 4))
+    base = torch.tensor([[1.0, 2.0, 3.0, 0.0]])
+    found = writers_edit(
+        base, alpha, beta, rows, torch.tensor([0.5, 0.9, 0.0]), torch.tensor([0.0, 0.8]), (1, 2, 4)
+    )
     assert found[1].tolist() == [[1.0, 0.0, 3.0, 7.0]]
     assert found[2].tolist() == [[0.0, 0.0, 3.0, 7.0]]
     assert torch.equal(found[4], found[2])
+
+
+def test_a_latent_writes_a_value_by_being_on_only_if_it_rises_with_it():
+    codes = sparse(torch.tensor([[2.0, 2.0, -2.0, 2.0]]))
+    writers = Writers(
+        torch.tensor([0, 1, 2]),
+        rise=torch.tensor([[1.0], [-1.0], [-1.0]]).double(),
+        written=torch.tensor([[3.0], [4.0], [5.0]]).double(),
+        gain=torch.zeros(3, 1),
+        stands_for=torch.ones(3, 1),
+        only_for=torch.tensor([[0.5], [1.0], [1.0]]),
+        share=torch.ones(3, 1),
+        effective=torch.ones(1),
+    )
+    # latent 1 is on though it falls with the value; latent 3 was never on on `select`
+    assert strength(writers, codes, torch.tensor([0])).tolist() == [3.0, 0.0, 5.0, 0.0]
+    assert strength(writers, codes, torch.tensor([0]), specific=True).tolist() == [1.5, 0.0, 5.0, 0.0]

@@ -10,7 +10,7 @@ from saebench.scoring.approximation import folded
 from saebench.scoring.base import Context
 from saebench.scoring.detection import detect
 from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
-from saebench.scoring.occlusion import pairs
+from saebench.scoring.occlusion import _crossing, pairs
 from saebench.scoring.oversplitting import measure_attribute
 
 
@@ -69,12 +69,16 @@ def test_edit_scores_are_shares_and_ratios(outcomes):
 
 
 def test_the_control_headline_averages_sizes_then_attributes(outcomes):
-    found = score(outcomes)
-    sizes = [
-        column(outcomes, "control", "success", "one", "agnostic", k).mean() for k in (1, 2, 4, 8, 16, 32)
-    ]
-    assert found.axes["control"].note == "over one"
-    assert float(found.axes["control"].value) == pytest.approx(np.mean(sizes))
+    """Fidelity of the writers' edit, `1 − KL / KL of no edit`, 0 where it does harm."""
+    found, wanted = score(outcomes), []
+    for name in ("one", "two"):
+        none = column(outcomes, "task", "kl", name, "none").mean()
+        left = [column(outcomes, "control", "kl", name, "writers", k).mean() for k in (1, 2, 4, 8, 16)]
+        fidelity = [1 - kl / none for kl in left]
+        assert float(entry(found, "edit_fidelity", name, "writers", 4).value) == pytest.approx(fidelity[2])
+        wanted.append(np.mean([max(0.0, f) for f in fidelity]))
+    assert found.axes["control"].note == "over one, two"
+    assert float(found.axes["control"].value) == pytest.approx(np.mean(wanted))
 
 
 def naive_detection(outcomes, name):
@@ -85,9 +89,8 @@ def naive_detection(outcomes, name):
         tp, fp, fn = ((hits == code).sum() for code in (1, 2, 3))
         f1 = 0.0 if tp == 0 else 2 * tp / (2 * tp + fp + fn)
         p = (tp + fn) / len(hits)
-        by_value.setdefault(key.label.rsplit("|", 1)[0], []).append(
-            (f1 - 2 * p / (1 + p)) / (1 - 2 * p / (1 + p))
-        )
+        star = (f1 - 2 * p / (1 + p)) / (1 - 2 * p / (1 + p))
+        by_value.setdefault(key.label.rsplit("|", 1)[0], []).append(max(0.0, star))
     return {label: float(np.mean(stars)) for label, stars in by_value.items()}
 
 
@@ -104,26 +107,59 @@ def test_f1_star_and_coverage(outcomes, name):
     assert detection is not None and detection.labels == tuple(wanted)
 
 
-def test_retention_is_the_weak_coverage_over_the_strong_one(outcomes):
+def test_retention_is_what_is_written_of_the_weak_one_over_the_strong_one(outcomes):
     found = score(outcomes)
     (pair,) = pairs(Context.of(outcomes))
     assert (pair.weak, pair.strong) == ("two", "one")
-    weak, strong = (float(entry(found, "coverage@0.5", n).value) for n in ("two", "one"))
-    assert float(entry(found, "retention", "two<one").value) == pytest.approx(weak / strong)
-    assert weak < strong
-    assert float(found.axes["occlusion"].value) == pytest.approx(min(1, weak / strong))
+    written, size = {}, {}
+    for name in ("one", "two"):
+        size[name] = column(outcomes, "task", "available", name).mean()
+        written[name] = column(outcomes, "interpretability", "written", name).mean() / size[name]
+    retention = min(1.0, max(0.0, written["two"]) / written["one"])
+    assert float(entry(found, "retention", "two<one").value) == pytest.approx(retention)
+    assert float(entry(found, "size_ratio", "two<one").value) == pytest.approx(
+        (size["one"] / size["two"]) ** 0.5
+    )
+    assert float(found.axes["occlusion"].value) == pytest.approx(retention)
+
+
+def test_the_detection_limit_is_where_the_dose_response_crosses():
+    curve = np.array([[0.1, 0.8, 0.9], [0.3, 0.8, 0.9], [0.5, 0.8, 0.9], [0.7, 0.8, 0.9], [0.9, 0.8, 0.9]])
+    found = _crossing(curve, np.array([0.6, 0.5, 1.0]))
+    # halfway between 2 and 3 times its size; written well enough as it is; never
+    assert found.tolist() == [2.5, 1.0, np.inf]
+
+
+def test_read_and_write_are_ratios_of_means(outcomes):
+    found = score(outcomes)
+    names = ("written", "gross", "selective", "specific", "split")
+    for name in ("one", "two"):
+        part = {p: column(outcomes, "interpretability", p, name).mean() for p in names}
+        amount = min(1.0, part["written"] / column(outcomes, "task", "available", name).mean())
+        purity = min(1.0, part["selective"] / part["gross"])
+        assert float(entry(found, "purity", name).value) == pytest.approx(purity)
+        assert float(entry(found, "read_write", name).value) == pytest.approx(purity * amount)
+        specific, split = (min(1.0, part[p] / part["gross"]) * amount for p in ("specific", "split"))
+        assert float(entry(found, "split", name).value) == pytest.approx(split)
+        assert float(entry(found, "writers", name).value) == pytest.approx(specific / split)
+    mean = np.mean([float(entry(found, "read_write", name).value) for name in ("one", "two")])
+    assert float(found.axes["interpretability"].value) == pytest.approx(mean)
+    assert float(entry(found, "read_write").value) == pytest.approx(mean)
+
+
+def naive_star(first: np.ndarray, size: int) -> float:
+    """F1* of a prefix, from ±(1 + place of the first hit), ½ for a missed positive."""
+    positive = first > 0
+    p = positive.mean()
+    covered = (np.abs(first) >= 1) & (np.abs(first) <= size)
+    tp, fp, fn = ((covered & positive).sum(), (covered & ~positive).sum(), (~covered & positive).sum())
+    f1 = 0.0 if tp == 0 else 2 * tp / (2 * tp + fp + fn)
+    return (f1 - 2 * p / (1 + p)) / (1 - 2 * p / (1 + p))
 
 
 def naive_n90(first: np.ndarray) -> tuple[int, bool]:
-    """From ±(1 + place of the first hit), ½ for a missed positive: prefixes one by one."""
-    positive = first > 0
-    p = positive.mean()
-    stars = []
-    for size in range(1, max(1, int(np.abs(first).max())) + 1):
-        covered = (np.abs(first) >= 1) & (np.abs(first) <= size)
-        tp, fp, fn = ((covered & positive).sum(), (covered & ~positive).sum(), (~covered & positive).sum())
-        f1 = 0.0 if tp == 0 else 2 * tp / (2 * tp + fp + fn)
-        stars.append((f1 - 2 * p / (1 + p)) / (1 - 2 * p / (1 + p)))
+    """Prefixes one by one."""
+    stars = [naive_star(first, size) for size in range(1, max(1, int(np.abs(first).max())) + 1)]
     if max(stars) < 0.5:
         return 1, False
     return next(i + 1 for i, s in enumerate(stars) if s >= 0.9 * max(stars)), True
@@ -133,8 +169,9 @@ def naive_n90(first: np.ndarray) -> tuple[int, bool]:
 def test_n90_is_the_smallest_prefix_that_reaches_ninety_percent(outcomes, name):
     wanted = []
     for key in outcomes.find("oversplitting", "first", attribute=name, split="select"):
-        n90, seen = naive_n90(outcomes[key])
-        wanted.append(1 / n90 if seen else 0.0)
+        n90, _ = naive_n90(outcomes[key])
+        star = naive_star(outcomes[key._replace(split="test")], n90)
+        wanted.append(1 / n90 if star >= 0.5 else 0.0)
     found = measure_attribute(Context.of(outcomes), name)
     assert found is not None
     assert float(found.inverse) == pytest.approx(np.mean(wanted))

@@ -124,7 +124,7 @@ def test_k_disjoint_copies_read_k_and_approximation_does_not_move(k):
     section, rows, bias = two_groups((2, 6), (3.0, 2.0), d_in=24, n=960, noise=0.01, seed=1)
     bench = bench_of(section)
     plain = scores(Rows(rows, bias, true_codes(rows)), bench, ("approximation",))
-    split = scores(copies(rows, bias, k), bench, ("approximation", "oversplitting"))
+    split = scores(copies(rows, bias, k), bench, ("approximation", "interpretability", "oversplitting"))
     # one of the two values of `one` is split; the other keeps its single latent. With k = 8 equal
     # copies 90 % of the F1* needs all of them but what a tenth allows: 7 reach F1 = 14/15 > .9
     values = {e.attribute: e for e in split.entries if e.name == "n90"}

@@ -1,0 +1,116 @@
+"""Reading and writing from outcomes (METHODS §4–6): every score is a ratio of means over prompts.
+
+The columns hold one number a prompt, weighted so that every value of the attribute counts alike.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from saebench.records.outcomes import Key
+from saebench.scoring.base import Context, Headline
+from saebench.scoring.causal import NONE_CAUSAL, effects
+from saebench.scoring.control import average
+from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like
+
+AXIS = "interpretability"
+NULL = "null"
+CEILING = "ceiling"
+UNMEASURED = "no value of it occurs often enough to be looked for"
+
+
+class ReadWrite(NamedTuple):
+    """One attribute: what is written of it, and by latents that stand for what."""
+
+    written: Estimate
+    """W: share of what is available in the activation; 1 is the identity's, 0 the mean's."""
+    purity: Maybe
+    """Q in [0, 1]: of what latents write, how much is by latents that stand for a value."""
+    read_write: Estimate
+    """`Q · min(1, max(0, W))`."""
+    specific: Estimate
+    """The same with P*: latents that fire on nothing else."""
+    split: Estimate
+    """Specific, divided by the effective number of latents that share a value."""
+
+    @property
+    def writers(self) -> Maybe:
+        """Effective number of latents that share a value, weighted by what they write; 1 is best."""
+        if not self.split.excludes_zero or float(self.split) <= 0:
+            return Undefined("nothing is credibly written by latents that stand for a value alone")
+        return self.specific / self.split
+
+
+def available(ctx: Context, name: str) -> Maybe:
+    """D: mean over values of `⟨δ_v(a), u_v⟩`, test activations on fit atoms: the squared size, noise-free."""
+    key = Key("task", "available", name)
+    if key not in ctx.outcomes:
+        return Undefined(UNMEASURED)
+    found = ctx.mean(key)
+    if not found.excludes_zero or float(found) <= 0:
+        return Undefined(f"{name} is not credibly there: what differs with it on fit does not on test")
+    return found
+
+
+def read(ctx: Context, name: str, edit: str = "") -> ReadWrite | Undefined:
+    """The dictionary's own numbers; with `edit`, those of its matched null or of the ceiling."""
+    whole = available(ctx, name)
+    if isinstance(whole, Undefined):
+        return whole
+    axis = "task" if edit == CEILING else AXIS
+
+    def mean(score: str) -> Estimate:
+        return ctx.mean(Key(axis, score, name, edit))
+
+    written, gross = mean("written") / whole, mean("gross")
+    amount = written.map(lambda x: np.clip(x, 0.0, 1.0))
+    purity, specific, split = (_share(mean(s), gross) for s in ("selective", "specific", "split"))
+    measured = gross.excludes_zero and float(gross) > 0
+    shown = purity if measured else Undefined("latents write nothing of it credibly")
+    return ReadWrite(written, shown, purity * amount, specific * amount, split * amount)
+
+
+def _share(part: Estimate, whole: Estimate) -> Estimate:
+    """`part / whole` in [0, 1]; nothing is a share of nothing. It is multiplied by W, which bounds it."""
+
+    def of(a: Any, b: Any) -> Any:
+        return np.clip(np.divide(a, b, out=np.zeros_like(a), where=b > 0), 0.0, 1.0)
+
+    value = of(np.asarray(part.value, float), np.asarray(whole.value, float))
+    return Estimate(value, of(part.draws, whole.draws))
+
+
+def above_null(purity: Maybe, null: Maybe) -> Maybe:
+    """`max(0, (Q − Q₀) / (1 − Q₀))`, Q₀ that of the matched random dictionary."""
+    if isinstance(purity, Undefined) or isinstance(null, Undefined):
+        return purity if isinstance(purity, Undefined) else Undefined("its null writes nothing credibly")
+    return ((purity - null) / (1 - null)).map(lambda x: np.maximum(x, 0.0))
+
+
+def scored(ctx: Context) -> list[str]:
+    """Attributes that headlines average over: causal, and credibly there to be written.
+
+    They follow from the task alone: no dictionary is spared an attribute that it does not write.
+    """
+    causal = [name for name, effect in effects(ctx).items() if effect.causal]
+    return [name for name in causal if isinstance(available(ctx, name), Estimate)]
+
+
+def headline(ctx: Context, pick: Callable[[ReadWrite], Estimate]) -> Headline:
+    """Mean over attributes, between the matched null and the ceiling measured by the same pass."""
+    chosen = scored(ctx)
+    if not chosen:
+        nothing = Undefined(NONE_CAUSAL)
+        return Headline(nothing, nothing, nothing, ctx.test.n)
+    value, floor, ceiling = (pick(means(ctx, chosen, edit)) for edit in ("", NULL, CEILING))
+    return Headline(value, floor, ceiling, ctx.test.n, f"over {', '.join(chosen)}")
+
+
+def means(ctx: Context, names: list[str], edit: str = "") -> ReadWrite:
+    """Every number's mean over attributes; an attribute of which nothing is written has no purity: 0."""
+    found = [one for name in names if isinstance(one := read(ctx, name, edit), ReadWrite)]
+    nothing = constant_like(found[0].written, 0.0)
+    pure = [one.purity if isinstance(one.purity, Estimate) else nothing for one in found]
+    others = {f: average([getattr(one, f) for one in found]) for f in ReadWrite._fields if f != "purity"}
+    return ReadWrite(purity=average(pure), **others)
