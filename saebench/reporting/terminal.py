@@ -9,6 +9,7 @@ from rich.text import Text
 from saebench.records.result import AxisScore, Result, Score
 from saebench.reporting import disentangle as disentangling
 from saebench.reporting import recovery as recovery_table
+from saebench.reporting.ordering import Ordering, board_title, ordering, read_verdicts
 from saebench.reporting.text import WIDE, Footnotes, interval, number
 from saebench.scoring.axes import AXES
 
@@ -16,15 +17,15 @@ NOT_MEASURED = AxisScore(reason="this version of saebench measures it, the one t
 _KINDS = {"sae": "", "control": "control", "labelled": "sees labels", "intervention": "edits only"}
 
 
-def merit(result: Result) -> float:
-    """What tables sort by: mean normalised axis score, an undefined axis counting 0 (no credit)."""
-    found = [axis.normalized or 0.0 for axis in result.axes.values()]
-    return sum(found) / len(found) if found else 0.0
+def order_of(results: Sequence[Result]) -> Ordering:
+    """What the rows of one table are ordered by: what the audit passes there and what tells them apart."""
+    return ordering(results, read_verdicts(board_title(results[0])))
 
 
 def best_first(results: Sequence[Result]) -> list[Result]:
-    """Sorted by merit; those that only edit last, since four axes do not apply to them."""
-    return sorted(results, key=lambda r: (r.dictionary.kind == "intervention", -merit(r)))
+    """In order of merit; those that only edit last, since four axes do not apply to them."""
+    merit = order_of(results).merit if results else None
+    return sorted(results, key=lambda r: (r.dictionary.kind == "intervention", -merit(r) if merit else 0))
 
 
 def _cell(axis: AxisScore, notes: Footnotes) -> Text:
@@ -45,8 +46,9 @@ def results_table(results: Sequence[Result]) -> tuple[Table, list[str]]:
     table = Table(title=heading(first), title_justify="left", show_lines=True, pad_edge=False)
     table.add_column("dictionary", overflow="fold", min_width=18)
     table.add_column("L0", justify="right")
+    greyed = order_of(results).greyed
     for axis in AXES.values():
-        table.add_column(axis.title, min_width=22)
+        table.add_column(axis.title, min_width=22, style="dim" if axis.name in greyed else None)
     for result in best_first(results):
         name = Text(result.dictionary.name)
         if result.dictionary.kind != "sae":
@@ -67,8 +69,7 @@ def heading(result: Result) -> str:
 
 LEGEND = (
     "Each cell: normalised score (0 = floor, 1 = ceiling) with its 95 % interval; below it the raw"
-    " score with its interval, then floor … ceiling. Higher is better. Rows are sorted by the mean of"
-    " the five, an undefined one counting 0."
+    " score with its interval, then floor … ceiling. Higher is better."
 )
 
 
@@ -84,7 +85,7 @@ def print_results(results: Sequence[Result], out: Console) -> None:
             continue
         table, notes = results_table(group)
         out.print(table)
-        out.print(Text(LEGEND, style="dim"))
+        out.print(Text(f"{LEGEND} {order_of(group).sentence}", style="dim"))
         for note in notes:
             out.print(Text(note, style="dim"))
         print_caveats(best_first(group), out)

@@ -6,7 +6,7 @@ beside them, never in the competition.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from jaxtyping import Float
 
 from saebench.records import store
 from saebench.records.result import AxisScore, Result
+from saebench.reporting.ordering import Ordering, Verdict, ordering, read_verdicts
 from saebench.scoring.axes import AXES as EVERY_AXIS
 from saebench.scoring.estimates import rank_interval
 
@@ -82,19 +83,20 @@ class Row:
     path: str
     """The JSON file, relative to the leaderboard, with forward slashes."""
     ranks: dict[str, Rank]
-    """By axis, and `mean` for the mean of all; empty for what does not compete."""
+    """By axis, and `mean` for the mean of those that order the board; empty for what does not compete."""
 
-    @property
-    def overall(self) -> float:
-        return merit(self.result)
+    overall: float
+    """Mean over the axes that the board is ordered by."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One board with its rows: SAEs by mean score, then the reference rows by kind."""
+    """One board with its rows: SAEs in order of merit, then the reference rows by kind."""
 
     board: Board
     rows: tuple[Row, ...]
+    ordering: Ordering
+    """The axes that it is ordered by, and why not by the others."""
 
     def of_kind(self, kind: str) -> list[Row]:
         return [row for row in self.rows if row.result.dictionary.kind == kind]
@@ -104,11 +106,6 @@ class Collected(NamedTuple):
     tables: list[Table]
     superseded: int
     """Results left out because a newer one of the same dictionary stands on the same board."""
-
-
-def merit(result: Result) -> float:
-    """Mean normalised headline; an axis that is undefined counts 0: no credit for no number."""
-    return sum((axis.normalized or 0.0) for axis in result.axes.values()) / max(1, len(result.axes))
 
 
 def collect(results_dir: Path, out_dir: Path) -> Collected:
@@ -129,31 +126,35 @@ def collect(results_dir: Path, out_dir: Path) -> Collected:
     boards: dict[Board, list[tuple[Result, str]]] = {}
     for key in newest:
         boards.setdefault(key[0], []).append(newest[key])
-    tables = [_table(board, boards[board]) for board in sorted(boards)]
+    audit = results_dir / "audit" / "after.json"
+    tables = [_table(board, boards[board], read_verdicts(board.title, audit)) for board in sorted(boards)]
     return Collected(tables, len(paths) - len(newest))
 
 
-def _table(board: Board, entries: list[tuple[Result, str]]) -> Table:
-    kinds = list(KINDS)
+def _table(board: Board, entries: list[tuple[Result, str]], verdicts: Mapping[str, Verdict] | None) -> Table:
+    kinds, by = list(KINDS), ordering([result for result, _ in entries], verdicts)
 
     def order(entry: tuple[Result, str]) -> tuple:
         result = entry[0]
-        return (kinds.index(result.dictionary.kind), -merit(result), result.dictionary.name, result.id)
+        return (kinds.index(result.dictionary.kind), -by.merit(result), result.dictionary.name, result.id)
 
     entries = sorted(entries, key=order)
     contestants = [result for result, _ in entries if result.dictionary.kind == "sae"]
-    ranks = rank(contestants)
-    rows = [Row(r, path, ranks[i] if i < len(ranks) else {}) for i, (r, path) in enumerate(entries)]
-    return Table(board, tuple(rows))
+    ranks = rank(contestants, by)
+    rows = [
+        Row(r, path, ranks[i] if i < len(ranks) else {}, by.merit(r)) for i, (r, path) in enumerate(entries)
+    ]
+    return Table(board, tuple(rows), by)
 
 
-def rank(results: Sequence[Result]) -> list[dict[str, Rank]]:
-    """Ranks of each result by axis and by the mean of all axes, each with its interval.
+def rank(results: Sequence[Result], by: Ordering | None = None) -> list[dict[str, Rank]]:
+    """Ranks of each result by axis and by the mean that the board is ordered by, each with its interval.
 
     The draws are normal, with the standard error of the stored interval, and independent between
     dictionaries. Paired draws would be narrower, since dictionaries share prompts: ranks err towards
     calling a tie. The mean's standard error is that of axes moving together.
     """
+    by = by or ordering(results)
     found: list[dict[str, Rank]] = [{} for _ in results]
     # in id order, so that the draws do not depend on how the table is sorted
     order = sorted(range(len(results)), key=lambda i: results[i].id)
@@ -162,8 +163,8 @@ def rank(results: Sequence[Result]) -> list[dict[str, Rank]]:
         scores = [results[i].axes.get(axis, AxisScore()) for i in order]
         means[axis] = np.array([np.nan if s.normalized is None else s.normalized for s in scores])
         errors[axis] = np.array([_error(s) for s in scores])
-    means[OVERALL] = np.array([merit(results[i]) for i in order])
-    errors[OVERALL] = np.mean([errors[axis] for axis in AXES], axis=0)
+    means[OVERALL] = np.array([by.merit(results[i]) for i in order])
+    errors[OVERALL] = np.mean([errors[axis] for axis in by.by or AXES], axis=0)
     for seed, name in enumerate(means):
         at = np.flatnonzero(np.isfinite(means[name]))
         if not len(at):

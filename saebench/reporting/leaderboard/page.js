@@ -136,17 +136,17 @@ function buildFilters() {
 // ---- table --------------------------------------------------------------------------------
 
 function axisCell(row, i) {
-  const axis = row.axes[i], title = AXES[i][1];
+  const axis = row.axes[i], title = AXES[i][1], kind = row.board.greyed.includes(i) ? "axis greyed" : "axis";
   const raw = el("span", { class: "raw" }, axis.value == null ? "" : `${number(axis.value)} in ${number(axis.floor)} … ${number(axis.ceiling)}`);
   if (axis.normalized == null) {
-    return el("td", { class: "axis", "data-label": title, title: axis.reason }, el("span", { class: "undefined" }, "undefined"), raw);
+    return el("td", { class: kind, "data-label": title, title: axis.reason }, el("span", { class: "undefined" }, "undefined"), raw);
   }
   const [low, high] = axis.ci ?? [axis.normalized, axis.normalized];
   const bar = el("span", { class: "bar", "aria-hidden": "true" }, el("i"), el("b"));
   for (const [name, at] of [["--low", low], ["--high", high], ["--at", axis.normalized]]) bar.style.setProperty(name, `${(100 * clamp(at)).toFixed(1)}%`);
   const rank = row.ranks[i];
   const hover = `${title}: raw ${number(axis.value)}, floor ${number(axis.floor)}, ceiling ${number(axis.ceiling)}, n = ${axis.n}${rank ? `, rank ${rankText(rank)}` : ""}`;
-  return el("td", { class: "axis", "data-label": title, title: hover }, el("span", { class: "value" }, number(axis.normalized)), el("span", { class: "ci" }, interval(axis.ci)), bar, raw);
+  return el("td", { class: kind, "data-label": title, title: hover }, el("span", { class: "value" }, number(axis.normalized)), el("span", { class: "ci" }, interval(axis.ci)), bar, raw);
 }
 
 const made = new Map();
@@ -409,7 +409,7 @@ function draw() {
   document.body.classList.toggle("one-board", boards.length === 1);
   const about = document.getElementById("about");
   about.textContent = boards.length === 1
-    ? `${boards[0].title} · budget ${boards[0].budget} · ${boards[0].n.test} test prompts${boards[0].accuracy == null ? "" : ` · the model is right on ${(100 * boards[0].accuracy).toFixed(1)} %`}`
+    ? `${boards[0].title} · budget ${boards[0].budget} · ${boards[0].n.test} test prompts${boards[0].accuracy == null ? "" : ` · the model is right on ${(100 * boards[0].accuracy).toFixed(1)} %`}. ${boards[0].ordered}`
     : `${shown.length} results on ${boards.length} boards; ranks are within each task, model, site and budget.`;
   drawTable();
   drawPareto();

@@ -25,11 +25,24 @@ from saebench.reporting.leaderboard.boards import (
     Table,
     l0_band,
 )
+from saebench.reporting.ordering import Ordering
 
 LARGEST = 2_970_000
 # What a chart needs: curves over edit sizes, cause and isolate, occlusion, splitting.
 MAIN = frozenset(
-    {"edit_success", "cause", "isolate", "disentangle", "weak_coverage", "retention", "inverse_n90"}
+    {
+        "edit_fidelity",
+        "edit_success",
+        "read_write",
+        "written",
+        "split",
+        "cause",
+        "isolate",
+        "disentangle",
+        "weak_coverage",
+        "retention",
+        "inverse_n90",
+    }
 )
 CHARTED = MAIN | {"edit_effect", "n90", "detected", "f1_star", "coverage@0.5", "sufficiency", "necessity"}
 
@@ -156,7 +169,7 @@ def payload(tables: Sequence[Table], level: Level) -> dict:
     return {
         "axes": AXES,
         "kinds": KINDS,
-        "boards": [_board(t.board, t.rows[0].result) for t in tables],
+        "boards": [_board(t.board, t.rows[0].result, t.ordering) for t in tables],
         "fields": {"row": _ROW, "axis": _AXIS},
         "text": text.items,
         "series": series.items,
@@ -165,8 +178,10 @@ def payload(tables: Sequence[Table], level: Level) -> dict:
     }
 
 
-def _board(board: Board, example: Result) -> dict:
+def _board(board: Board, example: Result, by: Ordering) -> dict:
     return {
+        "ordered": by.sentence,
+        "greyed": [i for i, axis in enumerate(AXES) if axis in by.greyed],
         "title": board.title,
         "task": board.task,
         "version": board.task_version,

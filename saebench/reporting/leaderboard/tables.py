@@ -11,10 +11,11 @@ from saebench.reporting.text import csv_cell, decimal, markdown_text
 
 INTRODUCTION = """\
 Each cell is the normalised score with its 95 % interval: 0 is the floor (a control measured the
-same way), 1 the ceiling (a supervised dictionary; on occlusion, over-splitting and interpretability
-a perfect score). Higher is better. Ranks are among the sparse autoencoders of a table; a range is
-the 95 % interval of the rank, so that ties look like ties. The last column is the mean of the five,
-an undefined one counting 0. One training seed supports a statement about that SAE, not about its
+same way), 1 the ceiling (the clean run for approximation, a perfect score for occlusion, else a
+supervised dictionary measured by the same pass). Higher is better. Ranks are among the sparse
+autoencoders of a table; a range is the 95 % interval of the rank, so that ties look like ties. The
+last column is the mean over the axes that the table says it is ordered by, an undefined one counting
+0; axes in brackets are not among them. One training seed supports a statement about that SAE, not about its
 architecture.
 """
 
@@ -39,6 +40,8 @@ def _board(table: Table) -> list[str]:
         f" `{board.model_sha256[:8]}`, budget {markdown_text(board.budget)}, seed {board.seed},"
         f" {sizes.test} test prompts."
     )
+    lines += ["", table.ordering.sentence]
+    headings = [f"({title})" if axis in table.ordering.greyed else title for axis, title in AXES.items()]
     for kind, title in KINDS.items():
         rows = table.of_kind(kind)
         if not rows:
@@ -47,7 +50,7 @@ def _board(table: Table) -> list[str]:
             "",
             f"**{title}**",
             "",
-            "| rank | dictionary | architecture | L0 | width | " + " | ".join(AXES.values()) + " | mean |",
+            "| rank | dictionary | architecture | L0 | width | " + " | ".join(headings) + " | mean |",
             "|--:|---|---|--:|--:|" + "--:|" * (len(AXES) + 1),
         ]
         lines += [_line(row) for row in rows]
