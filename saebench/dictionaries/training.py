@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, redirect_stderr
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,6 +109,7 @@ def train_sae(
     options: Mapping[str, Any] | None = None,
     device: str = "cpu",
     progress: bool = True,
+    snapshots: Mapping[int, Callable[[Any], None]] | None = None,
 ):
     """Train an SAE with SAELens' trainer and return it in SAELens' inference form.
 
@@ -118,7 +120,9 @@ def train_sae(
     `Resuming` they can be drawn from any number on: then the run writes checkpoints, and goes on from the last
     one to the same weights that an uninterrupted run ends with.
     `init_decoder` starts decoder and encoder from given directions, to tell a bad objective from a bad optimum.
-    `options` are SAELens' own and go before those of the table.
+    `options` are SAELens' own and go before those of the table. `snapshots` are handed the SAE as it is after
+    so many steps, in inference form; they do not change what is trained. `Resuming`
+    runs have none.
 
     Raises:
         ValueError: unknown architecture, sparsity not positive, or an `init_decoder` of another shape.
@@ -147,14 +151,34 @@ def train_sae(
         checkpoint_path=str(batches.folder) if isinstance(batches, Resuming) else None,
         logger=LoggingConfig(log_to_wandb=False),
     )
+
+    def pause(done: int) -> None:
+        take = (snapshots or {}).get(done - trainer_config.n_batches_for_norm_estimate)
+        if take is not None:
+            with torch.random.fork_rng(devices=[]):
+                copy = deepcopy(sae)
+                copy.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
+                take(_finished(copy, architecture))
+
     # The trainer always draws a progress bar on stderr; errors leave it as exceptions, not as text.
     with nullcontext() if progress else redirect_stderr(io.StringIO()):
         if isinstance(batches, Resuming):
             trainer = SAETrainer(trainer_config, sae, iter(()))
             batches.attach(trainer)
         else:
-            trainer = SAETrainer(trainer_config, sae, batches)
+            trainer = SAETrainer(trainer_config, sae, _counted(batches, pause))
         trainer.fit()
+    return _finished(sae, architecture)
+
+
+def _counted(batches: Iterator[Tensor], pause: Callable[[int], None]) -> Iterator[Tensor]:
+    """The batches; `pause` is called with how many were used up, before each of them."""
+    for done, batch in enumerate(batches):
+        pause(done)
+        yield batch
+
+
+def _finished(sae, architecture: str):
     if architecture != "matching_pursuit":  # tied weights: there the norms are part of the encoder
         sae.fold_W_dec_norm()
     return inference_form(sae)

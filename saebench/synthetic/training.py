@@ -5,6 +5,7 @@ carries the task's name and digest, so that `evaluate` knows where it belongs.
 """
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,15 @@ def start(D: Float[Tensor, "n_features d_in"], width: int, seed: int) -> Float[T
     return torch.cat([D, more / more.norm(dim=1, keepdim=True)])
 
 
-def fit(generator: Generator, recipe: Recipe, progress: bool = False) -> Any:
+def fit(
+    generator: Generator,
+    recipe: Recipe,
+    progress: bool = False,
+    snapshots: Mapping[int, Callable[[Any], None]] | None = None,
+) -> Any:
     """Trains an SAE on fresh draws of a generator; the same recipe gives the same weights on a CPU.
+
+    `snapshots` are handed the SAE after so many steps (see `train_sae`).
 
     Raises:
         OptionError: for an architecture or a size that cannot be trained.
@@ -87,6 +95,7 @@ def fit(generator: Generator, recipe: Recipe, progress: bool = False) -> Any:
             options=_OPTIONS.get(recipe.architecture),
             device=str(generator.device),
             progress=progress,
+            snapshots=snapshots,
         )
 
 

@@ -19,6 +19,16 @@ def acts():
     return 3 * on * (1 + torch.rand(4000, WIDTH, generator=generator)) @ directions + 1.0
 
 
+def test_snapshots_are_the_sae_on_its_way_and_change_nothing(acts):
+    kept = {}
+    takes = {step: lambda sae, step=step: kept.__setitem__(step, sae) for step in (10, 40)}
+    watched, plain = train("topk", acts, snapshots=takes), train("topk", acts)
+    assert torch.equal(watched.W_dec, plain.W_dec)
+    error = [float((sae(acts) - acts).square().mean().detach()) for sae in (kept[10], kept[40], watched)]
+    assert error[0] > error[1] > error[2]
+    assert torch.allclose(kept[40].W_dec.norm(dim=1), torch.ones(WIDTH), atol=1e-5)
+
+
 def train(architecture, acts, steps=60, seed=0, **options):
     return train_sae(
         architecture,

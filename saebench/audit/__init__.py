@@ -1,0 +1,5 @@
+"""The audit: do the scores deserve belief? (METHODS §12)
+
+`rows` are scored dictionaries with paired draws, `lenses` turn them into cards, `report` and `figures`
+show them; none of that needs torch. `stand`, `cheats`, `climb` and `measuring` make the rows.
+"""

@@ -1,0 +1,100 @@
+"""Gaming: does a dictionary that only games a score pass every trained SAE?"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from saebench.audit.cards import Card, Question, Verdict, worst
+from saebench.audit.evidence import Evidence
+from saebench.audit.rows import N_DRAWS, Difference, Row, Rows, difference
+from saebench.audit.thresholds import BARS, CHEAT_MARGIN
+
+LENS = "gaming"
+
+
+def cards(evidence: Evidence) -> Iterator[Card]:
+    for board in evidence.boards:
+        rows = evidence.rows.first.where(board=board)
+        names = rows.where(group="cheat").distinct("name")
+        leads = {name: ahead(rows, name, evidence.axes) for name in names}
+        whole = {n: cheat(n, lead, Question(LENS, board, "all", n)) for n, lead in leads.items()}
+        yield from whole.values()
+        for axis in evidence.axes:
+            yield on_axis(axis, leads, whole, Question(LENS, board, axis, "cheats ahead"))
+
+
+def ordering(evidence: Evidence, axes_of: Callable[[str], Sequence[str]]) -> Iterator[Card]:
+    """Each cheat's mean over the axes that order a board, minus the best SAE's; undefined counts 0."""
+    for board in evidence.boards:
+        rows, axes = evidence.rows.first.where(board=board), list(axes_of(board))
+        for name in rows.where(group="cheat").distinct("name"):
+            ask = Question(LENS, board, "ordering", name)
+            if not axes:
+                yield ask.missing("no axis orders this board")
+                continue
+            cheat = mean_row(rows.where(group="cheat", name=name), axes)
+            saes = [mean_row(rows.where(group="trained", name=n), axes) for n in _names(rows)]
+            best = max(saes, key=lambda row: row.value)
+            moved = difference(cheat, best)
+            assert moved is not None, "means are always defined"
+            reason = f"mean of {', '.join(axes)}, minus that of {best.name}, the best SAE"
+            yield ask.below(*moved, CHEAT_MARGIN, reason, [name, best.name])
+
+
+def _names(rows: Rows) -> list[str]:
+    return rows.where(group="trained").distinct("name")
+
+
+def mean_row(rows: Rows, axes: Sequence[str]) -> Row:
+    """One dictionary's mean over axes as a row with draws of its own."""
+    parts = [rows.one(axis=axis) for axis in axes]
+    kept = [row for row in parts if row is not None and row.value is not None and row.draws is not None]
+    value = sum(row.value for row in kept) / len(axes)
+    draws = sum((row.draws for row in kept), np.zeros(N_DRAWS)) / len(axes)
+    return next(iter(rows))._replace(axis="ordering", value=value, draws=draws)
+
+
+def ahead(rows: Rows, name: str, axes: tuple[str, ...]) -> dict[str, Difference]:
+    """By axis, the cheat minus the best trained SAE; axes on which either is undefined are left out."""
+    found = {}
+    for axis in axes:
+        here = rows.where(axis=axis)
+        one, best = here.one(group="cheat", name=name), best_sae(here)
+        moved = None if one is None or best is None else difference(one, best)
+        if moved is not None:
+            found[axis] = moved
+    return found
+
+
+def best_sae(rows: Rows) -> Row | None:
+    saes = [row for row in rows.where(group="trained") if row.value is not None]
+    return max(saes, key=lambda row: row.value, default=None)
+
+
+def cheat(name: str, lead: dict[str, Difference], ask: Question) -> Card:
+    """On how many axes it lies above every trained SAE: for sure, as estimated, and at most."""
+    if not lead:
+        return ask.missing("undefined on every axis")
+    counts = [
+        sum(end > CHEAT_MARGIN for end in ends)
+        for ends in zip(*((d.value, d.low, d.high) for d in lead.values()), strict=True)
+    ]
+    gaps = ", ".join(f"{axis} {d.value:+.3f}" for axis, d in lead.items())
+    # what is not even estimated to be ahead is no reason for doubt
+    sure = min(counts[1], counts[0])
+    return ask.below(counts[0], sure, counts[0], BARS.gamed_axes, f"minus the best SAE: {gaps}", [name])
+
+
+def on_axis(
+    axis: str, leads: dict[str, dict[str, Difference]], whole: dict[str, Card], ask: Question
+) -> Card:
+    """The worst verdict of the cheats that lead this axis; the gap is the largest of theirs."""
+    here = {name: lead[axis] for name, lead in leads.items() if axis in lead}
+    if not here:
+        return ask.missing("no cheat is defined on this axis")
+    name, top = max(here.items(), key=lambda item: item[1].value)
+    ahead = [n for n, d in here.items() if d.value > CHEAT_MARGIN]
+    verdict = worst([whole[n].verdict for n in ahead] or [Verdict.PASS])
+    who = f"; ahead of every SAE: {', '.join(ahead)}" if ahead else ""
+    reason = f"closest is {name}, minus the best SAE{who}"
+    return Card(LENS, ask.board, axis, ask.check, verdict, *top, 0.0, reason, tuple(here))

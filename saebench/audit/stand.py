@@ -1,0 +1,107 @@
+"""A board on which dictionaries are measured: headlines with draws that are paired across all of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from saebench.audit.rows import N_DRAWS, Row
+from saebench.axes.base import Bench
+from saebench.axes.bench import make_bench
+from saebench.dictionaries.supervised import fit_supervised
+from saebench.dictionary import Scorable
+from saebench.evaluation.api import make_arena
+from saebench.evaluation.arena import Options
+from saebench.evaluation.contestants import resolve
+from saebench.kinds import KINDS
+from saebench.kinds.base import Settings
+from saebench.models.devices import exact
+from saebench.records.outcomes import Outcomes
+from saebench.scoring import Scored, score
+from saebench.scoring.axes import AXES, EVERY
+from saebench.scoring.base import Headline
+from saebench.scoring.estimates import Estimate
+
+
+class Stand:
+    """One task at one site, drawn with one seed and budget.
+
+    `light` leaves out control where a further axis heads it: on RAVEL it learns masks and rotations, which
+    takes minutes a dictionary.
+    """
+
+    def __init__(
+        self, task: str, model: Any, seed: int, budget: str, site: str | None = None, light: bool = False
+    ) -> None:
+        self.task, self.seed, self.budget = task, seed, budget
+        self.arena = make_arena(task, model, Options(budget=budget, seed=seed))
+        self.site = self.arena.sites([], site)[0]
+        further = self.arena.task.spec.further_axes
+        heavy = [name for name in further if EVERY[name].heads]
+        self.bench: Bench = self._light(heavy) if light and heavy else self.arena.bench(self.site)[1]
+        left_out = {EVERY[name].heads for name in heavy} if light else set()
+        self.axes = tuple(name for name in AXES if name not in left_out)
+
+    def _light(self, heavy: list[str]) -> Bench:
+        kind, settings = KINDS[self.arena.task.spec.kind], Settings(self.budget, self.seed)
+        built = kind.build(self.arena.task, self.arena.model, self.site, settings)
+        atoms = fit_supervised(built.section, self.arena.supervised(built))
+        further = [name for name in self.arena.task.spec.further_axes if name not in heavy]
+        ceiling = built.section.truth or atoms
+        return make_bench(built.section, ceiling, atoms, further, built.facts, self.seed)
+
+    @property
+    def board(self) -> str:
+        """The name of the board, as the leaderboard titles it."""
+        return f"{self.task} · {self.arena.model.name} · {self.site}"
+
+    @property
+    def acts(self) -> Float[Tensor, "n d_in"]:
+        """Activations of `fit`."""
+        return self.bench.section.fit.acts
+
+    def dictionary(self, name: str) -> Any:
+        """A dictionary by its name on the command line, made for this site."""
+        (found,) = resolve(name, None, str(self.acts.device))
+        return found.realise(self.bench).scorable
+
+    def scored(self, dictionary: Scorable, axes: Iterable[str] = ()) -> tuple[Outcomes, Scored]:
+        """Per-prompt outcomes and what they give, of all axes or of those named and what heads them."""
+        asked = set(axes or self.axes)
+        measures = {k: m for k, m in self.bench.measures.items() if k in asked or EVERY[k].heads in asked}
+        if not axes:
+            measures |= {k: m for k, m in self.bench.measures.items() if EVERY[k].further}
+        with exact(self.acts.device):
+            out = replace(self.bench, measures=measures).measure(dictionary, self.seed)
+        return out, score(out, seed=self.seed)
+
+    def headlines(self, dictionary: Scorable, axes: Iterable[str] = ()) -> Mapping[str, Headline]:
+        """Headlines of all axes, or of those named."""
+        found = self.scored(dictionary, axes)[1].axes
+        return {name: found[name] for name in axes or self.axes}
+
+    def rows(
+        self, dictionary: Scorable, group: str, name: str, draws: bool = True, **fields: Any
+    ) -> list[Row]:
+        """A row for every axis."""
+        base = Row(self.board, group, name, "", None, task_seed=self.seed, budget=self.budget, **fields)
+        return [
+            base._replace(axis=axis, **numbers(headline, draws))
+            for axis, headline in self.headlines(dictionary).items()
+        ]
+
+
+def numbers(headline: Headline, draws: bool) -> dict[str, Any]:
+    """The normalised headline as fields of a row; an undefined one keeps its reason."""
+    shown = headline.normalized
+    if not isinstance(shown, Estimate):
+        return {"value": None, "reason": shown.reason}
+    low, high = shown.interval()
+    return {
+        "value": float(shown),
+        "low": low,
+        "high": high,
+        "draws": shown.draws[:N_DRAWS] if draws else None,
+    }

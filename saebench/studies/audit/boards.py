@@ -1,0 +1,126 @@
+"""Measures the bundled boards for the audit: `python -m saebench.studies.audit.boards --workers 2`.
+
+Scores the bundled SAEs on IOI and RAVEL beside their nulls, changed copies of them, cheats, other draws of
+prompts and the full budget. Every part is a table of its own under `--out`, written after every dictionary;
+what is there is kept, so that the run can be stopped and resumed.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+TRAINED = tuple(
+    f"demo:{name}"
+    for name in ("standard", "gated", "topk", "batchtopk", "jumprelu", "matryoshka", "topk-k32")
+)
+UNDERTRAINED = ("demo:topk-undertrained",)
+CHANGED = ("demo:standard", "demo:topk", "demo:batchtopk")
+"""The SAEs that specificity changes: one for each way of being sparse."""
+BEST = "demo:standard"
+"""The SAE that cheats are made from."""
+REFERENCES = ("identity", "pca:14", "mean", "random:8", "random:21", "random:32")
+SUPERVISED = ("supervised:mean", "supervised:mse")
+TASK_SEEDS = (1, 2, 3, 4)
+NULL_SITES = {"ioi": "blocks.2.hook_resid_post@io", "ravel": "blocks.2.hook_resid_post@entity"}
+"""Behind the last layer and before the answer: the attributes stand there and nothing reads them."""
+
+
+class Part(NamedTuple):
+    """What one process measures: some dictionaries on one task."""
+
+    task: str
+    what: str
+    argument: str = ""
+    light: bool = False
+    """Without control where it is learned for every dictionary."""
+
+    @property
+    def file(self) -> str:
+        return "-".join(filter(None, (self.task, self.what, self.argument))) + ".parquet"
+
+
+def parts(axes: tuple[str, ...]) -> list[Part]:
+    """Everything, the longest first."""
+    found = [Part("ravel", "saes")]
+    found += [Part("ioi", "climb", axis) for axis in ("control", *(a for a in axes if a != "control"))]
+    for task, light in (("ioi", False), ("ravel", True)):
+        found += [Part(task, what, light=light) for what in ("made", "full", "null")]
+        found += [Part(task, "seed", str(seed), light) for seed in TASK_SEEDS]
+    return [*found, Part("ioi", "saes")]
+
+
+def jobs(part: Part) -> list[Any]:
+    """The dictionaries of a part."""
+    from saebench.audit import measuring as m
+
+    trained, short = m.by_name(TRAINED), m.by_name(UNDERTRAINED)
+    saes = m.as_they_are(trained) + m.as_they_are(short, "undertrained")
+    some = m.by_name(CHANGED)
+
+    def controls(names: tuple[str, ...], group: str) -> list[Any]:
+        return m.as_they_are(m.by_name([f"control:{name}" for name in names]), group)
+
+    made: dict[str, Callable[[], list[Any]]] = {
+        "saes": lambda: [*saes, *controls(SUPERVISED, "ceiling"), *controls(REFERENCES, "reference")],
+        "made": lambda: [*m.nulls(trained | short), *m.gamed(BEST, trained[BEST]), *m.changed(some)],
+        "null": lambda: m.as_they_are(some, "null-task"),
+        "seed": lambda: saes,
+        "full": lambda: saes,
+        "climb": lambda: m.climbed([part.argument]),
+    }
+    return made[part.what]()
+
+
+def one(part: Part, out: str) -> str:
+    """Measures one part."""
+    import torch
+
+    from saebench.audit.measuring import measure
+    from saebench.audit.stand import Stand
+    from saebench.spec import load_task
+
+    torch.set_num_threads(1)
+    seed = int(part.argument) if part.what == "seed" else 0
+    budget = "full" if part.what == "full" else "quick"
+    site = NULL_SITES[part.task] if part.what == "null" else None
+    (own,) = load_task(part.task).spec.sites["demo"]
+    fields = {"board": f"{part.task} · demo · {own}", "task_seed": seed, "budget": budget}
+    measure(
+        lambda: Stand(part.task, "demo", seed, budget, site, part.light),
+        jobs(part),
+        Path(out) / part.file,
+        **fields,
+    )
+    return part.file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("results/audit/after"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", default="", help="a word that the parts' names contain, such as ioi-seed")
+    asked = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from saebench.scoring.axes import AXES
+
+    todo = [part for part in parts(tuple(AXES)) if asked.only in part.file]
+    asked.out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as processes:
+        found = [processes.submit(one, part, str(asked.out)) for part in todo]
+        for done, job in enumerate(as_completed(found), 1):
+            print(
+                f"{time.monotonic() - started:.0f} s, {done}/{len(found)}: {job.result()}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""Scores the audit's SAEs: `python -m saebench.studies.audit.score --saes DIR --out DIR --workers 16`.
+
+One row an SAE: recovery of the true features, the five axes, the headlines of version 1 from the same
+outcomes, every further score that is one number, and other benchmarks' scores. A run's rows are one file
+under `<out>/rows`, written at once; what is there already is kept. At the end all rows are joined to
+`truth.csv`, the snapshots of the language model's SAEs to `trajectory.parquet`, and what the families' boards
+need (nulls, changed SAEs, cheats) to `families.parquet`.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from saebench.records.files import write_text
+from saebench.studies.audit.plan import Run, language, synthetic
+from saebench.studies.audit.train import file_of, load
+from saebench.studies.rows import Row, write
+
+FIRST = "batchtopk"
+
+
+@cache
+def _place(family: str) -> Any:
+    from saebench.audit.stand import Stand
+    from saebench.studies.audit.peers import Concepts
+
+    task = "ioi" if family == "demo" else f"synthetic/{family}"
+    stand = Stand(task, "demo", 0, "quick")
+    return stand, Concepts.of(stand.bench.section)
+
+
+def row_of(sae: Any, family: str) -> Row:
+    """Every number of one SAE."""
+    from saebench.dictionaries.objects import from_object
+    from saebench.scoring.estimates import Estimate
+    from saebench.studies.audit.peers import Views, peers
+    from saebench.studies.audit.version_one import headlines
+
+    stand, concepts = _place(family)
+    dictionary, section = from_object(sae), stand.bench.section
+    outcomes, scored = stand.scored(dictionary)
+    row: Row = {"true_l0": stand.arena.model.true_l0()}
+    for name, headline in scored.axes.items():
+        shown = headline.normalized
+        row[name] = float(shown) if isinstance(shown, Estimate) else None
+    row |= headlines(outcomes)
+    for entry in scored.entries:
+        if entry.attribute is None and entry.edit is None and entry.k is None:
+            row[f"{entry.axis}/{entry.name}"] = (
+                float(entry.value) if isinstance(entry.value, Estimate) else None
+            )
+            if entry.name == "matched_cosine":
+                calibrated = entry.normalized
+                row["recovery/matched_cosine_calibrated"] = (
+                    float(calibrated) if isinstance(calibrated, Estimate) else None
+                )
+    acts = section.fit.acts, section.test.acts
+    codes = [dictionary.encode(a).codes for a in acts]
+    return row | peers(Views(*codes, *acts, dictionary.W_dec), concepts)
+
+
+def _board(run: Run, sae: Any) -> list[Any]:
+    """What order, specificity and gaming look at on a family's board, for its SAEs of the true L0.
+
+    The first architecture's process also measures the ceilings and the cheats.
+    """
+    from saebench.audit import measuring as m
+    from saebench.dictionaries.objects import from_object
+
+    stand, _ = _place(run.family)
+    dictionary = from_object(sae, name=run.name)
+    own = {run.name: lambda _: dictionary}
+    jobs = [*m.as_they_are(own), *m.nulls(own), *m.changed(own)]
+    if run.architecture == FIRST:
+        ceilings = m.by_name(["control:oracle", "control:supervised:mean"])
+        jobs += [*m.as_they_are(ceilings, "ceiling"), *m.gamed(run.name, own[run.name])]
+    rows = []
+    for job in jobs:
+        rows += stand.rows(job.make(stand), job.group, job.name, of=job.of)
+    return rows
+
+
+def one(run: Run, saes: str, out: str) -> str:
+    """Scores one run's SAEs and writes their rows."""
+    import torch
+
+    torch.set_num_threads(1)
+    rows, drawn = [], []
+    for step, sae in sorted(load(file_of(run, Path(saes))).items()):
+        blank = {"family": run.family, "architecture": run.architecture, "share": run.share}
+        blank |= {"sparsity": run.sparsity, "width": run.width, "seed": run.seed, "step": step}
+        if run.family == "demo":
+            from saebench.dictionaries.objects import from_object
+
+            stand, _ = _place("demo")
+            drawn += stand.rows(
+                from_object(sae), "snapshot", f"{run.name}/{step}", of=run.name, seed=run.seed, step=step
+            )
+        else:
+            rows.append(blank | row_of(sae, run.family))
+    if run.family != "demo" and run.share == 1.0 and run.seed == 0:
+        drawn = _board(run, load(file_of(run, Path(saes)))[run.steps])
+    if drawn:
+        from saebench.audit.rows import write as write_rows
+
+        write_rows(drawn, _file(run, Path(out)).with_suffix(".parquet"))
+    write_text(_file(run, Path(out)), json.dumps(rows))
+    return run.name
+
+
+def _file(run: Run, out: Path) -> Path:
+    return out / "rows" / f"{run.name.replace('/', '-')}.json"
+
+
+def score(runs: list[Run], saes: Path, out: Path, workers: int) -> None:
+    """Scores every run whose SAEs are there and whose rows are not."""
+    todo = [r for r in runs if file_of(r, saes).exists() and not _file(r, out).exists()]
+    started = time.monotonic()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
+        jobs = [processes.submit(one, run, str(saes), str(out)) for run in todo]
+        for done, job in enumerate(as_completed(jobs), 1):
+            print(
+                f"{time.monotonic() - started:.0f} s, {done}/{len(jobs)}: {job.result()}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def join(runs: list[Run], out: Path) -> None:
+    """All rows in two files."""
+    from saebench.audit.rows import Rows, read
+    from saebench.audit.rows import write as write_rows
+
+    rows, drawn = [], Rows(())
+    for run in runs:
+        if _file(run, out).exists():
+            rows += json.loads(_file(run, out).read_text("utf-8"))
+            drawn += read(_file(run, out).with_suffix(".parquet"))
+    write(rows, out / "truth.csv")
+    write_rows(drawn.where(group="snapshot"), out / "trajectory.parquet")
+    write_rows(drawn.where(lambda row: row.group != "snapshot"), out / "families.parquet")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--saes", type=Path, required=True, help="where `train` put them")
+    parser.add_argument("--out", type=Path, default=Path("results/audit"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument(
+        "--families", default="", help="comma-separated; default: all, and the language model"
+    )
+    asked = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    chosen = set(filter(None, asked.families.split(",")))
+    runs = [r for r in [*language(), *synthetic()] if not chosen or r.family in chosen]
+    score(runs, asked.saes, asked.out, asked.workers)
+    join(runs, asked.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""The audit's files: rows, cards and the committed documents, which are what their tables say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from saebench.audit import evidence, figures, judging, report
+from saebench.audit.cards import Question, Verdict, parse, plain, same, worst
+from saebench.audit.rows import Row, read, write
+from saebench.cli import app
+from saebench.errors import ResultError
+
+RESULTS = next(p for p in Path(__file__).parents if (p / "pyproject.toml").is_file()) / "results"
+BOARD = "task · model · site"
+
+
+def row(name: str, axis: str, value: float | None, group: str = "trained", **fields) -> Row:
+    draws = None if value is None else (value + np.linspace(-0.01, 0.01, 400)).astype(np.float32)
+    low, high = (None, None) if value is None else (value - 0.01, value + 0.01)
+    return Row(
+        BOARD, group, name, axis, value, low, high, "" if draws is not None else "why", draws=draws, **fields
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    there = tmp_path / "audit" / "after"
+    there.mkdir(parents=True)
+    rows = []
+    for axis in ("approximation", "control", "interpretability", "occlusion", "oversplitting"):
+        bad = axis == "occlusion"
+        rows += [row("a", axis, 0.5), row("n", axis, 0.6 if bad else 0.1, "null", of="a")]
+        rows += [row("a", axis, 0.51, task_seed=1), row("cheat", axis, None, "cheat")]
+    write(rows, there / "board.parquet")
+    return there
+
+
+def test_rows_come_back_and_the_same_rows_give_the_same_bytes(folder: Path, tmp_path: Path):
+    rows = read(folder / "board.parquet")
+    assert len(rows) == 20
+    (undefined,) = rows.where(axis="control", group="cheat")
+    assert (undefined.value, undefined.draws, undefined.reason) == (None, None, "why")
+    assert rows.one(axis="control", name="a", task_seed=0).draws == pytest.approx(
+        row("a", "control", 0.5).draws
+    )
+    write(reversed(rows.rows), tmp_path / "again.parquet")
+    assert (tmp_path / "again.parquet").read_bytes() == (folder / "board.parquet").read_bytes()
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path: Path):
+    (tmp_path / "x.parquet").write_bytes(b"no")
+    with pytest.raises(ResultError, match=r"x\.parquet.*make audit"):
+        read(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "below"),
+    [(0.6, 0.8, "pass", "fail"), (0.2, 0.4, "fail", "pass"), (0.4, 0.6, "provisional", "provisional")],
+)
+def test_an_interval_that_straddles_its_bar_is_provisional(low: float, high: float, above: str, below: str):
+    ask = Question("lens", BOARD, "control", "check")
+    assert str(ask.above(0.5, low, high, 0.5, "", []).verdict) == above
+    assert str(ask.below(0.5, low, high, 0.5, "", []).verdict) == below
+
+
+def test_one_failure_fails_and_one_doubt_stays():
+    assert worst([Verdict.PASS, Verdict.FAIL, Verdict.PROVISIONAL]) == Verdict.FAIL
+    assert worst([Verdict.PASS, Verdict.PROVISIONAL]) == Verdict.PROVISIONAL
+    assert worst([Verdict.NOT_APPLICABLE, Verdict.PASS]) == Verdict.PASS
+    assert worst([]) == Verdict.NOT_APPLICABLE
+
+
+def test_a_card_comes_back_from_json():
+    card = Question("lens", BOARD, "control", "check").above(0.5, 0.4, 0.6, 0.3, "why", ["a"])
+    assert parse(json.loads(json.dumps(plain(card)))) == card
+    assert same(card, parse(plain(card) | {"measured": 0.5 + 1e-9}))
+    assert not same(card, parse(plain(card) | {"measured": 0.51}))
+    assert not same(card, parse(plain(card) | {"verdict": "fail"}))
+
+
+def test_an_axis_that_fails_is_taken_out_of_the_ordering(folder: Path):
+    audit = judging.judge(evidence.load(folder), "test")
+    found = audit.axis(BOARD, "occlusion")
+    assert not found.passes and "matched null" in found.reason
+    assert audit.axis(BOARD, "control").passes
+    assert audit.ordering(BOARD) == ["approximation", "control", "interpretability", "oversplitting"]
+    data = json.loads(judging.document(audit))
+    assert data["boards"][BOARD]["axes"]["occlusion"]["passes"] is False
+    assert data["boards"][BOARD]["ordering"] == audit.ordering(BOARD)
+
+
+def test_the_verb_judges_verifies_and_sees_a_changed_card(folder: Path):
+    run, results = CliRunner().invoke, folder.parents[1]
+    written = run(app, ["audit", str(results)])
+    assert written.exit_code == 0, written.output
+    assert "control" in written.output and "FAIL" in written.output
+    document = folder.parent / "after.json"
+    assert (folder.parent / "after.md").is_file() and (folder.parent / "after-matrix.png").is_file()
+    assert run(app, ["audit", str(results), "--verify"]).exit_code == 0
+    document.write_text(
+        document.read_text("utf-8").replace('"verdict": "fail"', '"verdict": "pass"', 1), "utf-8"
+    )
+    seen = run(app, ["audit", str(results), "--verify"])
+    assert seen.exit_code == 1 and "differs:" in seen.output
+
+
+def test_without_tables_the_verb_says_what_makes_them(tmp_path: Path):
+    found = CliRunner().invoke(app, ["audit", str(tmp_path)])
+    assert isinstance(found.exception, ResultError) and "make audit" in str(found.exception)
+
+
+def test_the_page_names_failures_first(folder: Path):
+    audit = judging.judge(evidence.load(folder), "test")
+    page = report.markdown(audit, "Audit")
+    assert page.index("What fails") < page.index("Every card")
+    assert len(list(report.tables(audit))) == 1
+
+
+def test_pictures_are_the_same_bytes(folder: Path, tmp_path: Path):
+    found = evidence.load(folder)
+    audit = judging.judge(found, "test")
+    one, other = (figures.matrix(audit, tmp_path / f"{i}.png").read_bytes() for i in range(2))
+    assert one == other
+    frame = pd.DataFrame({"family": []})
+    assert figures.draw(audit, evidence.Evidence(found.rows, frame), tmp_path, "x") == [
+        tmp_path / "x-matrix.png"
+    ]
+
+
+@pytest.mark.parametrize("name", ["before", "after"])
+def test_committed_cards_are_what_the_committed_tables_say(name: str):
+    tables = RESULTS / "audit" / name
+    if not tables.is_dir():
+        pytest.skip(f"results/audit/{name} is not there yet")
+    own = tables / "tolerances.toml"
+    known = own if own.is_file() else RESULTS / "tolerances.toml"
+    assert judging.verify(RESULTS / "audit" / f"{name}.json", tables, known) == []
