@@ -9,8 +9,8 @@ from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.axes.detection import permuted_f1_star, record_hits
 from saebench.edits.few_latents import add_codes, only
 from saebench.measures.detection import explain
-from saebench.records.outcomes import Key, Outcomes
-from saebench.scoring.interpretability import ACTIVE, AXIS, EXPLAINED_AT, MATCHED_AT
+from saebench.records.outcomes import ACTIVE, Key, Outcomes
+from saebench.scoring.interpretability import AXIS, EXPLAINED_AT, MATCHED_AT
 
 
 def prepare(bench: Bench, seed: int, tick: Tick) -> None:

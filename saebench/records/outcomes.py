@@ -13,7 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 LATENTS = "latent"
-"""The one split whose size depends on the dictionary: its rows are latents, not prompts."""
+ACTIVE = "active"
+"""Of its latents, those that are on somewhere in the task."""
+OWN = (LATENTS, ACTIVE)
+"""Splits whose rows are the dictionary's own latents, not prompts: no two dictionaries share them."""
 
 
 class Key(NamedTuple):

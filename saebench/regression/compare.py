@@ -1,8 +1,8 @@
 """Compares two results prompt by prompt, and says whether one is credibly worse.
 
 METHODS §11. Differences are paired: both results are scored again from their stored outcomes on the
-same resamples of the same clusters, so what the prompts have in common cancels. Several SAE seeds
-on either side are a second level of resampling. A score regresses when it is worse after Holm's
+same resamples of the same units, so what the prompts have in common cancels. Several SAE seeds on
+either side are a second level of resampling. A score regresses when it is worse after Holm's
 correction and by more than its tolerance: large samples make any difference credible, and no build
 should fail for one that nobody would act on.
 """
@@ -15,11 +15,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from saebench.errors import ResultError
-from saebench.records.outcomes import LATENTS, Outcomes
+from saebench.records.outcomes import OWN, Outcomes
 from saebench.records.result import Result
 from saebench.records.store import Stored, load
 from saebench.regression.differences import FAILURES, Difference, differences
 from saebench.regression.tolerances import Tolerances
+from saebench.scoring.estimates import Bootstrap
 
 
 class Measured(NamedTuple):
@@ -42,7 +43,8 @@ class Comparison:
     """The family that Holm corrects for: headlines and main scores."""
     shown: tuple[Difference, ...]
     """Every other score; it has an interval of its own and no verdict."""
-    n_clusters: int
+    n_units: int
+    """Independent units of the test prompts, of the way that has fewest (cities; IO names)."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -100,10 +102,10 @@ def compare(
     for table in (t for side in tables for t in side):
         _refuse_other_prompts(table, first)
     scored = [[score(o, seed=everyone[0].seed) for o in side] for side in tables]
-    n_clusters = len(np.unique(first.cluster["test"]))
-    judged, shown = differences(scored[0], scored[1], n_clusters, tolerances or Tolerances())
+    n_units = Bootstrap(first.cluster["test"], first.units.get("test"), n_resamples=1).n_units()
+    judged, shown = differences(scored[0], scored[1], tolerances or Tolerances())
     candidate, baseline = (tuple(m.result for m in side) for side in members)
-    return Comparison(candidate, baseline, judged, shown, n_clusters, _notes(candidate, baseline))
+    return Comparison(candidate, baseline, judged, shown, n_units, _notes(candidate, baseline))
 
 
 def regress(
@@ -173,13 +175,15 @@ def refuse_different(a: Result, b: Result) -> None:
 
 
 def _refuse_other_prompts(a: Outcomes, b: Outcomes) -> None:
-    same = set(a.cluster) == set(b.cluster) and all(
-        np.array_equal(a.cluster[split], b.cluster[split]) for split in a.cluster if split != LATENTS
+    prompts = [(table.cluster, table.units, table.template) for table in (a, b)]
+    same = all(
+        set(one) == set(two) and all(np.array_equal(one[s], two[s]) for s in one if s not in OWN)
+        for one, two in zip(*prompts, strict=True)
     )
     if not same:
         raise ResultError(
             "Cannot compare results on different prompts: their tables of outcomes list other"
-            " prompts or clusters, although task and seed agree. Score both again with one version"
+            " prompts or units of resampling, although task and seed agree. Score both again with one version"
             " of saebench."
         )
 
@@ -197,5 +201,7 @@ def _notes(candidate: Sequence[Result], baseline: Sequence[Result]) -> tuple[str
         notes.append(
             "One training seed on a side: the verdict is about these dictionaries, not about their"
             " architecture."
+            if len(candidate) == len(baseline)
+            else "One training seed on a side: it is taken to vary between seeds as the other side does."
         )
     return tuple(notes)

@@ -1,7 +1,8 @@
 """Differences of scores between two groups of dictionaries, and what may be said of each.
 
-METHODS §11. Standard errors come from paired bootstrap draws; several SAE seeds are a second level
-of resampling; p-values are corrected by Holm over the scores that have a say.
+METHODS §11. Standard errors come from paired bootstrap draws; SAE seeds are a second level of
+resampling, whose variance both sides share; p-values are corrected by Holm over the scores that have
+a say.
 """
 
 import math
@@ -17,8 +18,8 @@ from saebench.scoring.base import Direction, Entry, Scored
 from saebench.scoring.estimates import LEVEL, Estimate, Maybe, Undefined, holm
 
 POWER = 0.8
-FEWEST_CLUSTERS = 10
-"""Below this many clusters a bootstrap standard error is too small to convict anyone."""
+FEWEST_UNITS = 10
+"""Below this many independent units a bootstrap standard error is too small to convict anyone."""
 
 Status = Literal["worse", "lost", "tolerated", "same", "better", "gained", "undefined", "shown"]
 FAILURES: tuple[Status, ...] = ("worse", "lost")
@@ -39,7 +40,7 @@ class Difference:
     error: float | None = None
     """Standard error of the difference."""
     effect: float | None = None
-    """Difference in standard deviations between clusters (Cohen's d_z over clusters)."""
+    """Difference in standard deviations between the units that it was resampled over (Cohen's d_z)."""
     p: float | None = None
     """Two-sided p of "no difference"."""
     p_holm: float | None = None
@@ -66,19 +67,19 @@ class _Row(NamedTuple):
 
 
 def differences(
-    candidates: Sequence[Scored], baselines: Sequence[Scored], n_clusters: int, tolerances: Tolerances
+    candidates: Sequence[Scored], baselines: Sequence[Scored], tolerances: Tolerances
 ) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
     """Judged and merely shown differences of two groups of scored dictionaries, one per seed.
 
-    All estimates must share their resamples, which `score` with one seed on the same clusters
+    All estimates must share their resamples, which `score` with one seed on the same prompts
     guarantees.
     """
     rows = _rows(candidates, baselines, tolerances)
-    family = sum(r.tolerance is not None and _comparable(r, n_clusters) for r in rows)
-    # with several SAE seeds a side, the seeds are the sample: few of them, so Student's t
+    family = sum(r.tolerance is not None and _comparable(r) for r in rows)
+    # with several SAE seeds, the seeds are the sample: few of them, so Student's t
     seeds = len(candidates) + len(baselines) - 2
     law = scipy_stats.t(seeds) if seeds else scipy_stats.norm()
-    measured = [_measure(row, n_clusters, law, family) for row in rows]
+    measured = [_measure(row, law, family) for row in rows]
     tested = [d for d in measured if d.tolerance is not None and d.p is not None]
     adjusted = holm(np.array([d.p for d in tested], dtype=np.float64)).adjusted
     judged = [_judge(d, float(p)) for d, p in zip(tested, adjusted, strict=True)]
@@ -99,8 +100,8 @@ def _rows(candidates: Sequence[Scored], baselines: Sequence[Scored], tolerances:
     for label, direction in directions.items():
         of_axis = tolerances.headlines.get(label)
         tolerance = of_axis if label in axes else tolerances.of_score(label)
-        sums = [_over_seeds([n.get(label) for n in side], i) for i, side in enumerate(sides)]
-        rows.append(_Row(label, direction, None if direction == "none" else tolerance, *sums))
+        candidate, baseline = _over_seeds(*([n.get(label) for n in side] for side in sides))
+        rows.append(_Row(label, direction, None if direction == "none" else tolerance, candidate, baseline))
     return rows
 
 
@@ -115,35 +116,62 @@ def _numbers(scored: Scored) -> dict[str, Maybe]:
     return {**{_label(e): e.value for e in scored.entries}, **headlines}
 
 
-def _over_seeds(values: Sequence[Maybe | None], side: int) -> Maybe:
-    """Mean over SAE seeds, with seeds as a second level of resampling.
+def _over_seeds(a: Sequence[Maybe | None], b: Sequence[Maybe | None]) -> tuple[Maybe, Maybe]:
+    """Means over the SAE seeds of two sides, with seeds as a second level of resampling.
 
-    A bootstrap of S seeds has (S − 1)/S of the variance between them; the deviations are scaled up
-    for that. One seed has no second level.
+    What a seed adds is drawn from the deviations of both sides' seeds from their own mean, scaled by
+    √(S / (S − 1)) since S deviations have (S − 1)/S of the variance between them. So both sides share
+    one variance, and a side of one seed borrows it: its draws alone know nothing of other seeds.
+    Without several seeds on either side there is no second level.
     """
+    sides = [_all_defined(side) for side in (a, b)]
+    deviations = []
+    for side in sides:
+        if not isinstance(side, Undefined) and len(side) > 1:
+            draws = np.stack([e.draws for e in side], axis=1)
+            scale = math.sqrt(len(side) / (len(side) - 1))
+            deviations.append(scale * (draws - draws.mean(axis=1, keepdims=True)))
+    pool = np.concatenate(deviations, axis=1) if deviations else None
+    one, two = (
+        side if isinstance(side, Undefined) else _with_seeds(side, pool, i) for i, side in enumerate(sides)
+    )
+    return one, two
+
+
+def _all_defined(values: Sequence[Maybe | None]) -> list[Estimate] | Undefined:
+    """The estimates of a side, or why one of its seeds has none."""
     estimates = []
     for value in values:
         if not isinstance(value, Estimate):
             return value or Undefined("not measured")
         estimates.append(value)
-    if len(estimates) == 1:
-        return estimates[0]
-    draws = np.stack([e.draws for e in estimates], axis=1)
-    n_draws, n_seeds = draws.shape
+    return estimates
+
+
+def _with_seeds(side: list[Estimate], pool: np.ndarray | None, number: int) -> Estimate:
+    """The mean of a side; each of its seeds deviates as a seed of the pool drawn at random does."""
+    value = np.asarray(np.mean([e.value for e in side]))
+    units = min((e.units for e in side if e.units is not None), default=None)
+    if pool is None:
+        return side[0]
+    centre = np.mean([e.draws for e in side], axis=0)
+    n_draws, n_pool = pool.shape
     # the same picks for every score of a side, other picks for the other side
-    picks = np.random.default_rng([side, n_seeds]).integers(n_seeds, size=(n_draws, n_seeds))
-    centre = draws.mean(axis=1)
-    resampled = np.take_along_axis(draws, picks, axis=1).mean(axis=1)
-    wider = centre + math.sqrt(n_seeds / (n_seeds - 1)) * (resampled - centre)
-    return Estimate(np.asarray(np.mean([e.value for e in estimates])), wider)
+    rng = np.random.default_rng([number, n_pool])
+    picks = rng.integers(n_pool, size=(n_draws, len(side)))
+    return Estimate(value, centre + np.take_along_axis(pool, picks, axis=1).mean(axis=1), units=units)
 
 
-def _comparable(row: _Row, n_clusters: int) -> bool:
-    both = isinstance(row.candidate, Estimate) and isinstance(row.baseline, Estimate)
-    return both and n_clusters >= FEWEST_CLUSTERS
+def _comparable(row: _Row) -> bool:
+    a, b = row.candidate, row.baseline
+    return isinstance(a, Estimate) and isinstance(b, Estimate) and not _few(a - b)
 
 
-def _measure(row: _Row, n_clusters: int, law, family: int) -> Difference:
+def _few(change: Estimate) -> bool:
+    return change.units is not None and change.units < FEWEST_UNITS
+
+
+def _measure(row: _Row, law, family: int) -> Difference:
     a, b = row.candidate, row.baseline
     plain = Difference(
         row.label,
@@ -158,8 +186,8 @@ def _measure(row: _Row, n_clusters: int, law, family: int) -> Difference:
     change = a - b
     error = change.standard_error
     value = float(change)
-    if not n_clusters >= FEWEST_CLUSTERS:
-        reason = f"{n_clusters} clusters are too few to judge; at least {FEWEST_CLUSTERS} are needed"
+    if _few(change):
+        reason = f"{change.units} units are too few to judge; at least {FEWEST_UNITS} are needed"
         return replace(plain, difference=value, status="undefined", reason=reason)
     if error == 0:
         # equal for every resample: the same outcomes, or a number without sampling error
@@ -167,7 +195,7 @@ def _measure(row: _Row, n_clusters: int, law, family: int) -> Difference:
     else:
         p = float(2 * law.sf(abs(value) / error))
         half = float(law.ppf(0.5 + LEVEL / 2)) * error
-        effect = value / (error * math.sqrt(n_clusters))
+        effect = None if change.units is None else value / (error * math.sqrt(change.units))
     return replace(
         plain,
         difference=value,

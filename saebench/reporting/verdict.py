@@ -73,7 +73,7 @@ def _heading(comparison: Comparison) -> list[str]:
         f"candidate: {_who(comparison.candidate)}",
         f"baseline: {_who(comparison.baseline)}",
         f"on: {first.task.name} v{first.task.version}, model {first.model.name}, site {first.site},"
-        f" budget {first.budget}, {first.task.n.test} prompts in {comparison.n_clusters} clusters",
+        f" budget {first.budget}, {first.task.n.test} prompts, {comparison.n_units} independent units",
     ]
 
 
@@ -167,7 +167,7 @@ def render_json(verdict: Verdict) -> str:
         "sentence": verdict.sentence,
         "candidate": [_identity(r) for r in comparison.candidate],
         "baseline": [_identity(r) for r in comparison.baseline],
-        "n_clusters": comparison.n_clusters,
+        "n_units": comparison.n_units,
         "notes": comparison.notes,
         "judged": [asdict(d) for d in comparison.judged],
         "shown": [asdict(d) for d in comparison.shown],

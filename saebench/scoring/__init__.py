@@ -1,7 +1,7 @@
 """From per-prompt outcomes to scores, with numpy alone: no model and no torch is needed."""
 
 from saebench.records.outcomes import Outcomes
-from saebench.scoring import causal
+from saebench.scoring import causal, phrasings
 from saebench.scoring.axes import EVERY
 from saebench.scoring.base import Context, Entry, Headline, Scored, write_entry, write_headline
 from saebench.scoring.estimates import Undefined
@@ -15,7 +15,16 @@ def score(outcomes: Outcomes, seed: int = 0) -> Scored:
     An axis without outcomes (an intervention's) is undefined, with that reason.
     """
     ctx = Context.of(outcomes, seed)
-    axes, entries = {}, causal.entries(ctx)
+    axes, entries = _axes(ctx)
+    by_phrasing = phrasings.apart(ctx)
+    if by_phrasing is not None:
+        axes, spreads = phrasings.note_spread(axes, _axes(by_phrasing)[0])
+        entries += spreads
+    return Scored(axes, [*causal.entries(ctx), *entries])
+
+
+def _axes(ctx: Context) -> tuple[dict[str, Headline], list[Entry]]:
+    outcomes, axes, entries = ctx.outcomes, {}, []
     measured = {key.axis for key in (*outcomes.columns, *outcomes.facts)}
     for name, axis in EVERY.items():
         if not axis.further and name not in measured:
@@ -26,7 +35,7 @@ def score(outcomes: Outcomes, seed: int = 0) -> Scored:
         entries += scores
         if headline is not None:
             axes[axis.heads or name] = headline
-    return Scored(axes, entries)
+    return axes, entries
 
 
 __all__ = ["Context", "Entry", "Headline", "Scored", "score", "write_entry", "write_headline"]

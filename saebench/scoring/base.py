@@ -1,13 +1,19 @@
 """What scoring yields: estimates with their floor, ceiling and reasons, not yet written down."""
 
+import zlib
 from dataclasses import dataclass, field
-from typing import Literal
 
-from saebench.records.outcomes import Key, Outcomes
+from saebench.records.outcomes import OWN, Key, Outcomes
 from saebench.records.result import AxisScore, Score
-from saebench.scoring.estimates import Bootstrap, Estimate, Maybe, Undefined, normalized, normalized_interval
-
-Direction = Literal["higher", "lower", "none"]
+from saebench.scoring.estimates import (
+    Bootstrap,
+    Direction,
+    Estimate,
+    Maybe,
+    Undefined,
+    normalized,
+    normalized_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Entry:
     def normalized(self) -> Maybe | None:
         if self.floor is None or self.ceiling is None:
             return None
-        return normalized(self.value, self.floor, self.ceiling)
+        return normalized(self.value, self.floor, self.ceiling, self.direction)
 
 
 @dataclass(frozen=True)
@@ -65,18 +71,40 @@ class Context:
 
     @classmethod
     def of(cls, outcomes: Outcomes, seed: int = 0) -> "Context":
-        boots = {name: Bootstrap(c, seed=seed) for name, c in outcomes.cluster.items()}
+        """The seed is the run's: the same for everything that is compared."""
+        boots = {
+            name: Bootstrap(cluster, outcomes.units.get(name), seed=_seed(outcomes, name, seed))
+            for name, cluster in outcomes.cluster.items()
+        }
         return cls(outcomes, boots)
 
     @property
     def test(self) -> Bootstrap:
         return self.bootstraps["test"]
 
+    def n(self, attribute: str) -> int:
+        """How many test prompts ask for an attribute: what its scores are averages over."""
+        return int((self.outcomes[Key("task", "asks", attribute)] > 0).sum())
+
     def mean(self, key: Key) -> Estimate:
         """Mean of a column over its prompts."""
         mean = self.bootstraps[key.split].mean(self.outcomes[key])
         assert isinstance(mean, Estimate), "a split without prompts is refused when it is built"
         return mean
+
+
+def _seed(outcomes: Outcomes, split: str, seed: int) -> list[int]:
+    """Resamples of prompts are shared by all dictionaries; those of latents belong to one dictionary.
+
+    Latent 7 of one dictionary has nothing to do with latent 7 of another, so what the dictionary's own
+    latents did seeds their resampling.
+    """
+    if split not in OWN:
+        return [seed]
+    columns = sorted(
+        (key, values.tobytes()) for key, values in outcomes.columns.items() if key.split == split
+    )
+    return [seed, zlib.crc32(b"".join(data for _, data in columns))]
 
 
 @dataclass(frozen=True)

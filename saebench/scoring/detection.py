@@ -4,6 +4,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from saebench.records.outcomes import Key
 from saebench.scoring.base import Context
@@ -11,8 +12,8 @@ from saebench.scoring.estimates import Estimate
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = 1, 2, 3
 """What a detector did on a prompt, as stored in the column `hit`; 0 is a true negative."""
-MIN_CLUSTERS = 10
-"""Values with fewer test clusters than this make an interval unreliable: they are counted."""
+MIN_CLUSTERS = 5
+"""Values whose positives stand in fewer test clusters than this are counted: one city can decide them."""
 
 
 class Detection(NamedTuple):
@@ -21,8 +22,10 @@ class Detection(NamedTuple):
     f1_star: Estimate
     f1: Estimate
     labels: tuple[str, ...]
+    drawn: Float[np.ndarray, "n_resamples n_values"]
+    """How often each value's positives were drawn, 1 on average: values are resampled with prompts."""
     thin: int
-    """Values whose positives stand in fewer than 10 test clusters."""
+    """Values whose positives stand in fewer than 5 test clusters."""
 
     @property
     def note(self) -> str | None:
@@ -30,24 +33,44 @@ class Detection(NamedTuple):
             return None
         return f"{self.thin} of {len(self.labels)} values have fewer than {MIN_CLUSTERS} test clusters"
 
+    def mean(self, of_values: Estimate) -> Estimate:
+        """Mean over values; in a resample each counts as often as it was drawn."""
+        return mean_over_values(of_values, self.drawn)
+
     def coverage(self, threshold: float) -> Estimate:
         """Share of values with F1* at or above the threshold."""
-        return self.f1_star.map(lambda x: (x >= threshold).astype(float)).mean().chosen()
+        reached = self.f1_star.map(lambda x: (x >= threshold).astype(float))
+        return self.mean(reached).chosen(bounds=(0.0, 1.0))
+
+
+def mean_over_values(of_values: Estimate, drawn: Float[np.ndarray, "n_resamples n_values"]) -> Estimate:
+    """Mean over values; in a resample each counts as often as its positives were drawn.
+
+    A value that was not drawn has no F1 there, and must not count as one with an F1 of 0.
+    """
+    known = np.where(drawn > 0, of_values.draws, 0.0)
+    draws = (known * drawn).sum(1) / drawn.sum(1)
+    return Estimate(of_values.value.mean(), draws, normal=True, units=of_values.units)
 
 
 def f1_and_star(tp: Estimate, fp: Estimate, fn: Estimate, n: Estimate) -> tuple[Estimate, Estimate]:
     """`F1 = 2TP/(2TP+FP+FN)`, and `max(0, (F1 − F1₀)/(1 − F1₀))` with `F1₀ = 2p/(1+p)`.
 
-    An always-on detector is always at hand, so nothing is worse than 0.
+    An always-on detector is always at hand, so nothing is worse than 0. A resample moves recall and
+    the rate of false alarms; the prevalence `p` stays what it is. It is a property of the task's
+    design, and where a value is itself a unit of resampling (a name) it would double whenever the
+    value is drawn twice.
     """
-    f1 = (2 * tp / (2 * tp + fp + fn)).map(_zero_if_empty)
-    share = (tp + fn) / n
+    positives, share = tp + fn, (tp.value + fn.value) / n.value
+    recall, alarms = tp / positives, fp / (n - positives)
+    hits, false = recall * share, alarms * (1 - share)
+    f1 = (2 * hits / (hits + share + false)).map(_zero_if_empty)
     chance = 2 * share / (1 + share)
     return f1, ((f1 - chance) / (1 - chance)).map(lambda x: np.maximum(_zero_if_empty(x), 0.0))
 
 
 def _zero_if_empty(x: np.ndarray) -> np.ndarray:
-    # 0/0 in a resample without a positive or a hit: F1 is 0 where TP is 0
+    # 0/0 without a positive or a hit: F1 is 0 where TP is 0
     return np.where(np.isfinite(x), x, 0.0)
 
 
@@ -64,20 +87,22 @@ def detect(ctx: Context, axis: str, name: str, edit: str = "", k: int = 0) -> De
     for i, key in enumerate(keys):
         columns[key.label.rsplit("|", 1)[0]].append(i)
     groups = list(columns.values())
-    thin = sum(_clusters_of(ctx, hits[:, group[0]]) < MIN_CLUSTERS for group in groups)
-    return Detection(_grouped(star, groups), _grouped(f1, groups), tuple(columns), thin)
+    first = [group[0] for group in groups]
+    thin = sum(_clusters_of(ctx, hits[:, at]) < MIN_CLUSTERS for at in first)
+    drawn = ((tp + fn) / (tp.value + fn.value)).draws[:, first]
+    return Detection(_grouped(star, groups), _grouped(f1, groups), tuple(columns), drawn, thin)
 
 
 def _clusters_of(ctx: Context, hits: np.ndarray) -> int:
     positive = np.isin(hits, (TRUE_POSITIVE, FALSE_NEGATIVE))
-    return len(np.unique(ctx.test.index[positive]))
+    return len(np.unique(ctx.outcomes.cluster["test"][positive]))
 
 
 def _grouped(estimate: Estimate, groups: list[list[int]]) -> Estimate:
     """Averages the columns of each group: detectors that tied on `select`."""
     value = np.stack([estimate.value[g].mean() for g in groups])
     draws = np.stack([estimate.draws[:, g].mean(1) for g in groups], axis=1)
-    return Estimate(value, draws, normal=True)
+    return Estimate(value, draws, normal=True, units=estimate.units)
 
 
 def null(ctx: Context, name: str) -> float:

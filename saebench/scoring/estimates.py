@@ -1,15 +1,16 @@
 """Estimates that carry their resamples, so that every difference and ratio is paired.
 
-METHODS §11. The unit of resampling is the cluster. All estimates of one `Bootstrap` share its
-resamples: arithmetic on them is arithmetic on paired draws, and an interval of a difference or a
-ratio needs no formula of its own. Two results on the same prompts, clusters and seed share their
-resamples too, which is what makes comparisons between dictionaries paired.
+METHODS §11. What is resampled is the cluster, or, where names recur across clusters, every way in
+which they do. All estimates of one `Bootstrap` share its resamples: arithmetic on them is arithmetic
+on paired draws, and an interval of a difference or a ratio needs no formula of its own. Two results on
+the same prompts, units and seed share their resamples too, which is what makes comparisons between
+dictionaries paired.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -20,6 +21,8 @@ N_RESAMPLES = 2000
 _Z = float(scipy_stats.norm.ppf(0.5 + LEVEL / 2))
 
 Interval = tuple[float, float]
+Direction = Literal["higher", "lower", "none"]
+"""Which way a score is better."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,14 @@ class Estimate:
     value: Any
     draws: np.ndarray
     share_of: int | None = None
-    """For a share: the number of clusters behind it, for the Wilson interval at 0 and 1."""
+    """For a share: the number of units behind it, for the Wilson interval at 0 and 1."""
     normal: bool = False
     """Interval as estimate ± 1.96 standard errors: for means over many chosen latents, whose
     percentile interval sits beside the estimate instead of around it."""
+    bounds: Interval | None = None
+    """The range of the score, where it has one; an interval of standard errors ends there."""
+    units: int | None = None
+    """Independent units that it was averaged over, of the way that has fewest; None if not known."""
 
     def __float__(self) -> float:
         return float(self.value)
@@ -70,26 +77,28 @@ class Estimate:
 
     def __getitem__(self, index: Any) -> "Estimate":
         # `...` keeps the axis of draws in front, whatever the index selects
-        return Estimate(self.value[index], np.moveaxis(np.moveaxis(self.draws, 0, -1)[index], -1, 0))
+        draws = np.moveaxis(np.moveaxis(self.draws, 0, -1)[index], -1, 0)
+        return Estimate(self.value[index], draws, units=self.units)
 
     def _with(self, other: "Estimate | float", op: Callable[[Any, Any], Any]) -> "Estimate":
         if isinstance(other, Estimate):
             value, draws = op(self.value, other.value), op(self.draws, other.draws)
-            return Estimate(value, draws, normal=self.normal or other.normal)
-        return Estimate(op(self.value, other), op(self.draws, other), normal=self.normal)
+            units = min((u for u in (self.units, other.units) if u is not None), default=None)
+            return Estimate(value, draws, normal=self.normal or other.normal, units=units)
+        return Estimate(op(self.value, other), op(self.draws, other), normal=self.normal, units=self.units)
 
     def map(self, f) -> "Estimate":
         """Applies an elementwise function to the value and to every draw."""
-        return Estimate(f(self.value), f(self.draws), normal=self.normal)
+        return Estimate(f(self.value), f(self.draws), normal=self.normal, units=self.units)
 
     def mean(self) -> "Estimate":
         """Mean over the entries of an array of estimates."""
         axes = tuple(range(1, self.draws.ndim))
-        return Estimate(self.value.mean(), self.draws.mean(axis=axes), normal=self.normal)
+        return Estimate(self.value.mean(), self.draws.mean(axis=axes), normal=self.normal, units=self.units)
 
-    def chosen(self) -> "Estimate":
-        """The same, marked to take its interval from the standard error (see `normal`)."""
-        return Estimate(self.value, self.draws, self.share_of, normal=True)
+    def chosen(self, bounds: Interval | None = None) -> "Estimate":
+        """The same, marked to take its interval from the standard error (see `normal`, `bounds`)."""
+        return replace(self, normal=True, bounds=bounds)
 
     @property
     def is_stiff(self) -> bool:
@@ -108,7 +117,9 @@ class Estimate:
             return wilson(value * self.share_of, self.share_of)
         if self.normal:
             half = _Z * self.standard_error
-            return value - half, value + half
+            low, high = self.bounds or (-np.inf, np.inf)
+            # a value beyond its range would be another mistake, and must not be hidden
+            return max(value - half, min(low, value)), min(value + half, max(high, value))
         finite = self.draws[np.isfinite(self.draws)]
         if len(finite) == 0:
             return value, value
@@ -141,42 +152,70 @@ def stack(estimates: Sequence[Estimate]) -> Estimate:
         np.stack([e.value for e in estimates]),
         np.stack([e.draws for e in estimates], axis=1),
         normal=any(e.normal for e in estimates),
+        units=min((e.units for e in estimates if e.units is not None), default=None),
     )
 
 
 class Bootstrap:
-    """Resamples clusters with replacement; every estimate it makes shares the resamples.
+    """Resamples independent units with replacement; every estimate it makes shares the resamples.
 
-    Drawing how often each cluster occurs is the same as drawing clusters, and turns every
-    resampled sum into one matrix product.
+    Drawing how often each unit occurs is the same as drawing units, and turns every resampled sum into
+    one matrix product. Where prompts share units in several ways (the name that receives, the name
+    that gives), every way is resampled on its own and a prompt's weight is the product: the
+    pigeonhole bootstrap (Owen 2007, Ann. Appl. Stat. 1:386). It counts what is particular to a single
+    combination of units three times, so it is never too narrow, and wide where nothing recurs.
     """
 
-    def __init__(self, cluster: Int[np.ndarray, "n"], n_resamples: int = N_RESAMPLES, seed: int = 0) -> None:
-        self.names, self.index = np.unique(np.asarray(cluster), return_inverse=True)
+    def __init__(
+        self,
+        cluster: Int[np.ndarray, "n"],
+        units: Int[np.ndarray, "n n_ways"] | None = None,
+        n_resamples: int = N_RESAMPLES,
+        seed: int | Sequence[int] = 0,
+    ) -> None:
+        self._ways = np.asarray(cluster)[:, None] if units is None else np.asarray(units)
+        cells, index = np.unique(self._ways, axis=0, return_inverse=True)
+        # the combination of units that each prompt belongs to
+        self.index = index.reshape(-1)
         self.n = len(self.index)
-        c = len(self.names)
         rng = np.random.default_rng(seed)
-        self.counts = rng.multinomial(c, np.full(c, 1 / c), size=n_resamples).astype(np.float64)
+        self.counts = np.ones((n_resamples, len(cells)))
+        for way in cells.T:
+            names, at = np.unique(way, return_inverse=True)
+            times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
+            self.counts *= times[:, at.reshape(-1)]
 
-    @property
-    def n_clusters(self) -> int:
-        return len(self.names)
+    @classmethod
+    def by_group(cls, group: Int[np.ndarray, "n"] | None, n: int, n_groups: int) -> "Bootstrap":
+        """Not resamples: draw g holds the prompts of group g alone, or all of them without groups."""
+        boot = cls(np.zeros(n, dtype=int) if group is None else group, n_resamples=n_groups)
+        boot.counts = np.ones((n_groups, 1)) if group is None else np.eye(n_groups)
+        return boot
+
+    def n_units(self, where: np.ndarray | None = None) -> int:
+        """Independent units behind the prompts that `where` marks, of the way that has fewest."""
+        ways = self._ways if where is None else self._ways[np.asarray(where) > 0]
+        return min(len(np.unique(way)) for way in ways.T)
+
+    @cached_property
+    def _units(self) -> int:
+        return self.n_units()
 
     def total(self, values: Shaped[np.ndarray, "n *m"]) -> Estimate:
         """Σ over prompts."""
         values = np.asarray(values, dtype=np.float64)
         flat = values.reshape(len(values), -1)
-        sums = np.zeros((self.n_clusters, flat.shape[1]))
+        sums = np.zeros((self.counts.shape[1], flat.shape[1]))
         np.add.at(sums, self.index, flat)
         shape = values.shape[1:]
         used = np.flatnonzero(sums.any(1))
         few = len(used) < len(sums) // 2
-        # few prompts ask for any one attribute: the others' clusters add nothing
-        draws = self._by_cluster[used].T @ sums[used] if few else self.counts @ sums
-        return Estimate(flat.sum(0).reshape(shape), draws.reshape(len(draws), *shape))
+        # few prompts ask for any one attribute: the others' units add nothing
+        draws = self._by_cell[used].T @ sums[used] if few else self.counts @ sums
+        return Estimate(flat.sum(0).reshape(shape), draws.reshape(len(draws), *shape), units=self._units)
 
     @cached_property
-    def _by_cluster(self) -> Float[np.ndarray, "n_clusters n_resamples"]:
+    def _by_cell(self) -> Float[np.ndarray, "n_cells n_resamples"]:
         return np.ascontiguousarray(self.counts.T)
 
     def mean(self, values: Shaped[np.ndarray, "n"], where: np.ndarray | None = None) -> Maybe:
@@ -185,11 +224,10 @@ class Bootstrap:
         where = np.ones(len(values)) if where is None else np.asarray(where, dtype=np.float64)
         if where.sum() == 0:
             return Undefined("no prompt to average over")
-        chosen = values[where > 0]
+        share = bool(np.isin(values[where > 0], (0.0, 1.0)).all())
+        units = self.n_units(where)
         mean = self.total(values * where) / self.total(where)
-        share = bool(np.isin(chosen, (0.0, 1.0)).all())
-        clusters = len(np.unique(self.index[where > 0]))
-        return Estimate(mean.value, mean.draws, share_of=clusters if share else None)
+        return Estimate(mean.value, mean.draws, share_of=units if share else None, units=units)
 
 
 def wilson(successes: float, n: int) -> Interval:
@@ -212,28 +250,42 @@ def ratio(numerator: Estimate, denominator: Estimate, reason: str) -> Maybe:
     return numerator / denominator
 
 
-def normalized(value: Maybe, floor: Maybe, ceiling: Maybe) -> Maybe:
-    """`(value − floor) / (ceiling − floor)`, never clamped (METHODS §10)."""
-    if isinstance(value, Undefined):
-        return value
-    if isinstance(floor, Undefined):
-        return floor
-    if isinstance(ceiling, Undefined):
-        return ceiling
+def normalized(value: Maybe, floor: Maybe, ceiling: Maybe, direction: Direction = "higher") -> Maybe:
+    """`(value − floor) / (ceiling − floor)`, never clamped (METHODS §10).
+
+    Undefined where the ceiling cannot be told from the floor, or is worse than it: the sign would
+    turn round, and the best edit would look like the worst.
+    """
+    for part in (value, floor, ceiling):
+        if isinstance(part, Undefined):
+            return part
+    assert isinstance(value, Estimate) and isinstance(floor, Estimate) and isinstance(ceiling, Estimate)
     span = ceiling - floor
+    sign = {"higher": 1.0, "lower": -1.0, "none": 0.0}[direction]
+    if span.excludes_zero and sign * float(span) < 0:
+        return Undefined("the ceiling is worse than the floor")
     return ratio(value - floor, span, "the ceiling is not credibly different from the floor")
 
 
 def normalized_interval(value: Estimate, floor: Estimate, ceiling: Estimate) -> Interval:
     """Interval of the normalised value; a share that takes Wilson's interval keeps its width.
 
-    Without this a share of 1 between a floor of 0 and a ceiling of 1 would claim no uncertainty.
+    Without this a share of 1 between a floor of 0 and a ceiling of 1 would claim no uncertainty. Where
+    the value has a range, the interval ends there.
     """
-    low, high = ((value - floor) / (ceiling - floor)).interval()
+    share = (value - floor) / (ceiling - floor)
+    low, high = share.interval()
+    span = float(ceiling) - float(floor)
+
+    def scaled(interval: Interval) -> list[float]:
+        return sorted((bound - float(floor)) / span for bound in interval)
+
     if value.is_stiff:
-        span = float(ceiling) - float(floor)
-        ends = sorted((bound - float(floor)) / span for bound in value.interval())
+        ends = scaled(value.interval())
         low, high = min(low, ends[0]), max(high, ends[1])
+    if value.bounds is not None:
+        ends = scaled(value.bounds)
+        low, high = max(low, min(ends[0], float(share))), min(high, max(ends[1], float(share)))
     return low, high
 
 
@@ -264,10 +316,18 @@ def p_two_sided(difference: Estimate) -> float:
 
 
 def rank_interval(
-    draws: Float[np.ndarray, "n_resamples m"], descending: bool = True
+    draws: Float[np.ndarray, "n_resamples m"],
+    values: Float[np.ndarray, "m"] | None = None,
+    descending: bool = True,
 ) -> Int[np.ndarray, "m 2"]:
-    """95 % interval of each column's rank (1 = best), so that ties look like ties."""
+    """95 % interval of each column's rank (1 = best), so that ties look like ties.
+
+    With `values` the draws are moved to them first: draws of a score with a threshold or a maximum in
+    it lie beside their estimate, each column by another amount.
+    """
+    if values is not None:
+        draws = draws + (values - np.nanmean(draws, axis=0))
     signed = -draws if descending else draws
-    ranks = scipy_stats.rankdata(signed, axis=1, method="average")
-    low, high = np.quantile(ranks, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
+    ranks = scipy_stats.rankdata(signed, axis=1, method="average", nan_policy="omit")
+    low, high = np.nanquantile(ranks, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
     return np.stack([np.floor(low), np.ceil(high)], axis=1).astype(int)

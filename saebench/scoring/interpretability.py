@@ -1,6 +1,6 @@
 """Interpretability scores from outcomes (METHODS §4) [ours; PE §5]."""
 
-from saebench.records.outcomes import Key
+from saebench.records.outcomes import ACTIVE, Key
 from saebench.scoring import read_write
 from saebench.scoring.approximation import recovered
 from saebench.scoring.base import Context, Entry, Headline
@@ -10,8 +10,6 @@ from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like
 from saebench.scoring.read_write import CEILING, NULL, ReadWrite
 
 AXIS = "interpretability"
-ACTIVE = "active"
-"""The split whose rows are the dictionary's latents that are on somewhere in the task."""
 EXPLAINED_AT = 0.8
 MATCHED_AT = (0.4, 0.6, 0.8)
 """F1* from which a latent counts as matching, for the causal check."""
@@ -72,7 +70,7 @@ def _cut(ctx: Context) -> str | None:
 
 def _property_entries(ctx: Context, name: str, found: Detection) -> list[Entry]:
     n = ctx.test.n
-    star = found.f1_star.mean()
+    star = found.mean(found.f1_star)
     dropped = key_fact(ctx, AXIS, "dropped_values", name)
     rare = f"{dropped:.0f} values too rare to score" if dropped else None
     note = "; ".join(filter(None, [found.note, rare, _cut(ctx)])) or None
@@ -81,7 +79,7 @@ def _property_entries(ctx: Context, name: str, found: Detection) -> list[Entry]:
         floor, ceiling = scalar(null(ctx, name), star), scalar(1.0, star)
     out = [
         Entry(AXIS, "f1_star", star, n, name, floor=floor, ceiling=ceiling, note=note),
-        Entry(AXIS, "f1", found.f1.mean(), n, name, note=note),
+        Entry(AXIS, "f1", found.mean(found.f1), n, name, note=note),
     ]
     for t in THRESHOLDS:
         out.append(Entry(AXIS, f"coverage@{t}", found.coverage(t), n, name, note=note))

@@ -7,9 +7,8 @@ from jaxtyping import Float
 
 from saebench.scoring import read_write
 from saebench.scoring.base import Context, Direction, Entry, Headline
-from saebench.scoring.control import average
-from saebench.scoring.detection import f1_and_star, key_fact, scalar
-from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
+from saebench.scoring.detection import f1_and_star, key_fact, mean_over_values, scalar
+from saebench.scoring.estimates import Bootstrap, Estimate, Undefined, stack
 from saebench.scoring.read_write import CEILING, NULL, ReadWrite
 
 AXIS = "oversplitting"
@@ -79,7 +78,7 @@ def measure_attribute(ctx: Context, name: str) -> Splits | None:
     keys = list(ctx.outcomes.find(AXIS, "first", attribute=name, split="select"))
     if not keys:
         return None
-    sizes, detected, inverse, stars = [], [], [], []
+    sizes, detected, inverse, stars, drawn = [], [], [], [], []
     for key in keys:
         select, test = ctx.outcomes[key], ctx.outcomes[key._replace(split="test")]
         size = int(max(np.abs(select).max(initial=0), np.abs(test).max(initial=0)))
@@ -91,8 +90,14 @@ def measure_attribute(ctx: Context, name: str) -> Splits | None:
         stars.append(star)
         detected.append(seen)
         inverse.append(seen / n90)
+        positives = ctx.test.total(test > 0)
+        drawn.append(positives.draws / positives.value)
     found = np.array([n for n, seen in zip(sizes, detected, strict=True) if float(seen)])
-    means = (average(parts).chosen() for parts in (inverse, detected, stars))
+    weights = np.stack(drawn, axis=1)
+    means = (
+        mean_over_values(stack(parts), weights).chosen(bounds=(0.0, 1.0))
+        for parts in (inverse, detected, stars)
+    )
     inverse_mean, detected_mean, star_mean = means
     return Splits(inverse_mean, found, detected_mean, star_mean)
 

@@ -66,7 +66,7 @@ class World:
         return Scored(axes, entries)
 
     def judge(self, a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> list[Difference]:
-        return list(differences([self.scored(a)], [self.scored(b)], 150, Tolerances())[0])
+        return list(differences([self.scored(a)], [self.scored(b)], Tolerances())[0])
 
     def worsen(self, columns: dict[str, np.ndarray], name: str, loss: float) -> dict:
         """Turns a share `loss` of all prompts from right to wrong, at random."""
@@ -121,7 +121,7 @@ def test_the_detectable_difference_is_the_textbook_one() -> None:
         assert d.error and d.detectable == pytest.approx((2.69011 + 0.84162) * d.error, rel=1e-4)
     wide = Tolerances({axis: Tolerance(0.5, "") for axis in simulated.AXES}, {})
     a, b = (world.scored(world.columns()) for _ in "ab")
-    for d in differences([a], [b], 150, wide)[0]:
+    for d in differences([a], [b], wide)[0]:
         assert d.error and d.detectable == pytest.approx(0.5 + 0.84162 * d.error, rel=1e-4)
 
 
@@ -142,9 +142,9 @@ def test_credible_but_small_is_tolerated_and_better_is_better() -> None:
     b = world.columns()
     lost = world.worsen(b, "control", 0.03)
     wide = Tolerances({"control": Tolerance(0.1, "")}, {})
-    (d,) = differences([world.scored(lost)], [world.scored(b)], 150, wide)[0]
+    (d,) = differences([world.scored(lost)], [world.scored(b)], wide)[0]
     assert d.status == "tolerated" and d.p_holm is not None and d.p_holm < 0.05
-    (d,) = differences([world.scored(b)], [world.scored(lost)], 150, wide)[0]
+    (d,) = differences([world.scored(b)], [world.scored(lost)], wide)[0]
     assert d.status == "better" and d.difference == pytest.approx(0.03)
     assert d.effect and d.effect > 0
 
@@ -159,8 +159,8 @@ def test_a_score_where_lower_is_better_regresses_upwards() -> None:
         return Scored({}, [entry])
 
     gate = Tolerances({}, {"approximation/kl": Tolerance(0.0, "")})
-    assert differences([scored(a)], [scored(b)], 150, gate)[0][0].status == "worse"
-    assert differences([scored(b)], [scored(a)], 150, gate)[0][0].status == "better"
+    assert differences([scored(a)], [scored(b)], gate)[0][0].status == "worse"
+    assert differences([scored(b)], [scored(a)], gate)[0][0].status == "better"
 
 
 def test_losing_a_headline_fails_only_if_it_was_credibly_there() -> None:
@@ -169,24 +169,25 @@ def test_losing_a_headline_fails_only_if_it_was_credibly_there() -> None:
     nothing = Undefined("nothing was recovered")
     gone = Headline(nothing, nothing, nothing, 500)
     a = Scored({**b.axes, "occlusion": gone}, b.entries)
-    lost = {d.label: d for d in differences([a], [b], 150, Tolerances())[0]}["occlusion"]
+    lost = {d.label: d for d in differences([a], [b], Tolerances())[0]}["occlusion"]
     assert lost.status == "lost" and lost.reason == "candidate: nothing was recovered"
-    gained = {d.label: d for d in differences([b], [a], 150, Tolerances())[0]}["occlusion"]
+    gained = {d.label: d for d in differences([b], [a], Tolerances())[0]}["occlusion"]
     assert gained.status == "gained"
-    none = {d.label: d for d in differences([a], [a], 150, Tolerances())[0]}["occlusion"]
+    none = {d.label: d for d in differences([a], [a], Tolerances())[0]}["occlusion"]
     assert none.status == "undefined" and none.difference is None
     weak = replace(b.axes["occlusion"], value=world.bootstrap.mean((np.arange(500) < 2) * 1.0))
     faint = Scored({**b.axes, "occlusion": weak}, b.entries)
-    was = {d.label: d for d in differences([a], [faint], 150, Tolerances())[0]}["occlusion"]
+    was = {d.label: d for d in differences([a], [faint], Tolerances())[0]}["occlusion"]
     assert was.status == "undefined"
 
 
-def test_few_clusters_convict_nobody() -> None:
+def test_few_units_convict_nobody() -> None:
     world = World(7)
+    world.bootstrap = Bootstrap(world.cluster % 9, seed=0)
     b = world.columns()
     a = world.scored(world.worsen(b, "control", 0.4))
-    judged = differences([a], [world.scored(b)], 9, Tolerances())[0]
-    assert {d.status for d in judged} == {"undefined"} and "9 clusters" in str(judged[0].reason)
+    judged = differences([a], [world.scored(b)], Tolerances())[0]
+    assert {d.status for d in judged} == {"undefined"} and "9 units" in str(judged[0].reason)
 
 
 def test_seeds_are_a_second_level() -> None:
@@ -199,14 +200,75 @@ def test_seeds_are_a_second_level() -> None:
         return [world.scored({k: c + spread * rng.normal() for k, c in base.items()}) for _ in range(5)]
 
     still, varied = group(0.0), group(0.1)
-    (same,) = [d for d in differences(still, still, 150, Tolerances())[0] if d.label == "control"]
+    (same,) = [d for d in differences(still, still, Tolerances())[0] if d.label == "control"]
     assert same.difference == 0 and same.error == 0
-    judged, _ = differences(varied, still, 150, Tolerances())
+    judged, _ = differences(varied, still, Tolerances())
     (d,) = [d for d in judged if d.label == "control"]
     values = [float(s.axes["control"].value) for s in varied]  # type: ignore[arg-type]
     assert d.error == pytest.approx(np.std(values, ddof=1) / np.sqrt(5), rel=0.1)
     # eight degrees of freedom: a wider interval than the normal one
     assert d.ci and (d.ci[1] - d.ci[0]) / 2 / d.error == pytest.approx(2.306, abs=0.01)
+
+
+def false_alarms(sides: tuple[int, int], sets: int, spread: float = 0.05) -> float:
+    """Share of comparisons of equals with p < 5 %, when SAEs differ from seed to seed by `spread`."""
+    low = 0
+    for seed in range(sets):
+        rng = np.random.default_rng([seed, *sides])
+        boot = Bootstrap(np.arange(200), n_resamples=400, seed=0)
+        shared = rng.normal(size=200)
+
+        def sae(
+            rng: np.random.Generator = rng, shared: np.ndarray = shared, boot: Bootstrap = boot
+        ) -> Scored:
+            value = boot.mean(shared + rng.normal(0, 0.3, 200) + spread * rng.normal())
+            return Scored({}, [Entry("control", "x", value, 200)])
+
+        judged, shown = differences(*([sae() for _ in range(n)] for n in sides), Tolerances())
+        (d,) = [*judged, *shown]
+        low += d.p is not None and d.p < 0.05
+    return low / sets
+
+
+@pytest.mark.parametrize("sides", [(1, 3), (3, 1)])
+def test_one_seed_against_three_borrows_their_variance_quick(sides: tuple[int, int]) -> None:
+    """Sixteen of a hundred failed when the single side's seed variance was left out."""
+    assert false_alarms(sides, 250) <= 0.09
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sides", [(1, 3), (3, 1), (1, 2), (1, 5), (2, 5), (3, 3), (5, 5)])
+def test_equal_dictionaries_fail_in_five_of_a_hundred(sides: tuple[int, int]) -> None:
+    share = false_alarms(sides, 3000)
+    print(f"{sides[0]} seeds against {sides[1]}: {share:.1%} with p < 5 %")
+    assert 0.02 <= share <= 0.07
+
+
+def test_what_a_single_seed_borrows_is_the_others_whole_variance() -> None:
+    """σ √(1 + 1/S), checked against the spread of three values that prompts do not move."""
+    boot = Bootstrap(np.arange(200), seed=0)
+    still = boot.mean(np.full(200, 0.5))
+
+    def sae(value: float) -> Scored:
+        return Scored({}, [Entry("control", "x", still * 0.0 + value, 200)])
+
+    values = [0.1, 0.4, 0.9]
+    (d,) = differences([sae(0.5)], [sae(v) for v in values], Tolerances())[1]
+    assert d.error == pytest.approx(np.std(values, ddof=1) * np.sqrt(1 + 1 / 3), rel=0.06)
+    # two degrees of freedom
+    assert d.ci and (d.ci[1] - d.ci[0]) / 2 / d.error == pytest.approx(4.303, abs=0.01)
+
+
+@pytest.mark.slow
+def test_two_hundred_comparisons_of_equals() -> None:
+    """Of independent units, 5 % ± 3; where names recur, fewer (see the pigeonhole bootstrap)."""
+    low = []
+    for seed in range(200):
+        world = World(1000 + seed)
+        judged = world.judge(world.columns(), world.columns())
+        low += [d.p < 0.05 for d in judged if d.p is not None]
+    print(f"{np.mean(low):.1%} of {len(low)} scores in 200 comparisons with p < 5 %")
+    assert 0.02 <= np.mean(low) <= 0.08
 
 
 # ---- stored results ------------------------------------------------------------------------
