@@ -6,7 +6,7 @@ know nothing of prompts, hooks or models.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saebench.dictionary import Known, LabelledDictionary
+from saebench.errors import SiteError
 
 K = TypeVar("K", bound=Hashable)
 
@@ -160,6 +161,13 @@ class Attribute:
         return (1,) if self.on_off else tuple(range(len(self.values)))
 
 
+class Read(NamedTuple):
+    """What a hook point holds at the tokens of a site, for base prompts and for the sources of each attribute."""
+
+    acts: Float[Tensor, "n d_read"]
+    source_acts: Mapping[str, Float[Tensor, "n d_read"]]
+
+
 @dataclass(frozen=True)
 class Split:
     """One of the three disjoint sets of base prompts (`fit`, `select`, `test`)."""
@@ -183,15 +191,34 @@ class Split:
     row: Int[Tensor, "n"] | None = None
     """Where activations are generated: the number under which the generator remembers each."""
     source_row: Mapping[str, Int[Tensor, "n"]] = field(default_factory=dict)
+    read_acts: Float[Tensor, "n d_read"] | None = None
+    """Activations of the same tokens at another hook point, where a transcoder reads."""
+    source_read_acts: Mapping[str, Float[Tensor, "n d_read"]] = field(default_factory=dict)
+    reader: Callable[[str], Read] | None = field(default=None, repr=False, compare=False)
+    """Draws the activations of a hook point, where there is a language model."""
 
     @property
     def known(self) -> Known:
-        """What a labelled dictionary may look at."""
-        return Known(self.labels, self.row)
+        """What is known of the prompts besides their activations."""
+        return Known(self.labels, self.row, self.read_acts)
 
     def source_known(self, attribute: str) -> Known:
-        """What a labelled dictionary may look at of the attribute's sources."""
-        return Known(self.source_labels[attribute], self.source_row.get(attribute))
+        """What is known of the attribute's sources."""
+        read = self.source_read_acts.get(attribute)
+        return Known(self.source_labels[attribute], self.source_row.get(attribute), read)
+
+    def read_at(self, hook: str) -> "Split":
+        """The same with the activations of a hook point beside those of the site.
+
+        Raises:
+            SiteError: if there is no language model, or it lacks the hook point.
+        """
+        if self.reader is None:
+            raise SiteError(
+                f"Nothing is read at {hook!r} here: these activations come from no language model."
+            )
+        found = self.reader(hook)
+        return replace(self, read_acts=found.acts, source_read_acts=found.source_acts)
 
     def __len__(self) -> int:
         return len(self.acts)
@@ -230,6 +257,15 @@ class CrossSection:
     def mean(self) -> Float[Tensor, "d_in"]:
         """ā, the mean activation over `fit`: what mean ablation puts in place."""
         return self.fit.acts.mean(0)
+
+    def read_at(self, hook: str) -> "CrossSection":
+        """The same with the activations of a hook point beside those of the site, for transcoders.
+
+        Raises:
+            SiteError: if there is no language model, or it lacks the hook point.
+        """
+        splits = {name: getattr(self, name).read_at(hook) for name in ("fit", "select", "test")}
+        return replace(self, **splits)
 
     def typical(self) -> Float[Tensor, "m d_in"]:
         """Activations like those that an SAE is trained on; without a language model, those of `fit`."""

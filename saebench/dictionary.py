@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.errors import SiteError
+
 Role = Literal["control", "labelled", "intervention"]
 """What something that is not an SAE is beside one."""
 
@@ -34,10 +36,13 @@ class Known(NamedTuple):
     labels: Int[Tensor, "n n_attributes"]
     row: Int[Tensor, "n"] | None = None
     """Number under which a generator remembers what it made the activation of."""
+    read: Float[Tensor, "n d_read"] | None = None
+    """Activations of the same prompts where a transcoder reads; see `Split.read_at`."""
 
     def at(self, rows: Tensor | slice) -> "Known":
         """Of some of the prompts."""
-        return Known(self.labels[rows], None if self.row is None else self.row[rows])
+        row, read = (None if t is None else t[rows] for t in (self.row, self.read))
+        return Known(self.labels[rows], row, read)
 
 
 class _Decodes(ABC):
@@ -47,6 +52,8 @@ class _Decodes(ABC):
     W_dec: Float[Tensor, "d_sae d_in"]
     reads_labels: ClassVar[bool]
     """Whether codes come from labels: such a dictionary is a ceiling, not a contestant."""
+    reads: str | None = None
+    """The hook point whose activations it encodes, where it writes elsewhere (a transcoder)."""
 
     @final
     def decode(self, encoding: Encoding) -> Float[Tensor, "n d_in"]:
@@ -123,7 +130,14 @@ Scorable = Encodes | Intervention
 
 
 def encode_any(dictionary: Encodes, acts: Float[Tensor, "n d_in"], known: Known) -> Encoding:
-    """Encodes with or without labels, as the type allows."""
+    """Encodes with or without labels, as the type allows; a transcoder encodes what it reads."""
+    if dictionary.reads is not None:
+        if known.read is None:
+            raise SiteError(
+                f"{dictionary.name} reads {dictionary.reads}, and only activations of where it writes are here."
+                " Expected a task on a language model that has this hook point."
+            )
+        acts = known.read
     if isinstance(dictionary, LabelledDictionary):
         return dictionary.encode(acts, known)
     return dictionary.encode(acts)

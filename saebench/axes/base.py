@@ -5,7 +5,7 @@ settings that its numbers depend on. `saebench.scoring.axes` lists the axes.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -173,9 +173,13 @@ class Bench:
             for axis in self.measures.values():
                 axis.intervene(scorable, self, out, tick)
             return out
-        subject = Subject(scorable, self.section)
+        bench = self
+        if scorable.reads is not None:
+            # a transcoder's codes come from where it reads; all else lives where it writes
+            bench = replace(self, section=self.section.read_at(scorable.reads))
+        subject = Subject(scorable, bench.section)
         for axis in self.measures.values():
-            axis.measure(subject, self, out, seed, tick)
+            axis.measure(subject, bench, out, seed, tick)
         return out
 
 

@@ -72,7 +72,7 @@ def assemble(parts: Parts, path: Path, name: str, source: str, kind: str) -> Loa
         tuple(notes),
         tuple(folded),
         "none" if isinstance(dictionary, Transcoder) else dictionary.normalization,
-        parts.reads if parts.transcodes else None,
+        dictionary.reads,
     )
 
 
@@ -113,9 +113,9 @@ def _transcoder(
         )
     architecture = config["architecture"] + ("_skip" if "W_skip" in state else "")
     subtracts = config.get("apply_b_dec_to_input", False) and "W_skip" in state
-    return Transcoder(
-        as_dtype(state, dtype, "cpu"), name, architecture, parts.reads, config.get("k"), subtracts
-    )
+    # what goes into the MLP before its norm is the residual stream in the middle of the block
+    reads = parts.reads.replace(".hook_mlp_in", ".hook_resid_mid")
+    return Transcoder(as_dtype(state, dtype, "cpu"), name, architecture, reads, config.get("k"), subtracts)
 
 
 def _remarks(parts: Parts, dictionary: SaelensDictionary | Transcoder, dtypes: list[str]) -> list[str]:

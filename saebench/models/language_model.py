@@ -26,6 +26,10 @@ SITE_HOOKS = (
 )
 
 
+# Where a transcoder may read besides: inputs of an MLP, before and after the norm's gain.
+READ_HOOKS = ("ln2.hook_normalized", "ln2.hook_out", "mlp.hook_in")
+
+
 @dataclass(frozen=True, eq=False)
 class LanguageModel:
     """A loaded model. `sha256` is the digest of its weights, whatever path they came from."""
@@ -134,7 +138,7 @@ class LanguageModel:
         return [name for name in self.hook_points() if name.startswith(f"blocks.{layer}.")]
 
     def _check(self, hook: str) -> None:
-        if hook not in self.points or hook.split(".", 2)[-1] not in SITE_HOOKS:
+        if hook not in self.points or hook.split(".", 2)[-1] not in (*SITE_HOOKS, *READ_HOOKS):
             raise SiteError(
                 unknown(
                     f"hook point of {self.name}",

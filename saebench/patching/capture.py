@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saebench.errors import SiteError
 from saebench.models.language_model import LanguageModel
 from saebench.patching.memory import Budget, Cost
 from saebench.patching.placement import Placement, check, hooked, reader
@@ -54,6 +55,11 @@ def capture(
             with hooked(model, hooks):
                 model.bridge(batch, stop_at_layer=stop, logits_to_keep=1)
             for key, values in found.items():
+                if not values:
+                    raise SiteError(
+                        f"{model.name} has {places[key].hook} and never computes it. Expected a hook point of its"
+                        " forward pass."
+                    )
                 out[key][part.to(model.device)] = values[0].float()
             if progress:
                 progress(len(part))

@@ -7,7 +7,7 @@ other answer as it was (*isolate*). Prompts that the model answers wrongly are f
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from saebench.cross_section import CrossSection, Split
+from saebench.cross_section import CrossSection, Read, Split
 from saebench.dictionaries.supervised import independent
 from saebench.errors import IncompetentModelError
 from saebench.kinds.base import Built, Competence, Settings, require_position
@@ -210,6 +210,7 @@ def _split(
     answer = _answers(prompts, entities, facts).to(device)
     query = torch.tensor([p.query for p in prompts], device=device)
     source_acts, source_labels, expected = {}, {}, {}
+    written: dict[str, list[Prompt]] = {}
     for at, attribute in enumerate(facts.attributes):
         pool = _known(found, at)
         values = {entities[i].labels[at] for i in pool}
@@ -218,6 +219,7 @@ def _split(
         )
         drawn = [draw_source(at, entities[p.entity], pool, entities, rng) for p in prompts]
         sources = [_source(p, i, split, facts, model, site, rng) for p, i in zip(prompts, drawn, strict=True)]
+        written[attribute.name] = sources
         source_acts[attribute.name] = activations(sources, model, site)
         labels = torch.tensor([entities[i].labels for i in drawn], device=device)
         source_labels[attribute.name] = labels
@@ -233,6 +235,18 @@ def _split(
         expected,
         query,
         template=torch.tensor([p.template for p in prompts], device=device),
+        reader=cache(partial(_read, prompts, written, model, site.position)),
+    )
+
+
+def _read(
+    prompts: list[Prompt], sources: dict[str, list[Prompt]], model: LanguageModel, position: str, hook: str
+) -> Read:
+    """What another hook point holds at the same tokens."""
+    there = Site(hook, position)
+    return Read(
+        activations(prompts, model, there),
+        {name: activations(p, model, there) for name, p in sources.items()},
     )
 
 

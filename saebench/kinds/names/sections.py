@@ -7,14 +7,14 @@ split, in both roles, and a counterfactual that takes another distance of the sa
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from saebench.cross_section import Attribute, CrossSection, Readout, Split
+from saebench.cross_section import Attribute, CrossSection, Read, Readout, Split
 from saebench.dictionaries.supervised import Variable, independent, product
 from saebench.kinds.base import Built, Competence, Settings, require_position
 from saebench.kinds.names.prompts import (
@@ -219,7 +219,18 @@ def _split(batch: Batch, words: Words, model: LanguageModel, site: Site, memory_
         # names recur across pairs, in either role
         units=put(labels[:, :2]),
         template=put(torch.tensor([c.template for c in batch.cases])),
+        reader=cache(partial(_read, batch, model, site.position)),
     )
+
+
+def _read(batch: Batch, model: LanguageModel, position: str, hook: str) -> Read:
+    """What another hook point holds at the same tokens."""
+    there = Site(hook, position)
+
+    def acts(prompts: Sequence[Prompt]) -> Tensor:
+        return capture(model, [p.tokens for p in prompts], {there: _placement(prompts, there)})[there]
+
+    return Read(acts(batch.prompts), {role: acts(source.prompts) for role, source in batch.sources.items()})
 
 
 def parametrizations(attributes: tuple[Attribute, ...]) -> dict[str, tuple[Variable, ...]]:
