@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saebench import demo
 from saebench.checkpoints import (
     circuit_tracer,
     dictionary_learning,
@@ -99,7 +100,7 @@ FORMATS: dict[str, Format] = {
 here, one fixture."""
 
 MAX_FOLDERS = 200
-DEMO = Path(__file__).parents[1] / "demo" / "saes"
+DEMO = demo.SAES
 
 
 @undisturbed()
@@ -209,9 +210,10 @@ def resolve(spec: str) -> Place:
     """What a name stands for; a path that exists comes before a name of the registry."""
     if spec.startswith("demo:"):
         name = spec.removeprefix("demo:")
-        if name not in demo_names():
-            raise CheckpointError(unknown("demo SAE", name, demo_names()))
-        return Place(DEMO / name, spec)
+        known = [*demo_names(), *(f"mlp-{p.name}" for p in sorted(demo.MLP.iterdir()))]
+        if name not in known:
+            raise CheckpointError(unknown("demo SAE", name, known))
+        return Place(DEMO / name if name in demo_names() else demo.folder(name), spec)
     if spec.startswith(hub.PREFIX):
         return Place(hub.fetch(spec), spec.removeprefix(hub.PREFIX))
     path = Path(spec).expanduser()
@@ -224,7 +226,7 @@ def resolve(spec: str) -> Place:
 
 
 def demo_names() -> list[str]:
-    """The bundled SAEs, by folder."""
+    """The bundled SAEs of one residual stream, by folder."""
     return sorted(p.name for p in DEMO.iterdir() if p.is_dir()) if DEMO.is_dir() else []
 
 

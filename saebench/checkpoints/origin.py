@@ -30,23 +30,23 @@ class Origin(NamedTuple):
     """`owner/name`; None outside the hub's cache."""
     parts: tuple[str, ...]
     """Folders and file inside the repository; the whole absolute path outside the cache."""
+    followed: tuple[str, ...] = ()
+    """The same path with links to folders followed, outside the cache."""
 
     @classmethod
     def of(cls, path: Path) -> "Origin":
-        parts = path.expanduser().absolute().parts
-        cached = _in_cache(parts)
-        if cached is None:
-            # a link to a folder of the cache, or of a download: folders may be followed, files not
-            parts = (*path.expanduser().absolute().parent.resolve().parts, path.name)
-            cached = _in_cache(parts)
-        return cached or cls(None, parts)
+        here = path.expanduser().absolute()
+        # a link to a folder of the cache, or of a download: folders may be followed, files not
+        followed = (here.resolve() if here.is_dir() else here.parent.resolve() / here.name).parts
+        return _in_cache(here.parts) or _in_cache(followed) or cls(None, here.parts, followed)
 
     def published(self, pattern: str) -> Published | None:
         """The repository whose whole name (without its owner) fits, and what lies inside."""
         named = (self.repository.split("/")[-1], *self.parts) if self.repository else self.parts
-        for at in reversed(range(len(named))):
-            if match := re.fullmatch(pattern, named[at]):
-                return Published(match, named[at + 1 :])
+        for parts in (named, self.followed):
+            for at in reversed(range(len(parts))):
+                if match := re.fullmatch(pattern, parts[at]):
+                    return Published(match, parts[at + 1 :])
         return None
 
     def last(self, pattern: str) -> re.Match[str] | None:

@@ -164,9 +164,10 @@ def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[C
     for contestant in contestants:
         if contestant.d_sae is None or arena.refuses(contestant):
             continue
-        fit = arena.bench(site)[0].section.fit
+        section = arena.bench(site)[0].section
         dictionary = arena.realise(contestant, site).scorable
         assert isinstance(dictionary, Dictionary)
+        fit = (section if dictionary.reads is None else section.read_at(dictionary.reads)).fit
         sample = slice(0, 512)
         codes = encode_split(dictionary, fit.acts[sample], fit.known.at(sample)).codes
         l0s.append(float(codes.per_row.float().mean()))

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from saebench import demo
 from saebench.cache import cache_folder
 from saebench.errors import SaebenchError
 from saebench.records.files import write_all
@@ -67,7 +68,7 @@ def remember(spec: str, architecture: str | None, known: Known) -> None:
 
 def _place(spec: str, architecture: str | None) -> Path | None:
     """The file in the cache; None for what is no path."""
-    path = PACKAGE / "demo" / "saes" / spec.removeprefix("demo:") if spec.startswith("demo:") else Path(spec)
+    path = demo.folder(spec.removeprefix("demo:")) if spec.startswith("demo:") else Path(spec)
     path = path.expanduser().absolute()
     if not path.exists():
         return None

@@ -63,6 +63,13 @@ def test_the_hubs_cache(tmp_path):
     np.testing.assert_allclose(embedding.dictionary.W_dec, sae.dictionary.W_dec * f.D_IN**0.5, rtol=1e-6)
 
 
+def test_a_link_to_a_published_folder(tmp_path):
+    f.gemma_scope(tmp_path / "far" / INSIDE, f.weights())
+    (tmp_path / "mine").symlink_to(tmp_path / "far" / INSIDE)
+    loaded = load(tmp_path / "mine")
+    assert (loaded.hook, loaded.info.name) == ("blocks.1.hook_resid_post", "mine")
+
+
 def test_a_transcoder_of_gemma_scope_1_in_the_cache(tmp_path):
     """Nothing but the repository's name says so."""
     made = f.gemma_scope(tmp_path / "made", f.weights())

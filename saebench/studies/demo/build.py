@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saebench.studies.demo import card, lm, measure, saes
+from saebench.studies.demo import card, lm, measure, mlp, saes
 from saebench.studies.demo.tokenizer import build_tokenizer, load_tokenizer
 
 HERE = Path(__file__).parents[2] / "demo"
@@ -74,6 +74,8 @@ def build(out: Path, stages: tuple[str, ...], workers: int, recipe: lm.Recipe) -
     model, tokenizer = load_model(out / "model"), load_tokenizer(out / "model")
     if "saes" in stages:
         saes.train_saes(model, tokenizer, out / "saes", workers)
+        notes["mlp_unexplained"] = mlp.build(model, tokenizer, out / "mlp")
+        write_notes(notes_file, notes)
         print(f"SAEs: {time.monotonic() - began:.0f} s")
     if "card" in stages:
         notes |= card.measure_all(model, tokenizer, load_subspaces(out / "model"), out, recipe)

@@ -148,6 +148,7 @@ receives and where cities lie, well enough to be taken apart. It is no model of 
 - `model/`: a Hugging Face directory; `<|endoftext|>` begins a text, ends it and pads; one token per
   word, the space before it included (" Mary").
 - `saes/`: eight sparse autoencoders in SAELens' format, width {width}, on `{hook}`.
+- `mlp/`: a transcoder of the first MLP and an SAE of its output, trained alike (BatchTopK, L0 8, width 384).
 - `card.json`: the numbers below. Model and SAEs together: {megabytes} MB.
 
 ## Corpus
