@@ -272,7 +272,7 @@ MUTATIONS = (
         "axes/read_write.py",
         "drawn = [written_by(null, prop, bench) for null in nulls]",
         "drawn = [written_by(subject, prop, bench) for null in nulls]",
-        "theory/test_axis_theorems.py",
+        "theory/test_read_write_theorems.py",
     ),
     Mutation(
         "thresholds: cut at the worst place",

@@ -119,6 +119,9 @@ def _edit_references(section: CrossSection, ceiling: LabelledDictionary, at: int
     supervised = ceiling.edit(at, test.acts, test.known, source, test.source_known(name))
     runs = test.readout.run({"none": test.acts, "source": source, "ceiling": supervised}, reference=source)
     out.add(Key("task", "asks", name), test.asks(at))
+    others = torch.arange(len(section.attributes), device=source.device) != at
+    same = test.labels[:, others] == test.source_labels[name][:, others]
+    out.add(Key("task", "alone", name), same.all(1))
     for edit, run in runs.items():
         out.add(Key("task", "ld", name, edit), run.ld)
         out.add(Key("task", "kl", name, edit), run.kl)

@@ -7,7 +7,7 @@ from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.dictionaries.codes import at_rows
 from saebench.dictionary import Intervention, LabelledDictionary
 from saebench.edits.few_latents import EDIT_SIZES, Edit, aware, greedy, random_swap, swap_all
-from saebench.edits.writers import partners, strength, writers_edit
+from saebench.edits.writers import SPECIFIC_SIZES, WRITER_SIZES, partners, strength, writers_edit
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring import Context
 from saebench.scoring.causal import effects
@@ -80,9 +80,12 @@ def _writers(subject: Subject, at: int, bench: Bench, seed: int) -> dict[tuple[s
     prop = bench.properties[name]
     writers = subject.writers(prop, bench.atoms_of(name))
     edits = {("partner", -1): swap_all(test.acts, alpha, beta, dictionary.W_dec)}
-    for kind, specific in (("writers", False), ("specific_writers", True)):
+    for kind, specific, sizes in (
+        ("writers", False, WRITER_SIZES),
+        ("specific_writers", True, SPECIFIC_SIZES),
+    ):
         gone, come = (strength(writers, codes, v, specific) for codes, v in ((alpha, old), (beta, new)))
-        found = writers_edit(test.acts, alpha, beta, dictionary.W_dec, gone, come)
+        found = writers_edit(test.acts, alpha, beta, dictionary.W_dec, gone, come, sizes)
         edits |= {(kind, e): acts for e, acts in found.items()}
     return edits
 

@@ -16,6 +16,7 @@ from saebench.edits.few_latents import add_codes, top_in_row
 from saebench.measures.read_write import Writers
 
 WRITER_SIZES = (1, 2, 4, 8, 16)
+SPECIFIC_SIZES = (1, 4)
 
 
 def partners(

@@ -13,7 +13,8 @@ from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like
 AXIS = "control"
 UNMOVED = "the source patch does not credibly change LD"
 UNMOVED_ANSWERS = "the source patch does not credibly change the answers' distribution"
-HEADED_BY = ("writers", "own", "intervention")
+HEADED_BY = (("writers", 1), ("own", -1), ("intervention", -1))
+"""Edits and sizes: a row's headline is that of the first which it made."""
 
 
 def success(ctx: Context, key: Key) -> Estimate:
@@ -107,11 +108,21 @@ def fidelity(ctx: Context, key: Key) -> Maybe:
     """`1 − KL(source-patched ‖ edited) / KL(source-patched ‖ no edit)`, means first.
 
     1 is what the source patch itself does, 0 no edit, below 0 worse than none. It grades attributes that
-    move the answer's distribution without changing its arg-max.
+    move the answer's distribution without changing its arg-max. Where prompts ask for different
+    attributes, KL is that of those that ask for this one plus that of those that ask for another: what
+    an edit does to the rest counts, on prompts whose source differs in this attribute alone.
     """
-    left, whole = (success(ctx, k) for k in (key, Key("task", "kl", key.attribute, "none")))
+    left, whole = (_distance(ctx, k) for k in (key, Key("task", "kl", key.attribute, "none")))
     away = ratio(left, whole, UNMOVED_ANSWERS)
     return away if isinstance(away, Undefined) else 1 - away
+
+
+def _distance(ctx: Context, key: Key) -> Estimate:
+    """Mean KL where the attribute is asked for, plus that where another one is."""
+    asks = ctx.outcomes[Key("task", "asks", key.attribute)]
+    elsewhere = ctx.outcomes[Key("task", "alone", key.attribute)] * (asks == 0)
+    here, there = success(ctx, key), ctx.test.mean(ctx.outcomes[key], elsewhere)
+    return here + there if isinstance(there, Estimate) else here
 
 
 def ceiling_fidelity(ctx: Context, name: str) -> Maybe:
@@ -132,28 +143,27 @@ def editable(ctx: Context) -> tuple[list[str], str]:
     return chosen, "the supervised edit itself has no credible fidelity for any attribute"
 
 
-def _own_edits(ctx: Context, name: str) -> list[Key]:
-    """The edits that a row is headed by: by writers of each size, or the one edit that it makes."""
-    for edit in HEADED_BY:
-        keys = list(ctx.outcomes.find(AXIS, "kl", attribute=name, edit=edit))
-        if keys:
-            return keys
-    return []
+def _own_edit(ctx: Context, name: str) -> Key:
+    """The edit that a row is headed by: of one writer for one, or the one edit that it makes."""
+    keys = (Key(AXIS, "kl", name, edit, k) for edit, k in HEADED_BY)
+    return next(key for key in keys if key in ctx.outcomes)
 
 
 def _headline(ctx: Context) -> Headline:
-    """Mean over sizes, then over attributes, of `max(0, fidelity)` of the writers' edit."""
+    """Mean over attributes of `max(0, fidelity)` of the writers' edit of size 1.
+
+    Larger edits stand beside it: with eight or sixteen latents every dictionary of some width steers
+    (on IOI all bundled SAEs reach .99; where readouts are linear, random directions pass the truth's).
+    """
     chosen, reason = editable(ctx)
     if not chosen:
         undefined = Undefined(reason)
         return Headline(undefined, undefined, undefined, ctx.test.n)
     values, ceilings = [], []
     for name in chosen:
-        best = ceiling_fidelity(ctx, name)
-        found = [fidelity(ctx, key) for key in _own_edits(ctx, name)]
-        sized = [f.map(lambda x: np.maximum(x, 0.0)) for f in found if isinstance(f, Estimate)]
-        assert sized and isinstance(best, Estimate), "the ceiling's fidelity is defined, so every edit's is"
-        values.append(average(sized))
+        best, value = ceiling_fidelity(ctx, name), fidelity(ctx, _own_edit(ctx, name))
+        assert isinstance(value, Estimate) and isinstance(best, Estimate), "its ceiling is defined"
+        values.append(value.map(lambda x: np.maximum(x, 0.0)))
         ceilings.append(best)
     value, note = average(values), f"over {', '.join(chosen)}"
     return Headline(value, constant_like(value, 0.0), average(ceilings), ctx.test.n, note)

@@ -8,6 +8,7 @@ from saebench.records.outcomes import Key
 from saebench.scoring import score, write_entry, write_headline
 from saebench.scoring.approximation import folded
 from saebench.scoring.base import Context
+from saebench.scoring.control import fidelity
 from saebench.scoring.detection import detect
 from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
 from saebench.scoring.occlusion import _crossing, pairs
@@ -68,17 +69,34 @@ def test_edit_scores_are_shares_and_ratios(outcomes):
         assert float(entry(found, "edit_effect", "one", "agnostic", k).value) == pytest.approx(effect)
 
 
-def test_the_control_headline_averages_sizes_then_attributes(outcomes):
-    """Fidelity of the writers' edit, `1 − KL / KL of no edit`, 0 where it does harm."""
+def test_the_control_headline_is_the_edit_of_one_writer_for_one(outcomes):
+    """Fidelity, `1 − KL / KL of no edit`, 0 where it does harm; mean over attributes."""
     found, wanted = score(outcomes), []
     for name in ("one", "two"):
         none = column(outcomes, "task", "kl", name, "none").mean()
-        left = [column(outcomes, "control", "kl", name, "writers", k).mean() for k in (1, 2, 4, 8, 16)]
-        fidelity = [1 - kl / none for kl in left]
-        assert float(entry(found, "edit_fidelity", name, "writers", 4).value) == pytest.approx(fidelity[2])
-        wanted.append(np.mean([max(0.0, f) for f in fidelity]))
+        for k in (1, 2, 4, 8, 16):
+            fidelity = 1 - column(outcomes, "control", "kl", name, "writers", k).mean() / none
+            assert float(entry(found, "edit_fidelity", name, "writers", k).value) == pytest.approx(fidelity)
+            if k == 1:
+                wanted.append(max(0.0, fidelity))
     assert found.axes["control"].note == "over one, two"
     assert float(found.axes["control"].value) == pytest.approx(np.mean(wanted))
+
+
+def test_what_an_edit_does_to_other_attributes_counts_where_they_are_asked_for(outcomes):
+    """Half of the prompts ask for the other attribute, and the edit moves their answers too."""
+    from dataclasses import replace
+
+    columns = dict(outcomes.columns)
+    key, none = Key("control", "kl", "one", "writers", 1), Key("task", "kl", "one", "none")
+    half = np.arange(len(columns[key])) % 2
+    columns[Key("task", "asks", "one")] = half.astype(np.float32)
+    columns[none] = (columns[none] * half).astype(np.float32)
+    blind = fidelity(Context.of(replace(outcomes, columns=columns | {key: columns[key] * half})), key)
+    seen = fidelity(Context.of(replace(outcomes, columns=columns)), key)
+    left, whole = columns[key].astype(float), columns[none].astype(float)
+    wanted = 1 - (left[half == 1].mean() + left[half == 0].mean()) / whole[half == 1].mean()
+    assert float(seen) == pytest.approx(wanted) and float(blind) > float(seen)
 
 
 def naive_detection(outcomes, name):
