@@ -230,6 +230,15 @@ class Split:
         return self.query == attribute
 
 
+class Listed(NamedTuple):
+    """Something that a latent may stand for beside attributes and conjunctions: a name wherever it stands."""
+
+    name: str
+    n_values: int
+    of: Callable[[Int[Tensor, "n n_attributes"]], Int[Tensor, "n m"]]
+    """From labels to the m different values that each prompt has."""
+
+
 @dataclass(frozen=True)
 class CrossSection:
     """Activations of one model at one site on one task, split three ways."""
@@ -240,6 +249,8 @@ class CrossSection:
     test: Split
     conjunctions: tuple[tuple[str, str], ...] = ()
     """Pairs of attributes whose joint values latents are looked for too, e.g. IO∧Pos."""
+    library: tuple[Listed, ...] = ()
+    """What else explains a latent."""
     truth: LabelledDictionary | None = None
     """The true dictionary, where the activations were generated."""
     planted: Mapping[str, Float[Tensor, "_ d_in"]] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """Interpretability: do latents that stand for an attribute's values also write them? [ours; PE §5]"""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -8,9 +10,12 @@ from saebench.axes import read_write
 from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.axes.detection import permuted_f1_star, record_hits
 from saebench.edits.few_latents import add_codes, only
-from saebench.measures.detection import explain
+from saebench.measures.detection import F1Table, explain, f1_tables, frequent
 from saebench.records.outcomes import ACTIVE, Key, Outcomes
 from saebench.scoring.interpretability import AXIS, EXPLAINED_AT, MATCHED_AT
+
+LARGEST_UNION = 10
+"""Values of one property that a latent may stand for together."""
 
 
 def prepare(bench: Bench, seed: int, tick: Tick) -> None:
@@ -40,11 +45,8 @@ def _explained(subject: Subject, bench: Bench, out: Outcomes) -> None:
     """Of each latent active on `test`, whether it reaches F1* ≥ 0.8 there for what it suits best on `select`."""
     d_sae = subject.dictionary.d_sae
     chosen, star = (torch.full((2 * d_sae,), -torch.inf, device=subject.test.offset.device) for _ in range(2))
-    for prop in bench.properties.values():
-        if not prop.keep.any():
-            continue
-        tables = subject.table(prop, "select"), subject.table(prop, "test")
-        found = explain(*tables, prop.keep)
+    for select, test, keep, most in _candidates(subject, bench):
+        found = explain(select, test, keep, most)
         better = found.select > chosen[: len(found.select)]
         chosen[: len(better)] = torch.where(better, found.select, chosen[: len(better)])
         star[: len(better)] = torch.where(better, found.f1_star, star[: len(better)])
@@ -56,6 +58,25 @@ def _explained(subject: Subject, bench: Bench, out: Outcomes) -> None:
         return
     out.cluster = {**out.cluster, ACTIVE: torch.arange(len(active)).numpy()}
     out.add(Key(AXIS, "explained", split=ACTIVE), explained)
+
+
+def _candidates(subject: Subject, bench: Bench) -> Iterator[tuple[F1Table, F1Table, Tensor, int]]:
+    """Tables on `select` and `test`, values kept and largest union of all that may explain a latent."""
+    for prop in bench.properties.values():
+        if prop.keep.any():
+            yield subject.table(prop, "select"), subject.table(prop, "test"), prop.keep, LARGEST_UNION
+    splits = bench.section.select, bench.section.test
+    for listed in bench.section.library:
+        keep = torch.ones(listed.n_values, dtype=torch.bool, device=splits[0].labels.device)
+        tables = []
+        for split, codes in zip(splits, (subject.select.codes, subject.test.codes), strict=True):
+            labels = listed.of(split.labels)
+            tables.append(f1_tables(codes, labels, listed.n_values, subject.signed))
+            for column in labels.T:
+                keep &= frequent(column, split.cluster, listed.n_values)
+        # values that occur together do not add up to a union
+        if keep.any():
+            yield tables[0], tables[1], keep, LARGEST_UNION if labels.shape[1] == 1 else 1
 
 
 def _matching(subject: Subject, bench: Bench, names: list[str], threshold: float) -> Bool[Tensor, "d_sae"]:

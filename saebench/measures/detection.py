@@ -65,6 +65,14 @@ def f1_table(codes: SparseCodes, label: Int[Tensor, "n"], n_values: int, signed:
     return F1Table(cells.view(n_detectors, n_values), fires, positives, codes.n)
 
 
+def f1_tables(codes: SparseCodes, labels: Int[Tensor, "n m"], n_values: int, signed: bool) -> F1Table:
+    """Counts where a row has m different values at once, as a prompt has two names."""
+    found = [f1_table(codes, label, n_values, signed) for label in labels.T]
+    hits = torch.stack([table.true_positives for table in found]).sum(0)
+    positives = torch.stack([table.positives for table in found]).sum(0)
+    return F1Table(hits, found[0].fires, positives, codes.n)
+
+
 def best_detectors(table: F1Table, value: int) -> Int[Tensor, "m"]:
     """The detectors with the highest F1 for a value, all of them where several tie; none if 0."""
     f1 = table.f1[:, value]

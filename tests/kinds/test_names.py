@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from saebench.errors import IncompetentModelError, TaskError
 from saebench.evaluation.arena import Arena, Options
 from saebench.kinds.base import Settings
 from saebench.kinds.names.prompts import draw_cases, split_distances
-from saebench.kinds.names.sections import Drawn, build, draw
+from saebench.kinds.names.sections import Drawn, build, draw, library
 from saebench.kinds.names.words import Words
 from saebench.kinds.templates import TemplateSkill, left_out, too_few, usable
 from saebench.models.loading import load_model
@@ -162,3 +163,19 @@ def test_the_gate_by_hand():
     assert too_few([*good[:2], skill(0.7, True)]) is not None
     # ahead of the other name is not enough: a third word may be likelier than either
     assert not TemplateSkill("a template", False, 1.0, 0.79, 40).able
+
+
+def test_the_library_says_where_a_name_stands_and_whose_it_is():
+    words = Words(
+        ("Ann", "Bob", "Cleo"), ("t", "u"), frozenset({1}), ("p",), ("o",), (), frozenset({"Ann", "Cleo"})
+    )
+    labels = torch.tensor([[0, 1, 0], [1, 2, 1]])  # Ann before Bob; Cleo before Bob, who receives
+    found = {listed.name: listed.of(labels).tolist() for listed in library(words)}
+    assert found == {
+        "name anywhere": [[0, 1], [1, 2]],
+        "name first": [[0], [2]],
+        "name second": [[1], [1]],
+        "io gender": [[1], [0]],
+        "s gender": [[0], [1]],
+    }
+    assert len(library(words._replace(women=frozenset()))) == 3

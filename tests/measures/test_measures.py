@@ -14,6 +14,7 @@ from saebench.measures.detection import (
     correct,
     explain,
     f1_table,
+    f1_tables,
     first_hit,
     grow_union,
     squared_norm,
@@ -176,3 +177,12 @@ def test_padding_and_dense_views_hold_the_same_codes():
 def test_squared_norm_is_summed_in_double_precision():
     x = torch.full((1, 100_000), 1.1)
     assert float(squared_norm(x)) == pytest.approx(100_000 * float(torch.tensor(1.1)) ** 2, rel=1e-12)
+
+
+def test_a_row_with_two_values_is_positive_for_both():
+    labels = torch.tensor([[0, 1], [1, 2], [2, 0], [0, 2]])
+    codes = torch.tensor([[1.0], [0.0], [1.0], [1.0]])
+    table = f1_tables(sparse(codes), labels, 3, signed=False)
+    # the latent fires on every row in which value 0 stands, and on no other
+    assert table.positives.tolist() == [3, 2, 3]
+    assert table.f1[0].tolist() == pytest.approx([1.0, 2 / 5, 4 / 6])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saebench.cross_section import Attribute, CrossSection, Read, Readout, Split
+from saebench.cross_section import Attribute, CrossSection, Listed, Read, Readout, Split
 from saebench.dictionaries.supervised import Variable, independent, product
 from saebench.kinds.base import Built, Competence, Settings, require_position
 from saebench.kinds.names.prompts import (
@@ -164,6 +164,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
     section = CrossSection(
         attributes,
         conjunctions=(("io", "pos"), ("s", "pos")),
+        library=library(words),
         templates=words.templates,
         ordinary=partial(ordinary_activations, model, [p.tokens for p in fit], _placement(fit, site)),
         **splits,
@@ -194,6 +195,31 @@ def _readout(
     return PatchedReadout(
         model, [p.tokens for p in prompts], place, tokens[io], tokens[s], memory_bytes=memory_bytes
     )
+
+
+def library(words: Words) -> tuple[Listed, ...]:
+    """What latents may stand for beside roles: a name anywhere, first or second, and women's or men's."""
+    n, women = len(words.names), torch.tensor([name in words.women for name in words.names]).long()
+
+    def first(labels: torch.Tensor) -> torch.Tensor:
+        return torch.where(labels[:, 2] == 0, labels[:, 0], labels[:, 1])[:, None]
+
+    def second(labels: torch.Tensor) -> torch.Tensor:
+        return torch.where(labels[:, 2] == 0, labels[:, 1], labels[:, 0])[:, None]
+
+    found = [
+        Listed("name anywhere", n, lambda labels: labels[:, :2]),
+        Listed("name first", n, first),
+        Listed("name second", n, second),
+    ]
+    if words.women:
+        for at, role in enumerate(("io", "s")):
+            found.append(Listed(f"{role} gender", 2, partial(_recoded, women, at)))
+    return tuple(found)
+
+
+def _recoded(recode: torch.Tensor, at: int, labels: torch.Tensor) -> torch.Tensor:
+    return recode.to(labels.device)[labels[:, at]][:, None]
 
 
 def _split(batch: Batch, words: Words, model: LanguageModel, site: Site, memory_bytes: int | None) -> Split:

@@ -20,6 +20,8 @@ class Words(NamedTuple):
     places: tuple[str, ...]
     objects: tuple[str, ...]
     notes: tuple[str, ...]
+    women: frozenset[str] = frozenset()
+    """Which of the names are usually women's; empty where the task does not list them."""
 
     def of_split(self, split: str) -> tuple[int, ...]:
         """Numbers of the templates that a split may use."""
@@ -74,7 +76,8 @@ def usable_words(task: Task, model: LanguageModel) -> Words:
     if len(templates) < len(everything):
         notes.append(f"{len(templates)} of {len(everything)} templates align in this model")
     places, objects = task.words(spec.lists["place"]), task.words(spec.lists["object"])
-    return Words(names, templates, held_out, places, objects, tuple(notes))
+    women = frozenset(task.words(spec.lists["women"])) if "women" in spec.lists else frozenset()
+    return Words(names, templates, held_out, places, objects, tuple(notes), women)
 
 
 def _aligns(template: str, names: Sequence[str], model: LanguageModel) -> bool:
