@@ -226,6 +226,7 @@ class Arena:
 
     def _write(self, realised: Realised, site: Site, built: Built, out: Outcomes, started: float) -> Result:
         scored = score(out, seed=self.options.seed)
+        out.headlines = scored.draws
         scores = tuple(write_entry(entry) for entry in scored.entries)
         l0 = next((s.value for s in scores if s.name == "l0"), None)
         info = realised.info.model_copy(update={"l0": l0})
