@@ -400,6 +400,13 @@ MUTATIONS = (
         "return self.accuracy >= ABLE",
         "kinds/test_names.py",
     ),
+    Mutation(
+        "null: labels permuted prompt by prompt",
+        "measures/detection.py",
+        "torch.stack([cluster, labels], 1)",
+        "torch.stack([torch.arange(len(labels)), labels], 1)",
+        "measures/test_permuted.py",
+    ),
 )
 
 

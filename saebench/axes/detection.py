@@ -5,8 +5,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from saebench.axes.base import Property
+from saebench.cross_section import CrossSection
 from saebench.dictionaries.codes import SparseCodes
-from saebench.measures.detection import F1Table, best_detectors, correct, f1_table
+from saebench.measures.detection import F1Table, best_detectors, correct, f1_table, permuted
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring.detection import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 
@@ -40,16 +41,17 @@ def record_hits(
 
 
 def permuted_f1_star(
-    prop: Property, select: SparseCodes, test: SparseCodes, signed: bool, seed: int
+    prop: Property, select: SparseCodes, test: SparseCodes, section: CrossSection, signed: bool, seed: int
 ) -> list[float]:
     """Mean F1* of the same select → test choice with labels permuted: what choosing alone yields."""
     generator = torch.Generator().manual_seed(seed)
+    splits = ((select, prop.select, section.select), (test, prop.test, section.test))
     found = []
     for _ in range(N_PERMUTATIONS):
         tables = []
-        for codes, labels in ((select, prop.select), (test, prop.test)):
-            order = torch.randperm(len(labels), generator=generator).to(labels.device)
-            tables.append(f1_table(codes, labels[order], len(prop.values), signed))
+        for codes, labels, split in splits:
+            other = permuted(labels, split.cluster, generator)
+            tables.append(f1_table(codes, other, len(prop.values), signed))
         found.append(chosen_f1_star(tables[0], tables[1], prop.keep))
     return found
 

@@ -34,7 +34,7 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
     for attribute in bench.section.attributes:
         prop = bench.properties[attribute.name]
         codes = (subject.detections(prop, "select"), subject.detections(prop, "test"))
-        for i, null in enumerate(permuted_f1_star(prop, *codes, subject.signed, seed)):
+        for i, null in enumerate(permuted_f1_star(prop, *codes, bench.section, subject.signed, seed)):
             out.facts[Key(AXIS, "null", attribute.name, k=i)] = null
     _explained(subject, bench, out)
     _causal_check(subject, bench, out)

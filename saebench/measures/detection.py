@@ -73,6 +73,19 @@ def f1_tables(codes: SparseCodes, labels: Int[Tensor, "n m"], n_values: int, sig
     return F1Table(hits, found[0].fires, positives, codes.n)
 
 
+def permuted(
+    labels: Int[Tensor, "n"], cluster: Int[Tensor, "n"], generator: torch.Generator
+) -> Int[Tensor, "n"]:
+    """Labels that say nothing: all prompts of a cluster that share a label get one other label.
+
+    Prompts of one cluster (a pair of names, a city) are one draw. Permuted prompt by prompt, labels
+    could not be learned from the pairs a latent stands for, and any choice would look meaningful.
+    """
+    _, cell = torch.stack([cluster, labels], 1).unique(dim=0, return_inverse=True)
+    label = labels.new_empty(int(cell.max()) + 1).scatter(0, cell, labels)
+    return label[torch.randperm(len(label), generator=generator).to(label.device)][cell]
+
+
 def best_detectors(table: F1Table, value: int) -> Int[Tensor, "m"]:
     """The detectors with the highest F1 for a value, all of them where several tie; none if 0."""
     f1 = table.f1[:, value]

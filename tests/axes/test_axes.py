@@ -84,10 +84,10 @@ def test_the_null_of_many_latents_is_near_zero_on_new_prompts(world):
     subject = Subject(Planted(rows, bias), bench.section)
     prop = bench.properties["one"]
     codes = subject.select.codes, subject.test.codes
-    null = permuted_f1_star(prop, *codes, subject.signed, seed=0)
+    null = permuted_f1_star(prop, *codes, bench.section, subject.signed, seed=0)
     assert len(set(null)) > 1
     assert all(abs(x) < 0.15 for x in null)
-    assert null == permuted_f1_star(prop, *codes, subject.signed, seed=0)
+    assert null == permuted_f1_star(prop, *codes, bench.section, subject.signed, seed=0)
 
 
 def test_rare_values_are_dropped_and_counted():
