@@ -9,8 +9,8 @@ from torch import Tensor
 from benchmarks.bench import Bench
 from benchmarks.report import Table
 from saebench.evaluation.api import make_arena
-from saebench.evaluation.arena import Options
 from saebench.evaluation.contestants import control, from_object
+from saebench.evaluation.options import Options
 
 D_SAE, ACTIVE = 24_576, 64
 LAYER, POSITION = 5, "s2"

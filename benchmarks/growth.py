@@ -16,8 +16,8 @@ from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
 from saebench.dictionaries.objects import from_object as as_dictionary
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.evaluation.api import make_arena
-from saebench.evaluation.arena import Options
 from saebench.evaluation.contestants import control, resolve
+from saebench.evaluation.options import Options
 from saebench.scoring import score
 
 D_IN, N_VALUES = 768, 40
@@ -119,14 +119,14 @@ def budgets_and_saes(bench: Bench) -> Table:
 
 
 def _demo(bench: Bench, budget: str, count: int) -> dict[str, Any]:
-    arena = make_arena("ioi", "demo", Options(budget=budget), device=str(bench.device))
+    arena = make_arena("ioi", "demo", Options(budget=budget, device=str(bench.device)))
     site = arena.sites([], None)[0]
     start = time.perf_counter()
     for name in ("mean", "identity", "supervised"):
         result = arena.score_or_reuse(control(name), site, None)
     shared = time.perf_counter() - start
     for name in DEMO_SAES[:count]:
-        (sae,) = resolve(f"demo:{name}", None, str(bench.device))
+        (sae,) = resolve(f"demo:{name}")
         result = arena.score_or_reuse(sae, site, None)
     total = time.perf_counter() - start
     return {

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -27,12 +28,10 @@ class Setting(NamedTuple):
     edits: dict[int, Tensor]
 
 
-def setting(
-    bench: Bench, layer: int, position: int, model: LanguageModel | None = None, **options: Any
-) -> Setting:
+def setting(bench: Bench, layer: int, position: int, model: LanguageModel | None = None) -> Setting:
     place = Placement(f"blocks.{layer}.hook_resid_pre", torch.full((N_PROMPTS,), position))
     answer = torch.arange(N_PROMPTS)
-    readout = PatchedReadout(model or bench.model, bench.tokens, [place], answer, answer + 100, **options)
+    readout = PatchedReadout(model or bench.model, bench.tokens, [place], answer, answer + 100)
     clean = readout.clean()
     noise = torch.randn(N_EDITS, *clean.shape, generator=torch.Generator().manual_seed(1))
     return Setting(readout, dict(enumerate(clean + 0.1 * noise.to(clean))))
@@ -172,7 +171,7 @@ def memory(bench: Bench) -> Table:
 
     rows = []
     for budget in (None, 256, 64, 16):
-        small, _ = setting(bench, 5, 12, memory_bytes=budget and budget * 2**20)
+        small, _ = setting(bench, 5, 12, replace(bench.model, memory_bytes=budget and budget * 2**20))
         found = small.run(edits, reference=edits[0])
         seconds = interleaved([lambda r=small: r.run(edits, reference=edits[0])], 2, bench.device)[0]
         rows.append(

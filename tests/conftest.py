@@ -1,12 +1,15 @@
 """What several test modules share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # no test may reach a hub; set before any library reads it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # tests run side by side: one thread each, set before numpy and torch start theirs
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# what is remembered of files on this machine is none of the tests' business
+os.environ["SAEBENCH_CACHE"] = tempfile.mkdtemp(prefix="saebench-cache-")
 
 from jaxtyping import install_import_hook
 

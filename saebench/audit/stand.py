@@ -13,8 +13,8 @@ from saebench.axes.bench import make_bench
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.dictionary import Scorable
 from saebench.evaluation.api import make_arena
-from saebench.evaluation.arena import Options
 from saebench.evaluation.contestants import resolve
+from saebench.evaluation.options import Options
 from saebench.kinds import KINDS
 from saebench.kinds.base import Settings
 from saebench.models.devices import exact
@@ -64,8 +64,8 @@ class Stand:
 
     def dictionary(self, name: str) -> Any:
         """A dictionary by its name on the command line, made for this site."""
-        (found,) = resolve(name, None, str(self.acts.device))
-        return found.realise(self.bench).scorable
+        (found,) = resolve(name)
+        return found.at(self.bench).scorable
 
     def scored(self, dictionary: Scorable, axes: Iterable[str] = ()) -> tuple[Outcomes, Scored]:
         """Per-prompt outcomes and what they give, of all axes or of those named and what heads them."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from saebench.axes.base import Measure
-from saebench.scoring.axes import AXES, EVERY
+from saebench.scoring.axes import EVERY, axes_with
 
 MEASURES: dict[str, Measure] = {name: import_module(f"saebench.axes.{name}").MEASURE for name in EVERY}
 """The measuring half of every axis in `scoring.axes`: `MEASURE` of the module of its name."""
@@ -12,4 +12,4 @@ MEASURES: dict[str, Measure] = {name: import_module(f"saebench.axes.{name}").MEA
 
 def select_axes(further: Sequence[str] = ()) -> dict[str, Measure]:
     """The five axes and those named, in the order of the list."""
-    return {name: MEASURES[name] for name in EVERY if name in AXES or name in further}
+    return {name: MEASURES[name] for name in axes_with(further)}

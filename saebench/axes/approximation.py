@@ -28,4 +28,4 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
     tick("approximation")
 
 
-MEASURE = Measure(2, measure)
+MEASURE = Measure(measure)

@@ -1,7 +1,7 @@
 """What all axes share: the bench (measured once per site) and the subject (encoded once).
 
-An axis is a `Measure`: what it records of a dictionary, what it prepares on a bench, and the
-settings that its numbers depend on. `saebench.scoring.axes` lists the axes.
+The measuring half of an axis is a `Measure`: what it records of a dictionary, and what it prepares
+on a bench. `saebench.scoring.axes` lists the axes with their versions.
 """
 
 from collections.abc import Callable, Mapping
@@ -186,13 +186,9 @@ class Bench:
 class Measure(NamedTuple):
     """The measuring half of an axis; `saebench.scoring` turns what it records into scores."""
 
-    version: int
-    """Raised whenever its numbers may move; part of a result's id."""
     measure: Callable[[Subject, Bench, Outcomes, int, Tick], None]
     """Records the outcomes of a dictionary, with a seed for what is drawn."""
     prepare: Callable[[Bench, int, Tick], None] = lambda bench, seed, tick: None
     """What a bench needs once before anything is measured on it."""
-    settings: Mapping[str, object] = {}
-    """What its numbers depend on beyond the version; parts of a result's id, by name."""
     intervene: Callable[[Intervention, Bench, Outcomes, Tick], None] = lambda it, bench, out, tick: None
     """Records the outcomes of something that only edits; most axes have none."""

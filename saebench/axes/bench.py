@@ -12,9 +12,10 @@ from saebench.cross_section import CrossSection, Outcome
 from saebench.dictionaries.codes import encode_split
 from saebench.dictionaries.supervised import SupervisedDictionary
 from saebench.dictionary import LabelledDictionary
-from saebench.edits.few_latents import EDIT_SIZES, greedy
+from saebench.edits.few_latents import greedy
 from saebench.measures.detection import squared_norm
 from saebench.records.outcomes import AttributeFacts, Key, Outcomes
+from saebench.scoring.settings import EDIT_SIZES
 
 
 def make_bench(

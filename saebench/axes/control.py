@@ -6,12 +6,13 @@ from torch import Tensor
 from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.dictionaries.codes import at_rows
 from saebench.dictionary import Intervention, LabelledDictionary
-from saebench.edits.few_latents import EDIT_SIZES, Edit, aware, greedy, random_swap, swap_all
+from saebench.edits.few_latents import Edit, aware, greedy, random_swap, swap_all
 from saebench.edits.writers import SPECIFIC_SIZES, WRITER_SIZES, partners, strength, writers_edit
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring import Context
 from saebench.scoring.causal import effects
 from saebench.scoring.control import AXIS
+from saebench.scoring.settings import EDIT_SIZES
 
 _STORED = {
     "random": ("success",),
@@ -108,4 +109,4 @@ def _run(edits: dict[tuple[str, int], Tensor], name: str, bench: Bench, out: Out
             out.add(Key(AXIS, score, name, kind, k), found[score])
 
 
-MEASURE = Measure(2, measure, prepare, intervene=measure_intervention)
+MEASURE = Measure(measure, prepare, intervene=measure_intervention)

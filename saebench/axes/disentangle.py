@@ -16,25 +16,12 @@ from saebench.dictionaries.controls import PCA, Identity
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.dictionary import LabelledDictionary
 from saebench.edits.das import DAS, fit_das
-from saebench.edits.das import SETTINGS as DAS_SETTINGS
-from saebench.edits.few_latents import EDIT_SIZES, aware
-from saebench.edits.masks import SETTINGS as MASK_SETTINGS
+from saebench.edits.few_latents import aware
 from saebench.edits.masks import Mask, fit_masks, random_masks, swap_masked
-from saebench.edits.pairs import SETTINGS as PAIR_SETTINGS
 from saebench.measures.subspaces import by_chance, overlap, swapped
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring.disentangle import AXIS, MEDIATED, ORIGINS, UNDER
-
-VERSION = 4
-"""Raised with every change of how masks and rotations are learned that `SETTINGS` does not show."""
-SETTINGS = {
-    "version": VERSION,
-    "pairs": PAIR_SETTINGS,
-    "mask": MASK_SETTINGS,
-    "das": DAS_SETTINGS,
-    "mediated": MEDIATED,
-}
-"""Everything that masks and rotations are learned with."""
+from saebench.scoring.settings import EDIT_SIZES
 
 
 def add_references(bench: Bench, seed: int, tick: Tick) -> None:
@@ -184,4 +171,4 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
         tick(f"cause and isolate of {name}")
 
 
-MEASURE = Measure(VERSION, measure, add_references, {"learned": SETTINGS})
+MEASURE = Measure(measure, add_references)

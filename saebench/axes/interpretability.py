@@ -113,4 +113,4 @@ def _causal_check(subject: Subject, bench: Bench, out: Outcomes) -> None:
         out.add(Key(AXIS, "ld", edit=edit, k=k), run.ld)
 
 
-MEASURE = Measure(2, measure, prepare)
+MEASURE = Measure(measure, prepare)

@@ -92,4 +92,4 @@ def _dose_response(subject: Subject, name: str, bench: Bench, out: Outcomes) -> 
         out.add(Key(AXIS, "written", name, "plus", round(100 * dose)), written)
 
 
-MEASURE = Measure(2, measure, prepare)
+MEASURE = Measure(measure, prepare)

@@ -91,4 +91,4 @@ def _effective(codes: SparseCodes, order: Int[Tensor, "m"], positive: Bool[Tenso
     return float((-(share * share.log()).sum()).exp())
 
 
-MEASURE = Measure(2, measure)
+MEASURE = Measure(measure)

@@ -187,4 +187,4 @@ def _masked(key: Key, values: Tensor, out: Outcomes) -> None:
     out.add(key._replace(score=f"has_{key.score}"), there)
 
 
-MEASURE = Measure(2, measure)
+MEASURE = Measure(measure)

@@ -2,11 +2,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from saebench.cli.shared import DEFAULT_OUT, complain
+from saebench.cli.shared import DEFAULT_OUT, complain, with_options
 
 app = typer.Typer()
 
@@ -19,6 +19,7 @@ SAEs = Annotated[
 
 
 @app.command(epilog="Example: saebench evaluate demo:all control:all --task ioi --format table")
+@with_options
 def evaluate(
     saes: SAEs,
     task: Annotated[str | None, typer.Option(help="Tasks, or 'all'. Default: the SAE's own, or ioi.")] = None,
@@ -26,69 +27,25 @@ def evaluate(
         str, typer.Option(help="A name (`saebench models`), a GGUF file, a directory.")
     ] = "demo",
     site: Annotated[str | None, typer.Option(help="HOOK@POSITION, or 'all'. Default: the SAE's own.")] = None,
-    budget: Annotated[str, typer.Option(help="quick, standard or full: how many prompts.")] = "quick",
-    seed: Annotated[int, typer.Option(help="Seed of prompts, controls and resampling.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="float32, or bfloat16 (faster on a GPU, less exact).")
-    ] = "float32",
     out: Annotated[Path, typer.Option(help="Directory for results.")] = DEFAULT_OUT,
     force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
     format: Annotated[str, typer.Option(help="table, or json (JSON Lines).")] = "table",
     export: Annotated[
         str | None, typer.Option(help="Also write OUT/exported: sae-bench, csv or parquet.")
     ] = None,
-    tasks: Annotated[list[Path] | None, typer.Option(help="Further directories of task folders.")] = None,
-    ravel_data: Annotated[
-        str | None, typer.Option(help="Published RAVEL data: a directory, or hij/ravel.")
-    ] = None,
-    ravel_attributes: Annotated[
-        str | None, typer.Option(help="Only these of its attributes, by commas.")
-    ] = None,
-    architecture: Annotated[
-        str | None, typer.Option(help="Architecture of a weights file that does not say.")
-    ] = None,
-    supervised: Annotated[
-        str | None, typer.Option(help="Kind of supervised dictionary: mean or mse.")
-    ] = None,
-    parametrization: Annotated[str, typer.Option(help="independent, coupled or names.")] = "independent",
-    memory: Annotated[str | None, typer.Option(help="For patched passes, e.g. 2GB.")] = None,
-    allow_incompetent: Annotated[
-        bool, typer.Option("--allow-incompetent", help="Score all the same.")
-    ] = False,
-    force_mismatch: Annotated[
-        bool, typer.Option("--force-mismatch", help="Score on data not trained on.")
-    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    **options: Any,
 ) -> None:
     """Score dictionaries: SAEs, controls, ceilings. Writes results and prints a table."""
-    from saebench.errors import choice, parse_bytes
-    from saebench.evaluation.batch import Request, run
+    from saebench.errors import choice
+    from saebench.evaluation.batch import run
+    from saebench.evaluation.options import Options, Request
     from saebench.reporting import exports
 
     choice("format", format, ("table", "json"))
     choice("export", export or "csv", exports.FORMS)
-    request = Request(
-        saes=tuple(saes),
-        tasks=tuple(task.split(",")) if task else (),
-        model=model,
-        site=site,
-        budget=budget,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        out=out,
-        force=force,
-        task_dirs=tuple(tasks or ()),
-        ravel_data=ravel_data,
-        ravel_attributes=tuple(filter(None, (ravel_attributes or "").split(","))),
-        architecture=architecture,
-        supervised=supervised,
-        parametrization=parametrization,
-        memory_bytes=parse_bytes(memory),
-        allow_incompetent=allow_incompetent,
-        force_mismatch=force_mismatch,
-    )
+    names = tuple(task.split(",")) if task else ()
+    request = Request(tuple(saes), names, model, site, out, force, Options.of(options))
     found = []
     for result in run(request, lambda e: complain(e, debug)):
         found.append(result)

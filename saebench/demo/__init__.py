@@ -11,3 +11,8 @@ MLP = Path(__file__).parent / "mlp"
 def folder(name: str) -> Path:
     """Where `demo:NAME` lies, whether it is there or not."""
     return MLP / name.removeprefix("mlp-") if name.startswith("mlp-") else SAES / name
+
+
+def names() -> list[str]:
+    """Of the SAEs of `demo:all`, by folder."""
+    return sorted(path.name for path in SAES.iterdir() if path.is_dir()) if SAES.is_dir() else []

@@ -14,19 +14,8 @@ from torch import Tensor
 
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionary import Intervention
-from saebench.edits.pairs import STEPS, Batch, Pairs, Tick, balances, stacked_sources, train
-
-RATE = 0.01
-CHECKS = 4
-"""How often during training the rotation is looked at on `select`."""
-PARTS = (32, 16, 8, 4, 2)
-"""Ranks that are trained, as parts of the width."""
-BETWEEN = 4
-"""How many ranks between the best one and the next smaller one trained are tried, by leaving directions out."""
-LEADS = 8
-"""Batches of pairs from whose gradients a rotation starts."""
-SETTINGS = {"rate": RATE, "looks": CHECKS, "parts": PARTS, "between": BETWEEN, "leads": LEADS}
-"""What a rotation depends on beyond its pairs; enters a result's id."""
+from saebench.edits.pairs import Batch, Pairs, Tick, balances, stacked_sources, train
+from saebench.scoring.settings import PAIRS, ROTATIONS
 
 
 @final
@@ -62,7 +51,7 @@ class Found(NamedTuple):
 
 def candidate_ranks(d_in: int) -> tuple[int, ...]:
     """Ranks between 0 and d that are trained: d/32, d/16, d/8, d/4, d/2."""
-    return tuple(sorted({max(1, d_in // part) for part in PARTS} - {d_in}))
+    return tuple(sorted({max(1, d_in // part) for part in ROTATIONS.parts} - {d_in}))
 
 
 def orthonormal(free: Float[Tensor, "k r d_in"]) -> Float[Tensor, "k r d_in"]:
@@ -79,7 +68,7 @@ def leads(section: CrossSection, seed: int) -> list[Float[Tensor, "_ d_in"]]:
     fit, pairs = section.fit, Pairs(section, section.fit, seed, isolate=False)
     sources = stacked_sources(section, fit)
     found: list[list[Tensor]] = [[fit.acts[:0]] for _ in section.attributes]
-    for _ in range(LEADS):
+    for _ in range(ROTATIONS.leads):
         rows, attribute, wanted = pairs.draw()
         own = fit.readout.answer[rows]
         for acts in (fit.acts[rows], sources[rows, attribute]):
@@ -117,7 +106,7 @@ def fit_das(
     isolate: bool = True,
     ranks: Sequence[int] | None = None,
     skip: Sequence[str] = (),
-    steps: int = STEPS,
+    steps: int = PAIRS.steps,
     tick: Tick = lambda _: None,
 ) -> DAS:
     """Trains a rotation per rank on `fit` and keeps, for each attribute, the best rank and step.
@@ -159,7 +148,9 @@ def _choose(section: CrossSection, at: int, found: list[Found]) -> Found:
     """The best one, without directions that it can do without on `select`."""
     best = max(found, key=lambda one: (one.score, -one.rank))
     below = max(one.rank for one in found if one.rank < max(1, best.rank))
-    ranks = {below + (best.rank - below) * i // (BETWEEN + 1) for i in range(1, BETWEEN + 1)}
+    ranks = {
+        below + (best.rank - below) * i // (ROTATIONS.between + 1) for i in range(1, ROTATIONS.between + 1)
+    }
     ranks = sorted(ranks - {below, best.rank})
     if best.rank == section.d_in or not ranks:
         return best
@@ -200,7 +191,7 @@ def _train_rank(
         return base + torch.einsum("brd,br->bd", rows, torch.einsum("brd,bd->br", rows, change))
 
     def look(step: int) -> None:
-        if step % max(1, steps // CHECKS) and step != steps:
+        if step % max(1, steps // ROTATIONS.looks) and step != steps:
             return
         with torch.no_grad():
             rows = orthonormal(free)
@@ -212,5 +203,5 @@ def _train_rank(
                 best[at] = Found(now[at][""], free.shape[1], step, rows[at].clone())
 
     look(0)
-    train([free], edit, Pairs(section, fit, seed, isolate), fit, steps, RATE, look)
+    train([free], edit, Pairs(section, fit, seed, isolate), fit, steps, ROTATIONS.rate, look)
     return best

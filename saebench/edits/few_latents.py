@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saebench.dictionaries.codes import SparseCodes, difference
+from saebench.scoring.settings import EDIT_SIZES
 
-EDIT_SIZES = (1, 2, 4, 8, 16, 32)
 # Rows of the decoder gathered at once: small pieces stay in a CPU's cache, a GPU wants large ones.
 _CPU_BLOCK_BYTES, _GPU_BLOCK_BYTES = 3 * 2**20, 128 * 2**20
 # Gains within this share of the best count as tied: float32 cannot order them.

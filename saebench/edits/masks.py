@@ -16,16 +16,8 @@ from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.codes import Encoded, SparseCodes, difference, encode_split
 from saebench.dictionary import Encodes
 from saebench.edits.few_latents import add_codes
-from saebench.edits.pairs import STEPS, Batch, Pairs, Tick, balances, train
-
-STARTS = ((0.0, 0.1), (1.0, 0.03))
-"""Where a training run's logits begin and its learning rate: half swapped, or most of all latents swapped."""
-HOT, COLD = 1.0, 0.01
-"""Temperature at the first and the last step, evenly spaced in its logarithm between."""
-
-CHECKS = 4
-SETTINGS = {"starts": STARTS, "temperature": (HOT, COLD), "looks": CHECKS}
-"""What a mask depends on beyond its pairs; enters a result's id."""
+from saebench.edits.pairs import Batch, Pairs, Tick, balances, train
+from saebench.scoring.settings import MASKS, PAIRS
 
 
 class Mask(NamedTuple):
@@ -61,8 +53,9 @@ def changes(dictionary: Encodes, section: CrossSection, split: Split, base: Enco
 
 
 def temperature(step: int, steps: int) -> float:
-    """From `HOT` at step 0 to `COLD` at the last, log-spaced."""
-    return HOT * (COLD / HOT) ** (step / max(1, steps - 1))
+    """From hot at step 0 to cold at the last, log-spaced."""
+    hot, cold = MASKS.temperature
+    return hot * (cold / hot) ** (step / max(1, steps - 1))
 
 
 def hard(logits: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
@@ -71,7 +64,11 @@ def hard(logits: Float[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
 
 
 def fit_masks(
-    dictionary: Encodes, section: CrossSection, seed: int = 0, steps: int = STEPS, tick: Tick = lambda _: None
+    dictionary: Encodes,
+    section: CrossSection,
+    seed: int = 0,
+    steps: int = PAIRS.steps,
+    tick: Tick = lambda _: None,
 ) -> tuple[dict[str, Mask], Tensor]:
     """Trains masks for all attributes together, from several starts; also returns the live latents of `fit`.
 
@@ -82,7 +79,7 @@ def fit_masks(
     fit = section.fit
     seen = changes(dictionary, section, fit, encode_split(dictionary, fit.acts, fit.known))
     judge = _Judge(dictionary, section, seen.live)
-    for number, (start, rate) in enumerate(STARTS if len(seen.live) else ()):
+    for number, (start, rate) in enumerate(MASKS.starts if len(seen.live) else ()):
         _train_masks(dictionary, section, seen, judge, start, rate, seed + number, steps)
         tick("masks")
     return judge.best(), seen.live
@@ -121,7 +118,7 @@ def _train_masks(
         return out
 
     def look(step: int) -> None:
-        if step % max(1, steps // CHECKS) == 0 or step == steps:
+        if step % max(1, steps // MASKS.looks) == 0 or step == steps:
             judge.see(hard(logits.detach()))
 
     train([logits], edit, Pairs(section, fit, seed), fit, steps, rate, look)

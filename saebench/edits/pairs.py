@@ -15,12 +15,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from saebench.cross_section import CrossSection, Split
+from saebench.scoring.settings import PAIRS
 
-STEPS, BATCH = 200, 128
-GROUPS = 4
-"""Groups of prompts that share a pass, per batch: more of them cost time, fewer make batches alike."""
-SETTINGS = {"steps": STEPS, "batch": BATCH, "groups": GROUPS}
-"""How pairs are drawn and how long anything is trained on them; enters a result's id."""
 Tick = Callable[[str], None]
 
 
@@ -48,9 +44,9 @@ class Pairs:
         self.weights = torch.tensor([float(len(group)) for group in self.groups])
         self.isolate, self.generator = isolate, torch.Generator().manual_seed(seed)
 
-    def draw(self, size: int = BATCH) -> Batch:
+    def draw(self, size: int = PAIRS.batch) -> Batch:
         """`size` pairs; the edited attribute is the one asked for in half of them."""
-        g, parts = self.generator, min(GROUPS, size)
+        g, parts = self.generator, min(PAIRS.groups, size)
         chosen = torch.multinomial(self.weights, parts, replacement=True, generator=g)
         rows = torch.cat(
             [

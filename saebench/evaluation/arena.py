@@ -1,55 +1,37 @@
-"""Scoring dictionaries: one bench per task and site, shared by everything that is scored there."""
+"""Scoring dictionaries: one bench per task and site, shared by everything that is scored there.
+
+A finished result is looked for before anything is loaded; torch is imported when a bench is made.
+"""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from saebench.axes import select_axes
-from saebench.axes.base import Bench, Measure
-from saebench.axes.bench import make_bench
-from saebench.dictionaries.supervised import Method, fit_supervised
-from saebench.edits.few_latents import EDIT_SIZES
 from saebench.errors import IncompetentModelError, OptionError, SiteError, TrainingDataError, unknown
 from saebench.evaluation.contestants import Contestant, Realised
-from saebench.kinds import KINDS
-from saebench.kinds.base import Built, Settings
-from saebench.models.devices import exact
+from saebench.evaluation.options import Options
+from saebench.evaluation.sources import Source
 from saebench.records import provenance, store
+from saebench.records.memo import Memo
 from saebench.records.outcomes import Outcomes
 from saebench.records.result import ModelInfo, Result, SplitSizes, TaskInfo
-from saebench.scoring import score, write_entry, write_headline
+from saebench.scoring.axes import axes_with, versions
+from saebench.scoring.settings import EDIT_SIZES
 from saebench.site import Site, residual
-from saebench.spec import BUDGETS, Task
+from saebench.spec import Task
 
 if TYPE_CHECKING:
-    from saebench.models.language_model import LanguageModel
-    from saebench.synthetic.generator import Generator
+    from saebench.axes.base import Bench
+    from saebench.dictionaries.supervised import Method
+    from saebench.evaluation.sources import Model
+    from saebench.kinds.base import Built
 
 Tick = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Options:
-    """Everything of an evaluation that is not the dictionary, the task or the model."""
-
-    budget: str = "quick"
-    seed: int = 0
-    supervised: str | None = None
-    """Kind of supervised dictionary, `mean` or `mse`; None takes the task kind's default."""
-    parametrization: str = "independent"
-    allow_incompetent: bool = False
-    memory_bytes: int | None = None
-    force_mismatch: bool = False
-    """Scores an SAE also on a synthetic task that it was not trained on, and marks the result."""
-
-    def __post_init__(self) -> None:
-        if self.budget not in BUDGETS:
-            raise OptionError(unknown("budget", self.budget, BUDGETS))
-        if self.supervised not in (None, "mean", "mse"):
-            raise OptionError(unknown("supervised dictionary", self.supervised, ("mean", "mse")))
+NOT_COMPETENT = "model not competent"
 
 
 class Scored(NamedTuple):
@@ -64,10 +46,24 @@ class Arena:
     """A task and a model, with the benches of the sites that were asked for so far."""
 
     task: Task
-    model: "LanguageModel | Generator"
+    source: Source
     options: Options = field(default_factory=Options)
     tick: Tick = lambda _: None
-    _benches: dict[Site, tuple[Built, Bench]] = field(default_factory=dict)
+    _benches: "dict[Site, tuple[Built, Bench]]" = field(default_factory=dict)
+
+    @property
+    def model(self) -> "Model":
+        """The language model or generator, loaded when it is first asked for."""
+        return self.source.model
+
+    @contextmanager
+    def _exact(self) -> Iterator[None]:
+        """Full precision, fixed orders of summation, and nothing of the caller's settings moved."""
+        from saebench.models.devices import exact
+        from saebench.models.surroundings import undisturbed
+
+        with undisturbed(), exact(self.model.device):
+            yield
 
     def sites(self, hooks: Sequence[str | None], asked: str | None) -> list[Site]:
         """The sites to score at: those asked for, else where SAEs were trained, else the task's.
@@ -75,13 +71,13 @@ class Arena:
         Raises:
             SiteError: if none of the three says where.
         """
-        listed = [Site.parse(text) for text in self.task.spec.sites.get(self.model.name, ())]
+        listed = [Site.parse(text) for text in self.task.spec.sites.get(self.source.name, ())]
         if self.task.spec.generates:
             return self._only_site(asked)
         everywhere = [Site.parse(t) for texts in self.task.spec.sites.values() for t in texts]
         position = next((s.position for s in (*listed, *everywhere)), "end")
         if asked == "all":
-            points = {*residual(self.model.hook_points()), *filter(None, hooks)}
+            points = {*residual(list(self.source.facts.hook_points)), *filter(None, hooks)}
             return sorted((Site(h, position) for h in points), key=Site.sort_key)
         if asked:
             return [Site.parse(part, position) for part in asked.split(",")]
@@ -89,29 +85,35 @@ class Arena:
         if not found and not listed:
             raise SiteError(
                 f"No site to score at: the SAE does not name its hook point, and task"
-                f" {self.task.name!r} has no default site for model {self.model.name!r}."
+                f" {self.task.name!r} has no default site for model {self.source.name!r}."
                 f" Add --site HOOK@POSITION, for example --site blocks.1.hook_resid_pre@{position}."
             )
         return sorted(found, key=Site.sort_key) or listed
 
     def _only_site(self, asked: str | None) -> list[Site]:
         """A generator's one site."""
-        only = Site(self.model.hook_points()[0], self.task.spec.positions[0])
+        only = Site(self.source.facts.hook_points[0], self.task.spec.positions[0])
         if asked not in (None, "all", str(only), only.hook):
             raise SiteError(f"Task {self.task.name!r} has the one site {only}, not {asked!r}.")
         return [only]
 
-    def bench(self, site: Site) -> tuple[Built, Bench]:
+    def bench(self, site: Site) -> "tuple[Built, Bench]":
         """Activations, ceiling and reference outcomes of a site, made once."""
         if site not in self._benches:
-            with exact(self.model.device):
+            with self._exact():
                 self._benches[site] = self._make(site)
         return self._benches[site]
 
-    def _make(self, site: Site) -> tuple[Built, Bench]:
-        options = self.options
-        settings = Settings(options.budget, options.seed, options.memory_bytes, self.tick)
-        built = KINDS[self.task.spec.kind].build(self.task, self.model, site, settings)
+    def _make(self, site: Site) -> "tuple[Built, Bench]":
+        from saebench.axes.bench import make_bench
+        from saebench.dictionaries.supervised import fit_supervised
+        from saebench.kinds import KINDS
+        from saebench.kinds.base import Settings
+
+        options, spec = self.options, self.task.spec
+        built = KINDS[spec.kind].build(
+            self.task, self.model, site, Settings(options.budget, options.seed, self.tick)
+        )
         self._require_competence(built)
         section, method = built.section, self.supervised(built)
         variables = built.parametrizations.get(options.parametrization)
@@ -120,29 +122,28 @@ class Arena:
             raise OptionError(unknown("parametrization", options.parametrization, known))
         atoms = fit_supervised(section)
         ceiling = section.truth or fit_supervised(section, method, variables)
-        further = self.task.spec.further_axes
-        bench = make_bench(section, ceiling, atoms, further, built.facts, options.seed, self.tick)
+        bench = make_bench(section, ceiling, atoms, spec.further_axes, built.facts, options.seed, self.tick)
         return built, bench
 
-    def supervised(self, built: Built) -> Method:
+    def supervised(self, built: "Built") -> "Method":
         """`mean`, or `mse` where the task's attributes depend on each other."""
         asked = self.options.supervised
         if asked == "mean" or asked == "mse":
             return asked
         return "mse" if any(a.parent for a in built.section.attributes) else "mean"
 
-    def _require_competence(self, built: Built) -> None:
-        skill = built.competence
+    def _require_competence(self, built: "Built") -> None:
+        skill, model = built.competence, self.source.name
         if skill.reason is not None and not self.options.allow_incompetent:
             raise IncompetentModelError(
-                f"Model {self.model.name!r} does not do task {self.task.name!r} in enough phrasings:"
+                f"Model {model!r} does not do task {self.task.name!r} in enough phrasings:"
                 f" {skill.reason}: scores would measure noise. Use a model that can do the task, or"
                 " --allow-incompetent to score on all templates and mark it."
             )
         if not skill.able and not self.options.allow_incompetent:
             low, high = skill.interval
             raise IncompetentModelError(
-                f"Model {self.model.name!r} does not do task {self.task.name!r}: on"
+                f"Model {model!r} does not do task {self.task.name!r}: on"
                 f" {skill.accuracy:.1%} of {skill.n} prompts the right answer beats the wrong one"
                 f" (95 % interval {low:.1%}–{high:.1%}, chance 50 %; arg-max right on"
                 f" {skill.argmax:.1%}). Expected at least 70 %: scores would measure noise. Use a"
@@ -150,34 +151,27 @@ class Arena:
             )
 
     @property
-    def axes(self) -> dict[str, Measure]:
-        """What is measured: the five axes, and those that the task's kind brings."""
-        return select_axes(self.task.spec.further_axes)
-
-    @property
     def versions(self) -> dict[str, int]:
-        """Versions of the axes measured, the five first."""
-        further = self.task.spec.further_axes
-        return {name: axis.version for name, axis in sorted(self.axes.items(), key=lambda a: a[0] in further)}
+        """Versions of the axes measured: those of every task, then those that the kind brings."""
+        return versions(self.task.spec.further_axes)
 
     def id(self, sha256: str, site: Site) -> str:
         """Digest of everything that can change a number."""
-        options = self.options
-        settings = [axis.settings for axis in self.axes.values()]
+        options, axes = self.options, axes_with(self.task.spec.further_axes)
         return provenance.identity(
             dictionary=sha256,
-            model=self.model.sha256,
+            model=self.source.facts.sha256,
             task=self.task.sha256,
             site=str(site),
             supervised=options.supervised,
             parametrization=options.parametrization,
             edit_sizes=EDIT_SIZES,
             axes=self.versions,
-            **{name: value for each in settings for name, value in each.items()},
+            **{name: value for axis in axes.values() for name, value in axis.settings.items()},
             budget=options.budget,
             seed=options.seed,
-            dtype=str(self.model.dtype),
-            device=self.model.device.type,
+            dtype=self.source.dtype,
+            device=self.source.device,
         )
 
     def realise(self, contestant: Contestant, site: Site) -> Realised:
@@ -186,18 +180,26 @@ class Arena:
         Raises:
             TrainingDataError: for an SAE that was not trained on the task's own data.
         """
+        self.require_its_data(contestant)
         strange = self._not_its_data(contestant)
+        _, bench = self.bench(site)
+        with self._exact():
+            realised = contestant.at(bench, self.options.seed)
+        marked = (*realised.warnings, f"scored with --force-mismatch: {strange}")
+        return realised._replace(warnings=marked) if strange else realised
+
+    def require_its_data(self, contestant: Contestant) -> None:
+        """Raises for an SAE that was trained on other data than the task's.
+
+        Raises:
+            TrainingDataError: with both names.
+        """
         if self.refuses(contestant):
             raise TrainingDataError(
-                f"{strange} Expected an SAE trained on this data: `saebench train --task"
-                f" {self.task.name} …` trains one; --force-mismatch scores it all the same and marks"
+                f"{self._not_its_data(contestant)} Expected an SAE trained on this data: `saebench train"
+                f" --task {self.task.name} …` trains one; --force-mismatch scores it all the same and marks"
                 " the result."
             )
-        _, bench = self.bench(site)
-        with exact(self.model.device):
-            realised = contestant.realise(bench)
-        marked = (*realised.warnings, f"scored with --force-mismatch: {strange}")
-        return replace(realised, warnings=marked) if strange else realised
 
     def refuses(self, contestant: Contestant) -> bool:
         """Whether `realise` would raise for an SAE that was trained on other data."""
@@ -207,32 +209,51 @@ class Arena:
         """Why an SAE does not belong to this task; None for controls and where it does."""
         if contestant.d_sae is None or contestant.task_sha256 == self.task.sha256:
             return None
-        own = self.task.spec.generates
         if contestant.task_sha256 is None:
             where = f"{contestant.name} does not say that it was trained on synthetic data, and"
-            return f"{where} {self.task.name!r} is a synthetic task." if own else None
+            return f"{where} {self.task.name!r} is a synthetic task." if self.task.spec.generates else None
         at = f"{contestant.task!r} (digest {contestant.task_sha256[:12]})"
         here = f"{self.task.name!r} (digest {self.task.sha256[:12]})"
         return f"{contestant.name} was trained on the data of {at}, not of {here}."
+
+    def sample_l0(self, contestant: Contestant, site: Site) -> float:
+        """Mean latents on over the first 512 prompts of `fit`: what random controls are matched to."""
+        digest = contestant.sha256
+        memo = Memo("l0", id=self.id(digest, site)) if digest else None
+        known = memo.recall() if memo else None
+        if known is None:
+            from saebench.dictionaries.codes import encode_split
+            from saebench.dictionary import Dictionary
+
+            section = self.bench(site)[0].section
+            dictionary = self.realise(contestant, site).scorable
+            assert isinstance(dictionary, Dictionary)
+            fit = (section if dictionary.reads is None else section.read_at(dictionary.reads)).fit
+            codes = encode_split(dictionary, fit.acts[:512], fit.known.at(slice(0, 512))).codes
+            known = float(codes.per_row.float().mean())
+            if memo:
+                memo.keep(known)
+        return known
 
     def score(self, realised: Realised, site: Site) -> Scored:
         """Measures all axes and scores them."""
         started = time.perf_counter()
         built, bench = self.bench(site)
-        with exact(self.model.device):
+        with self._exact():
             out = bench.measure(realised.scorable, self.options.seed, self.tick)
         result = self._write(realised, site, built, out, started)
         return Scored(result, out)
 
-    def _write(self, realised: Realised, site: Site, built: Built, out: Outcomes, started: float) -> Result:
+    def _write(self, realised: Realised, site: Site, built: "Built", out: Outcomes, started: float) -> Result:
+        from saebench.scoring import score, write_entry, write_headline
+
         scored = score(out, seed=self.options.seed)
-        out.headlines = scored.draws
         scores = tuple(write_entry(entry) for entry in scored.entries)
         l0 = next((s.value for s in scores if s.name == "l0"), None)
         info = realised.info.model_copy(update={"l0": l0})
         skill, section, options = built.competence, built.section, self.options
         why = skill.reason or f"accuracy {skill.accuracy:.3f}"
-        marked = () if skill.able else (f"model not competent: {why}",)
+        marked = () if skill.able else (f"{NOT_COMPETENT}: {why}",)
         return Result(
             id=self.id(info.sha256, site),
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -268,19 +289,35 @@ class Arena:
         self, contestant: Contestant, site: Site, out: Path | None, force: bool = False
     ) -> Result:
         """A finished result with the same id, under the name asked for, else a new one, saved."""
+        self.require_its_data(contestant)
+        stored = self._stored(contestant, contestant.sha256, site, None if force else out)
+        if stored is not None:
+            return stored
         realised = self.realise(contestant, site)
-        if out is not None and not force:
-            path = store.lookup(out, self.id(realised.info.sha256, site))
-            if path is not None:
-                found = store.load(path).result
-                info = realised.info.model_copy(update={"l0": found.dictionary.l0})
-                return found.model_copy(update={"dictionary": info})
+        if contestant.sha256 is None:
+            # its digest is known only now that its input scale was measured here
+            stored = self._stored(contestant, realised.info.sha256, site, None if force else out)
+            if stored is not None:
+                return stored
         scored = self.score(realised, site)
         if out is None:
             # nothing is on disk to compare it by later
             return scored.result.with_outcomes(scored.outcomes)
         store.save(scored.result, scored.outcomes, out)
         return scored.result
+
+    def _stored(
+        self, contestant: Contestant, sha256: str | None, site: Site, out: Path | None
+    ) -> Result | None:
+        """The finished result of a digest, if there is one that may be shown without a further check."""
+        path = store.lookup(out, self.id(sha256, site)) if out is not None and sha256 else None
+        if path is None:
+            return None
+        result = store.load(path).result
+        incompetent = any(warning.startswith(NOT_COMPETENT) for warning in result.warnings)
+        if incompetent and not self.options.allow_incompetent:
+            return None
+        return result.model_copy(update={"dictionary": contestant.described(result.dictionary)})
 
 
 def _position(hook: str, listed: Sequence[Site], default: str) -> str:

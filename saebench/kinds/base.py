@@ -31,8 +31,6 @@ class Settings(NamedTuple):
 
     budget: str = "quick"
     seed: int = 0
-    memory_bytes: int | None = None
-    """Memory for patched passes; without it a share of what is free."""
     tick: Tick = lambda _: None
 
 

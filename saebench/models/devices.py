@@ -2,16 +2,13 @@
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from saebench.errors import OptionError
-
-if TYPE_CHECKING:
-    pass
-
-from contextlib import contextmanager
+from saebench.models import facts
 
 
 @contextmanager
@@ -44,7 +41,7 @@ def exact(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=lenient)
 
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in facts.DTYPES}
 
 
 def find_device(device: str) -> torch.device:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from saebench.errors import SiteError, unknown
+from saebench.models.memory import Budget
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
@@ -40,6 +41,13 @@ class LanguageModel:
     sha256: str
     device: torch.device
     dtype: torch.dtype
+    memory_bytes: int | None = None
+    """Memory for patched passes; without a figure a share of what is free."""
+
+    @cached_property
+    def budget(self) -> Budget:
+        """One budget for everything that runs on the model: several splits, sites and tasks."""
+        return Budget.of(self.device, self.memory_bytes, self.d_model)
 
     @property
     def n_layers(self) -> int:

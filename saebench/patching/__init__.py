@@ -5,9 +5,9 @@ patched pass exists twice, as a full forward pass (`plain`, the oracle) and as t
 an edit can change (`suffix`).
 """
 
+from saebench.models.memory import Budget
 from saebench.patching.all_tokens import capture_all
 from saebench.patching.capture import capture
-from saebench.patching.memory import Budget
 from saebench.patching.placement import Placement
 from saebench.patching.readout import PatchedReadout
 

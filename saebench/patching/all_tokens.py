@@ -9,7 +9,6 @@ from torch import Tensor
 
 from saebench.models.language_model import LanguageModel
 from saebench.patching.capture import by_length, full_pass
-from saebench.patching.memory import Budget
 from saebench.patching.placement import hooked
 
 
@@ -35,7 +34,7 @@ def capture_all(
     lengths = torch.tensor([max(0, len(prompt) - skip) for prompt in tokens])
     ends = lengths.cumsum(0)
     out = torch.empty(int(ends[-1]), width, dtype=model.dtype, device=model.device)
-    budget = Budget.shared(model)
+    budget = model.budget
     stop = layer + 1 if layer + 1 < model.n_layers else None
     for length, rows in by_length(tokens).items():
         if length <= skip:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saebench.errors import SiteError
 from saebench.models.language_model import LanguageModel
-from saebench.patching.memory import Budget, Cost
+from saebench.models.memory import Budget, Cost
 from saebench.patching.placement import Placement, check, hooked, reader
 
 K = TypeVar("K", bound=Hashable)
@@ -34,7 +34,7 @@ def capture(
         SiteError: if the model lacks a hook point, or a position lies outside its prompt.
     """
     check(model, tokens, list(places.values()))
-    budget = budget or Budget.shared(model)
+    budget = budget or model.budget
     out = {
         key: torch.empty(len(tokens), model.d_in(p.hook, p.head), device=model.device, dtype=torch.float32)
         for key, p in places.items()

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.models.language_model import LanguageModel
+from saebench.models.memory import Budget
 from saebench.patching.capture import full_pass
-from saebench.patching.memory import Budget
 from saebench.patching.placement import hooked
 from saebench.patching.swap import replaced
 

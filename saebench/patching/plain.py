@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.models.language_model import LanguageModel
+from saebench.models.memory import Cost, Scratch
 from saebench.patching.capture import full_pass
-from saebench.patching.memory import Cost, Scratch
 from saebench.patching.placement import Placement, writers
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from saebench.patching.memory import Scratch
+from saebench.models.memory import Scratch
 
 KeysValues = tuple[Tensor, Tensor]
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
 from saebench.models.language_model import LanguageModel
+from saebench.models.memory import Cost, Scratch
 from saebench.patching.agreement import disagreement
 from saebench.patching.capture import capture
 from saebench.patching.distinct import Distinct
-from saebench.patching.memory import Budget, Cost, Scratch
 from saebench.patching.placement import Placement, check
 from saebench.patching.plain import PlainPass
 from saebench.patching.suffix import SuffixPass
@@ -55,7 +55,6 @@ class PatchedReadout(Readout):
         answer: Int[Tensor, "n"],
         distractor: Int[Tensor, "n"],
         *,
-        memory_bytes: int | None = None,
         warn: Callable[[str], None] = warnings.warn,
     ) -> None:
         check(model, tokens, places)
@@ -63,7 +62,7 @@ class PatchedReadout(Readout):
         self.answer = answer.to(model.device)
         self.distractor = distractor.to(model.device)
         self._pair = torch.stack([self.answer, self.distractor], dim=1)
-        self.budget = Budget.shared(model, memory_bytes)
+        self.budget = model.budget
         self._pass = self._choose(warn)
 
     @property

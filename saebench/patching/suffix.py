@@ -15,8 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from saebench.models.language_model import LanguageModel
+from saebench.models.memory import Budget, Cost, Scratch
 from saebench.patching.clean import CleanRuns
-from saebench.patching.memory import Budget, Cost, Scratch
 from saebench.patching.placement import Hook, Placement, hooked, writers
 from saebench.patching.swap import replaced, skipped
 

@@ -4,7 +4,7 @@ To add one: a module here that scores, one of the same name in `saebench/axes/` 
 line below.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from saebench.scoring import (
@@ -30,12 +30,16 @@ class Axis(NamedTuple):
     title: str
     """What people read."""
     score: Scorer
+    version: int
+    """Raised whenever its numbers may move; part of a result's id."""
     direction: Direction = "higher"
     """Of the normalised headline."""
     further: bool = False
     """Measured only on tasks that bring what it needs; not one of the columns of every table."""
     heads: str = ""
     """The axis whose headline a further axis replaces where it was measured."""
+    settings: Mapping[str, object] = {}
+    """What its numbers depend on besides; parts of a result's id, by name."""
 
     @property
     def heading(self) -> str:
@@ -44,14 +48,32 @@ class Axis(NamedTuple):
 
 
 _LIST = (
-    Axis("approximation", "approximation", approximation.score),
-    Axis("control", "control", control.score),
-    Axis("disentangle", "cause and isolate", disentangle.score, further=True, heads="control"),
-    Axis("interpretability", "interpretability", interpretability.score),
-    Axis("occlusion", "occlusion", occlusion.score),
-    Axis("oversplitting", "over-splitting", oversplitting.score),
-    Axis("recovery", "recovery of true features", recovery.score, further=True),
+    Axis("approximation", "approximation", approximation.score, 2),
+    Axis("control", "control", control.score, 2),
+    Axis(
+        "disentangle",
+        "cause and isolate",
+        disentangle.score,
+        version=4,
+        further=True,
+        heads="control",
+        settings={"learned": {"version": 4, **disentangle.LEARNED}},
+    ),
+    Axis("interpretability", "interpretability", interpretability.score, 2),
+    Axis("occlusion", "occlusion", occlusion.score, 2),
+    Axis("oversplitting", "over-splitting", oversplitting.score, 2),
+    Axis("recovery", "recovery of true features", recovery.score, 2, further=True),
 )
 EVERY = {axis.name: axis for axis in _LIST}
 AXES = {axis.name: axis for axis in _LIST if not axis.further}
 """The axes that every dictionary has on every task: columns of all tables."""
+
+
+def axes_with(further: Sequence[str]) -> dict[str, Axis]:
+    """The axes of every task and those named, in the order of the list."""
+    return {name: axis for name, axis in EVERY.items() if name in AXES or name in further}
+
+
+def versions(further: Sequence[str]) -> dict[str, int]:
+    """Versions of the axes that are measured where a task brings `further` ones, which come last."""
+    return {name: EVERY[name].version for name in (*AXES, *further)}

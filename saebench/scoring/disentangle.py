@@ -1,9 +1,12 @@
 """Cause, isolate and disentangle from outcomes (METHODS §3) [RAVEL; SR; SB; MIB]."""
 
+from dataclasses import asdict
+
 from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Direction, Entry, Headline
 from saebench.scoring.control import average
 from saebench.scoring.estimates import Estimate, Undefined
+from saebench.scoring.settings import MASKS, PAIRS, ROTATIONS
 
 AXIS = "disentangle"
 UNDER = "control"
@@ -12,7 +15,7 @@ SKYLINE = "das"
 REFERENCES = ("none", "source", "das", "das_single", "mse", "mean", "neurons_mask", "pca_mask")
 OWN = ("mask", "own", "intervention")
 """The edit that a row's headline is taken from: the first of these that it made."""
-PAIRS = (
+CONTRASTS = (
     ("mask", "random_live"),
     ("neurons_mask", "mask"),
     ("das", "mask"),
@@ -22,6 +25,8 @@ PAIRS = (
 """First minus second. The names are kinds of edits; the edit of a score is `first-second`."""
 MEDIATED = 0.5
 """Below this share of right answers under the full source patch an attribute is not edited."""
+LEARNED = {"pairs": asdict(PAIRS), "mask": asdict(MASKS), "das": asdict(ROTATIONS), "mediated": MEDIATED}
+"""Everything that masks and rotations are learned with."""
 NOT_MEDIATED = "not mediated here"
 FELL_BACK = "fell back to the empty mask: the trained one did worse than no edit on select"
 TOOK_ALL = "all latents: no trained mask did better on select than swapping everything"
@@ -206,7 +211,7 @@ def differences(ctx: Context) -> list[Entry]:
     """Differences of cause, isolate and disentangle, over the attributes mediated at the site."""
     here = mediated(ctx)
     found = []
-    for pair in PAIRS if here else ():
+    for pair in CONTRASTS if here else ():
         sides = [_keys(ctx, edit, here) for edit in pair]
         if not all(sides):
             continue

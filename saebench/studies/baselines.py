@@ -12,8 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from saebench.evaluation.api import load_subject
-from saebench.evaluation.arena import Arena, Options
+from saebench.evaluation.api import make_arena
 from saebench.evaluation.contestants import from_object
 from saebench.records.result import Result
 from saebench.spec import load_task
@@ -57,8 +56,8 @@ class Family:
 
     def __init__(self, name: str) -> None:
         self.task = load_task(f"synthetic/{name}")
-        made = load_subject(self.task)
-        self.arena = Arena(self.task, made, Options())
+        self.arena = make_arena(self.task)
+        made = self.arena.model
         assert isinstance(made, Generator)
         self.made = made
         self.true_l0 = self.made.true_l0()

@@ -14,8 +14,7 @@ from saebench.axes.base import Bench
 from saebench.dictionaries.codes import SparseCodes
 from saebench.dictionaries.objects import from_object
 from saebench.dictionary import Dictionary, Encoding
-from saebench.evaluation.api import load_subject
-from saebench.evaluation.arena import Arena, Options
+from saebench.evaluation.api import make_arena
 from saebench.measures import recovery as rec
 from saebench.scoring import score
 from saebench.spec import load_task
@@ -29,7 +28,7 @@ _BENCHES: dict = {}
 def bench(name: str):
     if name not in _BENCHES:
         task = load_task(f"synthetic/{name}")
-        here = Arena(task, load_subject(task), Options())
+        here = make_arena(task)
         _BENCHES[name] = here.bench(here.sites([], None)[0])[1]
     return _BENCHES[name]
 

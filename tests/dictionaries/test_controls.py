@@ -6,7 +6,8 @@ from worlds import Planted, bench_of, two_groups
 
 from saebench.dictionaries.controls import PCA, Identity, Mean, Permuted, Random
 from saebench.errors import ControlError
-from saebench.evaluation.contestants import CONTROLS, control, every_control
+from saebench.evaluation.contestants import control, every_control
+from saebench.evaluation.controls import CONTROLS
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def bench(section):
     ],
 )
 def test_every_control_is_found_by_name(bench, spec):
-    realised = control(spec).realise(bench)
+    realised = control(spec).at(bench)
     assert realised.info.name == f"control:{spec}"
     assert realised.info.kind in ("control", "labelled", "intervention")
 
@@ -96,7 +97,7 @@ def test_every_control_is_found_by_name(bench, spec):
 )
 def test_wrong_controls_say_what_is_expected(bench, spec, said):
     with pytest.raises(ControlError, match=said):
-        control(spec).realise(bench)
+        control(spec).at(bench)
 
 
 def test_the_controls_of_a_table_follow_from_its_saes():

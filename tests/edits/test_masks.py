@@ -13,6 +13,7 @@ from saebench.dictionary import Known
 from saebench.edits import masks
 from saebench.edits.masks import Mask, fit_masks, hard, random_masks, swap_masked, temperature
 from saebench.edits.pairs import balances
+from saebench.scoring.settings import MASKS
 
 
 def true_rows(world) -> Rows:
@@ -107,7 +108,7 @@ def where_the_whole_source_is_right(section: CrossSection) -> CrossSection:
 
 def test_a_mask_worse_than_swapping_everything_gives_way_to_all_latents(monkeypatch):
     world = facts(nested=False)
-    monkeypatch.setattr(masks, "STARTS", masks.STARTS[:1])
+    monkeypatch.setattr(masks, "MASKS", replace(MASKS, starts=MASKS.starts[:1]))
     found, live = fit_masks(true_rows(world), where_the_whole_source_is_right(world.section), steps=1)
     assert all(mask.origin == "all" and mask.size == len(live) for mask in found.values())
 
@@ -115,7 +116,7 @@ def test_a_mask_worse_than_swapping_everything_gives_way_to_all_latents(monkeypa
 def test_masks_are_trained_from_two_starts(monkeypatch):
     """From the second alone every latent begins as swapped; looked at, they are candidates like any other."""
     world = facts(nested=False)
-    monkeypatch.setattr(masks, "STARTS", masks.STARTS[1:])
+    monkeypatch.setattr(masks, "MASKS", replace(MASKS, starts=MASKS.starts[1:]))
     found, _ = fit_masks(true_rows(world), world.section, steps=60)
     assert found["child"].latents[:6].sum() >= 5 and found["parent"].latents[6:].sum() >= 2
 
@@ -140,11 +141,11 @@ def test_with_and_without_the_error_term():
 
 
 def test_temperature_runs_from_hot_to_cold():
-    assert temperature(0, 200) == masks.HOT
-    assert temperature(199, 200) == pytest.approx(masks.COLD)
+    assert temperature(0, 200) == MASKS.temperature[0]
+    assert temperature(199, 200) == pytest.approx(MASKS.temperature[1])
     ratios = [temperature(i + 1, 9) / temperature(i, 9) for i in range(8)]
     assert ratios == pytest.approx([ratios[0]] * 8)
-    assert temperature(0, 1) == masks.HOT
+    assert temperature(0, 1) == MASKS.temperature[0]
 
 
 def test_random_masks_draw_live_latents_of_equal_number():

@@ -2,22 +2,21 @@
 
 import json
 import shutil
-from importlib import import_module
 
 import pytest
 import torch
 
 import saebench
 from saebench import checkpoints
-from saebench.axes import MEASURES
 from saebench.errors import IncompetentModelError, OptionError, SiteError, TaskError
 from saebench.evaluation.api import make_arena
-from saebench.evaluation.arena import Options
 from saebench.evaluation.contestants import control, resolve
+from saebench.evaluation.options import Options
 from saebench.kinds.names.prompts import split_distances
 from saebench.kinds.names.sections import draw
 from saebench.models.loading import load_model
 from saebench.records import store
+from saebench.scoring.axes import EVERY
 from saebench.site import Site
 
 SITE = "blocks.1.hook_resid_pre@end"
@@ -30,7 +29,7 @@ def arena():
 
 @pytest.fixture(scope="module")
 def topk(arena):
-    (contestant,) = resolve("demo:topk", None, "cpu")
+    (contestant,) = resolve("demo:topk")
     return arena.score(arena.realise(contestant, Site.parse(SITE)), Site.parse(SITE))
 
 
@@ -40,7 +39,7 @@ def numbers(result) -> str:
 
 
 def test_the_same_inputs_give_the_same_bytes(arena, topk):
-    (contestant,) = resolve("demo:topk", None, "cpu")
+    (contestant,) = resolve("demo:topk")
     fresh = make_arena("ioi", options=Options(budget="quick"))
     again = fresh.score(fresh.realise(contestant, Site.parse(SITE)), Site.parse(SITE))
     assert numbers(again.result) == numbers(topk.result)
@@ -93,7 +92,7 @@ def test_a_finished_result_is_reused_and_force_scores_again(arena, tmp_path):
 def test_the_same_weights_elsewhere_have_one_result_under_the_name_asked_for(arena, topk, tmp_path):
     store.save(topk.result, topk.outcomes, tmp_path / "out")
     shutil.copytree(checkpoints.DEMO / "topk", tmp_path / "mine")
-    (mine,) = resolve(str(tmp_path / "mine"), None, "cpu")
+    (mine,) = resolve(str(tmp_path / "mine"))
     found = arena.score_or_reuse(mine, Site.parse(SITE), tmp_path / "out")
     assert found.id == topk.result.id and len(store.find(tmp_path / "out")) == 1
     assert (found.dictionary.name, topk.result.dictionary.name) == ("mine", "demo:topk")
@@ -180,9 +179,9 @@ def test_wrong_options_name_the_choice(arena):
     with pytest.raises(OptionError, match="coupled"):
         make_arena("ioi", options=Options(parametrization="couple")).bench(Site.parse(SITE))
     with pytest.raises(SiteError, match="takes activations of width"):
-        (contestant,) = resolve("demo:topk", None, "cpu")
+        (contestant,) = resolve("demo:topk")
         bench = arena.bench(Site.parse("blocks.2.attn.hook_z[0]@end"))
-        contestant.realise(bench[1])
+        contestant.at(bench[1])
 
 
 def test_names_is_the_bad_parametrization_it_is_kept_as():
@@ -198,24 +197,25 @@ def test_names_is_the_bad_parametrization_it_is_kept_as():
     assert success[0] >= 0.9 > success[1]
 
 
-@pytest.mark.parametrize(
-    ("module", "key"),
-    [
-        ("edits.pairs", "steps"),
-        ("edits.masks", "temperature"),
-        ("edits.masks", "rate"),
-        ("edits.das", "rate"),
-        ("edits.das", "parts"),
-        ("edits.das", "between"),
-    ],
-)
-def test_how_masks_and_rotations_are_learned_is_part_of_the_id(module, key, monkeypatch):
+def leaves(settings, path=()):
+    for name, value in settings.items():
+        yield from leaves(value, (*path, name)) if isinstance(value, dict) else [(*path, name)]
+
+
+def changed(settings, path):
+    """The settings with one value replaced."""
+    first, *rest = path
+    return {**settings, first: changed(settings[first], rest) if rest else "another"}
+
+
+@pytest.mark.parametrize("path", list(leaves(EVERY["disentangle"].settings)))
+def test_how_masks_and_rotations_are_learned_is_part_of_the_id(path, monkeypatch):
     """Of results that have them: on IOI nothing is learned, and its ids stay."""
     site = Site.parse("blocks.1.hook_resid_pre@entity")
     arenas = {task: make_arena(task) for task in ("ravel", "ioi")}
     before = {task: arena.id("x", site) for task, arena in arenas.items()}
-    settings = import_module(f"saebench.{module}").SETTINGS
-    monkeypatch.setitem(settings, key, "another")
+    axis = EVERY["disentangle"]
+    monkeypatch.setitem(EVERY, "disentangle", axis._replace(settings=changed(axis.settings, path)))
     assert arenas["ravel"].id("x", site) != before["ravel"]
     assert arenas["ioi"].id("x", site) == before["ioi"]
 
@@ -223,11 +223,11 @@ def test_how_masks_and_rotations_are_learned_is_part_of_the_id(module, key, monk
 def test_the_version_of_learning_is_part_of_the_id(monkeypatch):
     arena, site = make_arena("ravel"), Site.parse("blocks.1.hook_resid_pre@entity")
     before = arena.id("x", site)
-    old = MEASURES["disentangle"]
-    monkeypatch.setitem(MEASURES, "disentangle", old._replace(version=old.version + 1))
+    axis = EVERY["disentangle"]
+    monkeypatch.setitem(EVERY, "disentangle", axis._replace(version=axis.version + 1))
     assert arena.id("x", site) != before
     # results of two versions cannot be compared, and say so
-    assert arena.versions["disentangle"] == old.version + 1
+    assert arena.versions["disentangle"] == axis.version + 1
     assert "disentangle" not in make_arena("ioi").versions
 
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from saebench.errors import IncompetentModelError, TaskError
-from saebench.evaluation.arena import Arena, Options
+from saebench.evaluation.api import make_arena
+from saebench.evaluation.options import Options
 from saebench.kinds.base import Settings
 from saebench.kinds.names.prompts import draw_cases, split_distances
 from saebench.kinds.names.sections import Drawn, build, draw, library
@@ -112,7 +113,7 @@ def test_a_template_the_model_cannot_do_is_left_out_and_named(tmp_path, model):
         str([STRANGE, *spec.templates[:3]]).replace("'", '"'),
         "held_out = " + str([*spec.held_out[:2]]).replace("'", '"'),
     )
-    arena = Arena(task, model, Options(budget="quick"))
+    arena = make_arena(task, model, Options(budget="quick"))
     built, _ = arena.bench(SITE)
     assert [skill.able for skill in built.templates] == [False] + [True] * 5
     (note,) = [n for n in built.notes if "left out" in n]
@@ -127,8 +128,8 @@ def test_too_few_templates_refuse_the_model_and_forcing_uses_them_all(tmp_path, 
     held_out = "held_out = " + str([STRANGE, spec.held_out[0]]).replace("'", '"')
     task = ioi(tmp_path / "ioi", str([*spec.templates[:3]]).replace("'", '"'), held_out)
     with pytest.raises(IncompetentModelError, match="of 2 templates held out for `test` it does 1"):
-        Arena(task, model, Options(budget="quick")).bench(SITE)
-    forced = Arena(task, model, Options(budget="quick", allow_incompetent=True))
+        make_arena(task, model, Options(budget="quick")).bench(SITE)
+    forced = make_arena(task, model, Options(budget="quick", allow_incompetent=True))
     built, _ = forced.bench(SITE)
     assert built.section.test.template is not None
     assert set(built.section.test.template.tolist()) == {3, 4}

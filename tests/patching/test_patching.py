@@ -2,6 +2,7 @@
 
 import gc
 import warnings
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -212,7 +213,7 @@ def test_order_and_batch_size_change_nothing(model):
     edits, clean, whole = outcomes(made)
     shuffled = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(1))
     moved = made.run({k: e[shuffled] for k, e in edits.items()}, clean[shuffled], shuffled)
-    small = readout(model, tokens, made.places, memory_bytes=1)  # one row at a time
+    small = readout(replace(model, memory_bytes=1), tokens, made.places)  # one row at a time
     assert small.rows_at_once == 1 < made.rows_at_once
     for key in edits:
         few = small.run({key: edits[key]}, reference=clean)[key]
@@ -258,10 +259,11 @@ def test_clean_runs_are_kept_for_the_next_dictionary(gpt2, monkeypatch):
 def test_readouts_of_one_model_share_its_memory(gpt2):
     """What one of them keeps, the other cannot; it is free again when the first is gone."""
     place, budget = Placement("blocks.1.hook_mlp_out", positions(EQUAL, False)), 400_000
-    first = readout(gpt2, EQUAL, [place], memory_bytes=budget)
+    gpt2 = replace(gpt2, memory_bytes=budget)
+    first = readout(gpt2, EQUAL, [place])
     size = first._pass.runs.nbytes
     assert size > 0 and first.budget.may_keep(size)
-    others = [readout(gpt2, EQUAL, [place], memory_bytes=budget) for _ in range(40)]
+    others = [readout(gpt2, EQUAL, [place]) for _ in range(40)]
     assert all(other.budget is first.budget for other in others)
     kept = [other._pass.runs.nbytes for other in others]
     assert kept[0] == size and kept[-1] == 0 and sum(kept) + size <= budget // 4
@@ -275,9 +277,8 @@ def test_readouts_of_one_model_share_its_memory(gpt2):
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_work(gpt2):
     tokens = EQUAL * 8
-    made = readout(
-        gpt2, tokens, [Placement("blocks.1.hook_mlp_out", positions(tokens, False))], memory_bytes=2**30
-    )
+    place = Placement("blocks.1.hook_mlp_out", positions(tokens, False))
+    made = readout(replace(gpt2, memory_bytes=2**30), tokens, [place])
     edits, clean, whole = outcomes(made)
     sizes, logits = [], made._pass.logits
 

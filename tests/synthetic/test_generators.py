@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from saebench.errors import ControlError, TaskError
-from saebench.evaluation.api import load_subject
-from saebench.evaluation.arena import Arena, Options
+from saebench.evaluation.api import make_arena
 from saebench.evaluation.contestants import control
 from saebench.spec import find_tasks, load_task
 from saebench.synthetic.generator import seeded
@@ -22,7 +21,7 @@ _ARENAS: dict[str, Arena] = {}
 def arena(name: str) -> Arena:
     if name not in _ARENAS:
         task = load_task(f"synthetic/{name}")
-        _ARENAS[name] = Arena(task, load_subject(task), Options())
+        _ARENAS[name] = make_arena(task)
     return _ARENAS[name]
 
 
@@ -170,12 +169,10 @@ def test_wrong_parameters_are_one_paragraph():
 def test_the_oracle_exists_on_synthetic_tasks_only():
     from worlds import bench_of, two_groups
 
-    from saebench.evaluation.contestants import CONTROLS
-
     bench = bench_of(two_groups(n=100)[0])
     for name in ("oracle", "matching-pursuit"):
         with pytest.raises(ControlError, match="synthetic tasks only"):
-            CONTROLS[name](bench, "")
+            control(name).at(bench)
 
 
 def test_every_bundled_family_has_a_task():

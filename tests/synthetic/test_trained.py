@@ -8,10 +8,10 @@ import torch
 from saebench.dictionaries.sparsity import sparsity_of
 from saebench.dictionaries.training import ARCHITECTURES
 from saebench.errors import OptionError, TaskError, TrainingDataError
-from saebench.evaluation.api import evaluate, load_subject
-from saebench.evaluation.arena import Arena, Options
-from saebench.evaluation.batch import Request, run
+from saebench.evaluation.api import evaluate, make_arena
+from saebench.evaluation.batch import run
 from saebench.evaluation.contestants import from_object
+from saebench.evaluation.options import Options, Request
 from saebench.spec import load_task
 from saebench.synthetic.registry import make_generator
 from saebench.synthetic.training import Recipe, fit, start, train, train_from_options
@@ -27,18 +27,8 @@ def saved(tmp_path_factory):
 
 
 def request(out, saes, **options):
-    plain = dict(
-        tasks=(),
-        model="demo",
-        site=None,
-        budget="quick",
-        seed=0,
-        device="cpu",
-        dtype="float32",
-        out=out,
-        force=False,
-    )
-    return Request(saes=tuple(saes), **(plain | options))
+    own = {name: options.pop(name) for name in ("tasks", "site") if name in options}
+    return Request(saes=tuple(saes), out=out, options=Options(device="cpu", **options), **own)
 
 
 def test_evaluate_picks_the_task_up_from_the_checkpoint(saved, tmp_path):
@@ -65,11 +55,11 @@ def test_another_task_is_refused_unless_forced(saved, tmp_path):
 def test_forcing_marks_the_result():
     task = load_task(TASK)
     sae = fit(make_generator(task), Recipe("topk", 8, 2, samples=512, batch=256))
-    arena = Arena(task, load_subject(task), Options(force_mismatch=True))
+    arena = make_arena(task, options=Options(force_mismatch=True))
     site = arena.sites([], None)[0]
     realised = arena.realise(from_object(sae), site)
     assert any("--force-mismatch" in w and "does not say" in w for w in realised.warnings)
-    strict = Arena(task, arena.model, Options())
+    strict = make_arena(task, arena.model)
     assert strict.refuses(from_object(sae))
     sae.cfg.metadata["saebench_task"] = TASK
     sae.cfg.metadata["saebench_task_sha256"] = task.sha256

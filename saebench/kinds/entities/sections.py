@@ -64,24 +64,12 @@ class Asked(NamedTuple):
 
 
 def ask(
-    prompts: list[Prompt],
-    entities: Sequence[Entity],
-    facts: Facts,
-    model: LanguageModel,
-    site: Site,
-    memory_bytes: int | None,
+    prompts: list[Prompt], entities: Sequence[Entity], facts: Facts, model: LanguageModel, site: Site
 ) -> Asked:
     """Clean activations of prompts, and what the model answers."""
     acts = activations(prompts, model, site)
     blank = torch.zeros(len(prompts), dtype=torch.long)
-    readout = PatchedReadout(
-        model,
-        [p.tokens for p in prompts],
-        [placement(prompts, site)],
-        blank,
-        blank,
-        memory_bytes=memory_bytes,
-    )
+    readout = PatchedReadout(model, [p.tokens for p in prompts], [placement(prompts, site)], blank, blank)
     said, others, best = [], [], []
     with torch.no_grad():
         for rows in torch.arange(len(prompts)).split(BLOCK):
@@ -141,8 +129,8 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         per = getattr(size, name)
         prompts = draw_prompts(entities, phrases, per, model, site.position, rng)
         _require(bool(prompts), "no prompt can be written", facts, model, name)
-        found = ask(prompts, entities, facts, model, site, settings.memory_bytes)
-        splits[name] = _split(found, name, facts, model, site, settings.memory_bytes, rng)
+        found = ask(prompts, entities, facts, model, site)
+        splits[name] = _split(found, name, facts, model, site, rng)
         asked[name] = found
         settings.tick(f"activations of {name}")
     fit = asked["fit"].kept
@@ -184,13 +172,7 @@ def _require(met: bool, seen: str, facts: Facts, model: LanguageModel, split: st
 
 
 def _split(
-    found: Asked,
-    split: str,
-    facts: Facts,
-    model: LanguageModel,
-    site: Site,
-    memory_bytes: int | None,
-    rng: np.random.Generator,
+    found: Asked, split: str, facts: Facts, model: LanguageModel, site: Site, rng: np.random.Generator
 ) -> Split:
     entities = facts.entities[split]
     keep = found.right.nonzero()[:, 0]
@@ -204,7 +186,6 @@ def _split(
         [placement(prompts, site)],
         found.said[keep],
         found.runner_up[keep],
-        memory_bytes=memory_bytes,
     )
     device = found.acts.device
     answer = _answers(prompts, entities, facts).to(device)

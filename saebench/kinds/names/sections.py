@@ -87,7 +87,7 @@ def _clusters(cases: Sequence[Case], n: int) -> Tensor:
     return torch.tensor([min(c.io, c.s) * n + max(c.io, c.s) for c in cases])
 
 
-def draw(task: Task, model: LanguageModel, budget: str, seed: int, memory_bytes: int | None = None) -> Drawn:
+def draw(task: Task, model: LanguageModel, budget: str, seed: int) -> Drawn:
     """All prompts of a task for a model, seeded: the same seed gives the same prompts.
 
     Templates that the model cannot do are left out, unless too few would be left: then all stay,
@@ -99,7 +99,7 @@ def draw(task: Task, model: LanguageModel, budget: str, seed: int, memory_bytes:
     names = [words.names[i] for i in rng.permutation(len(words.names))[: size.names]]
     words = words._replace(names=tuple(names))
     n, distances = len(names), split_distances(len(names), rng)
-    skills = probe(words, distances["select"], model, size.probe, seed, memory_bytes)
+    skills = probe(words, distances["select"], model, size.probe, seed)
     able = range(len(skills)) if too_few(skills) else usable(skills)
     batches = {}
     for split in ("fit", "select", "test"):
@@ -118,12 +118,7 @@ def draw(task: Task, model: LanguageModel, budget: str, seed: int, memory_bytes:
 
 
 def probe(
-    words: Words,
-    distances: Sequence[int],
-    model: LanguageModel,
-    per_template: int,
-    seed: int,
-    memory_bytes: int | None = None,
+    words: Words, distances: Sequence[int], model: LanguageModel, per_template: int, seed: int
 ) -> tuple[TemplateSkill, ...]:
     """How well the model does on every template, over the same name pairs for each."""
     n, rng = len(words.names), np.random.default_rng([seed, 4])
@@ -135,7 +130,7 @@ def probe(
     cases = [drawn[i]._replace(template=t) for t in every for i in picks]
     prompts = [write_prompt(c, words, model) for c in cases]
     last = Site(f"blocks.{model.n_layers - 1}.hook_resid_post", "end")
-    readout = _readout(cases, prompts, words, model, last, memory_bytes)
+    readout = _readout(cases, prompts, words, model, last)
     clean = readout.run({"clean": readout.clean()})["clean"]
     ahead = (clean.ld > 0).float().reshape(len(every), -1).mean(1).tolist()
     top = (clean.top == readout.answer).float().reshape(len(every), -1).mean(1).tolist()
@@ -153,11 +148,11 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         SiteError: if the position is not one of the task's.
     """
     require_position(task, site)
-    words, skills, batches = draw(task, model, settings.budget, settings.seed, settings.memory_bytes)
+    words, skills, batches = draw(task, model, settings.budget, settings.seed)
     settings.tick("prompts")
     splits = {}
     for name, batch in batches.items():
-        splits[name] = _split(batch, words, model, site, settings.memory_bytes)
+        splits[name] = _split(batch, words, model, site)
         settings.tick(f"activations of {name}")
     attributes = (Attribute("io", words.names), Attribute("s", words.names), Attribute("pos", ORDERS))
     fit = batches["fit"].prompts
@@ -181,20 +176,13 @@ def _placement(prompts: Sequence[Prompt], site: Site) -> Placement:
 
 
 def _readout(
-    cases: Sequence[Case],
-    prompts: Sequence[Prompt],
-    words: Words,
-    model: LanguageModel,
-    site: Site,
-    memory_bytes: int | None,
+    cases: Sequence[Case], prompts: Sequence[Prompt], words: Words, model: LanguageModel, site: Site
 ) -> PatchedReadout:
     """Answer IO, distractor S."""
     tokens = torch.tensor([token(model, n) for n in words.names])
     io, s, _ = _labels(cases).T
     place = [_placement(prompts, site)]
-    return PatchedReadout(
-        model, [p.tokens for p in prompts], place, tokens[io], tokens[s], memory_bytes=memory_bytes
-    )
+    return PatchedReadout(model, [p.tokens for p in prompts], place, tokens[io], tokens[s])
 
 
 def library(words: Words) -> tuple[Listed, ...]:
@@ -222,14 +210,14 @@ def _recoded(recode: torch.Tensor, at: int, labels: torch.Tensor) -> torch.Tenso
     return recode.to(labels.device)[labels[:, at]][:, None]
 
 
-def _split(batch: Batch, words: Words, model: LanguageModel, site: Site, memory_bytes: int | None) -> Split:
+def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Split:
     def acts(prompts: Sequence[Prompt]) -> Tensor:
         return capture(model, [p.tokens for p in prompts], {site: _placement(prompts, site)})[site]
 
     def put(labels: Tensor) -> Tensor:
         return labels.to(model.device)
 
-    readout: Readout = _readout(batch.cases, batch.prompts, words, model, site, memory_bytes)
+    readout: Readout = _readout(batch.cases, batch.prompts, words, model, site)
     labels = _labels(batch.cases)
     source_acts = {role: acts(source.prompts) for role, source in batch.sources.items()}
     # the answer that a perfect edit gives is the arg-max under the source activation itself [PE]

@@ -14,9 +14,18 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 
 from saebench.records.result import AxisScore, Result, Score
-from saebench.reporting.leaderboard.boards import AXES, KINDS, OVERALL, Board, Collected, Row, Table, l0_band
+from saebench.reporting.leaderboard.boards import (
+    AXES,
+    KINDS,
+    N_DRAWS,
+    OVERALL,
+    Board,
+    Collected,
+    Row,
+    Table,
+    l0_band,
+)
 from saebench.reporting.ordering import Ordering
-from saebench.scoring.base import RANK_DRAWS
 
 LARGEST = 2_970_000
 # What a chart needs: curves over edit sizes, cause and isolate, occlusion, splitting.
@@ -140,7 +149,7 @@ def _render(found: Collected, figures: Sequence[str], level: Level) -> str:
         versions=versions,
         commits=[commit[:12] for commit in commits],
         figures=[name for name in figures if name.endswith(".svg")],
-        n_draws=RANK_DRAWS,
+        n_draws=N_DRAWS,
     )
 
 

@@ -5,12 +5,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
-
-from saebench.models.language_model import LanguageModel
 
 # Tokens in one batch of a model as wide as GPT-2 small; a narrower one takes as many values. On a
 # CPU the intermediate values of more do not fit into its caches, and fewer do not fill the cores;
@@ -59,13 +57,6 @@ class Budget:
     """What keeps clean runs on this budget."""
 
     @classmethod
-    def shared(cls, model: LanguageModel, memory_bytes: int | None = None) -> "Budget":
-        """One budget for everything that runs on a model: several splits, sites and tasks."""
-        return _shared.setdefault(model, {}).setdefault(
-            memory_bytes, cls.of(model.device, memory_bytes, model.d_model)
-        )
-
-    @classmethod
     def of(cls, device: torch.device, memory_bytes: int | None = None, d_model: int = WIDTH) -> "Budget":
         if memory_bytes is None:
             memory_bytes = int(FREE_SHARE * free_bytes(device))
@@ -106,9 +97,6 @@ class Budget:
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-
-
-_shared: "WeakKeyDictionary[LanguageModel, dict[int | None, Budget]]" = WeakKeyDictionary()
 
 
 class Scratch:

@@ -1,0 +1,81 @@
+"""Makes the controls of the table from a bench."""
+
+from typing import Literal
+
+from saebench.axes.base import Bench
+from saebench.dictionaries.controls import PCA, Identity, Mean, NoEdit, Permuted, Random, SourcePatch
+from saebench.dictionaries.frozen import Frozen, frozen
+from saebench.dictionaries.supervised import SupervisedDictionary, fit_supervised
+from saebench.dictionary import Dictionary, Intervention
+from saebench.errors import ControlError
+from saebench.scoring.disentangle import AXIS
+from saebench.synthetic.oracle import Oracle, Pursuit
+
+WIDTH = 8
+"""Latents per input dimension of `control:random` where nothing else is said."""
+
+
+def identity(bench: Bench, value: None) -> Identity:
+    return Identity(bench.section.mean)
+
+
+def mean(bench: Bench, value: None) -> Mean:
+    return Mean(bench.section.mean)
+
+
+def pca(bench: Bench, value: tuple[int]) -> PCA:
+    return PCA(bench.section.fit.acts, min(value[0], bench.section.d_in))
+
+
+def random(bench: Bench, value: tuple[int, ...]) -> Random:
+    l0, d_sae = value[0], value[1] if len(value) > 1 else WIDTH * bench.section.d_in
+    return Random(bench.section.fit.acts, d_sae, l0)
+
+
+def permuted(bench: Bench, value: Dictionary) -> Permuted:
+    return Permuted(value)
+
+
+def frozen_decoder(bench: Bench, value: Dictionary) -> Frozen:
+    return frozen(value, bench.section.fit.acts)
+
+
+def supervised(bench: Bench, value: Literal["mean", "mse"] | None) -> SupervisedDictionary:
+    return fit_supervised(bench.section, value or "mean")
+
+
+def no_edit(bench: Bench, value: None) -> NoEdit:
+    return NoEdit()
+
+
+def source_patch(bench: Bench, value: None) -> SourcePatch:
+    return SourcePatch()
+
+
+def _truth(bench: Bench, name: str) -> Oracle:
+    truth = bench.section.truth
+    if not isinstance(truth, Oracle):
+        raise ControlError(
+            f"control:{name} exists on synthetic tasks only, where the generating features are"
+            " known. Use control:supervised here."
+        )
+    return truth
+
+
+def oracle(bench: Bench, value: None) -> Oracle:
+    return _truth(bench, "oracle")
+
+
+def pursuit(bench: Bench, value: tuple[int] | None) -> Pursuit:
+    generator = _truth(bench, "matching-pursuit").generator
+    return Pursuit(generator, value[0] if value else max(1, round(generator.true_l0())))
+
+
+def das(bench: Bench, value: str | None) -> Intervention:
+    if AXIS not in bench.learned:
+        raise ControlError(
+            "control:das needs a task whose prompts ask for different attributes, such as ravel, with"
+            " pairs to learn from. Use control:source-patch here."
+        )
+    both, single = bench.learned[AXIS]
+    return single if value else both

@@ -1,0 +1,98 @@
+"""Options of an evaluation: the one list that Python, the command line and sweeps read.
+
+To add one: a field here, and the place that reads it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from inspect import Parameter
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from saebench.errors import OptionError, choice, parse_bytes, unknown
+from saebench.models.facts import DTYPES
+from saebench.spec import BUDGETS
+
+
+def option(default: object, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything of an evaluation that is not the dictionary, the task, the model or the site.
+
+    Raises:
+        OptionError: for a value that is not among those allowed.
+    """
+
+    budget: str = option("quick", "quick, standard or full: how many prompts.")
+    seed: int = option(0, "Seed of prompts, controls and resampling.")
+    device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto.")
+    dtype: str = option("float32", "float32, or bfloat16 (faster on a GPU, less exact).")
+    tasks: tuple[Path, ...] = option((), "Further directories of task folders.")
+    ravel_data: str | None = option(None, "Published RAVEL data: a directory, or hij/ravel.")
+    ravel_attributes: tuple[str, ...] = option((), "Only these of its attributes, by commas.")
+    architecture: str | None = option(None, "Architecture of a weights file that does not say.")
+    supervised: str | None = option(None, "Kind of supervised dictionary, mean or mse. Default: the task's.")
+    parametrization: str = option("independent", "independent, coupled or names.")
+    memory: str | None = option(None, "For patched passes, e.g. 2GB.")
+    allow_incompetent: bool = option(False, "Score although the model cannot do the task.")
+    force_mismatch: bool = option(False, "Score on data that an SAE was not trained on.")
+
+    def __post_init__(self) -> None:
+        choice("budget", self.budget, BUDGETS)
+        choice("dtype", self.dtype, DTYPES)
+        if self.supervised is not None:
+            choice("supervised dictionary", self.supervised, ("mean", "mse"))
+        parse_bytes(self.memory)
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> "Options":
+        """Options by name, as people write them: None stands for the default, one path for several,
+        names by commas.
+
+        Raises:
+            OptionError: for an unknown name, with near matches.
+        """
+        known = [f.name for f in fields(cls)]
+        for name in given:
+            if name not in known:
+                raise OptionError(unknown("option", name, known))
+        values = {name: value for name, value in given.items() if value is not None}
+        if "tasks" in values:
+            values["tasks"] = tuple(Path(path) for path in _several(values["tasks"]))
+        if "ravel_attributes" in values:
+            parts = [name for part in _several(values["ravel_attributes"]) for name in part.split(",")]
+            values["ravel_attributes"] = tuple(filter(None, parts))
+        return cls(**values)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        return parse_bytes(self.memory)
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return [value] if isinstance(value, str | Path) else value
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line or a sweep asks for: many names × tasks × sites."""
+
+    saes: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+    """Without any: the tasks that the SAEs were trained on, else IOI."""
+    model: str = "demo"
+    site: str | None = None
+    out: Path = Path("saebench-results")
+    force: bool = False
+    options: Options = field(default_factory=Options)
+
+
+def parameters(annotate: Callable[[Any, str], Any] = lambda kind, help: kind) -> Iterator[Parameter]:
+    """The options as keyword parameters of a function; `annotate(type, help)` gives their annotation."""
+    kinds = get_type_hints(Options)
+    for each in fields(Options):
+        annotation = annotate(kinds[each.name], each.metadata["help"])
+        yield Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=annotation)
