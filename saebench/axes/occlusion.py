@@ -79,7 +79,7 @@ def _without(subject: Subject, strong: str, weak: list[str], bench: Bench, out: 
             signed = bool((seen.value < 0).any() or (found.value < 0).any())
             table = f1_table(seen, prop.select, len(prop.values), signed)
             record_hits(AXIS, prop, table, found, out, edit=edit, k=place)
-            written = along_atoms(test.reconstruction, bench.atoms_of(name), prop.test, prop.keep)
+            written = along_atoms(test.by_latents, bench.atoms_of(name), prop.test, prop.keep)
             out.add(Key(AXIS, "written", name, edit, place), written)
 
 
@@ -87,7 +87,7 @@ def _dose_response(subject: Subject, name: str, bench: Bench, out: Outcomes) -> 
     """Encodes `a + τ u_weak`: how large would it have to be?"""
     test, prop = bench.section.test, bench.properties[name]
     for dose in DOSES:
-        hat = subject.encode(test.acts + dose * _atom(bench, test, name), test.known).reconstruction
+        hat = subject.encode(test.acts + dose * _atom(bench, test, name), test.known).by_latents
         written = along_atoms(hat, bench.atoms_of(name), prop.test, prop.keep)
         out.add(Key(AXIS, "written", name, "plus", round(100 * dose)), written)
 

@@ -44,7 +44,7 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int) -> None:
 def written_by(subject: Subject, prop: Property, bench: Bench) -> dict[str, Float[Tensor, "n"]]:
     """One number a prompt of `test`: what is written of its value, and the parts of that."""
     atoms = bench.atoms_of(prop.name)
-    written = along_atoms(subject.test.reconstruction, atoms, prop.test, prop.keep)
+    written = along_atoms(subject.test.by_latents, atoms, prop.test, prop.keep)
     writers = subject.writers(prop, atoms)
     return {"written": written} | contributions(writers, subject.test.codes, prop.test, prop.keep)
 

@@ -68,6 +68,11 @@ class Encoded(NamedTuple):
     reconstruction: Float[Tensor, "n d_in"]
     offset: Float[Tensor, "n d_in"]
 
+    @property
+    def by_latents(self) -> Float[Tensor, "n d_in"]:
+        """`Σ_j α_j w_j`: the part of the reconstruction that latents write."""
+        return self.reconstruction - self.offset
+
 
 @torch.no_grad()
 def encode_split(

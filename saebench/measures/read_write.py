@@ -2,7 +2,8 @@
 
 A latent can fire perfectly and write nothing. With `u_v` the atom of value v, `δ_v(x) = E[x | v] − E[x]`
 and `w_j` the decoder's rows, latent j writes `c_jv = δ_v(α_j) ⟨w_j, u_v⟩` of v, and all of them together
-what is written: `Σ_j c_jv = ⟨δ_v(â), u_v⟩` but for the offset's part, which belongs to no latent.
+what is written: `W = Σ_v Σ_j c_jv / D`. An offset's part belongs to no latent and is not written: otherwise a
+dictionary that puts the activation into its offset would have written it.
 
 Whatever is chosen (who writes, what a latent stands for, how many share a value) is chosen on `select`;
 `contributions` measures on other prompts, one number a prompt, so that every score is a ratio of sums.
@@ -158,7 +159,7 @@ def along_atoms(
     label: Int[Tensor, "n"],
     keep: Bool[Tensor, "n_values"],
 ) -> Float[Tensor, "n"]:
-    """`⟨x_i − E[x], u_{v(i)}⟩`, weighted: what is available in `a`, what is written in `â`."""
+    """`⟨x_i − E[x], u_{v(i)}⟩`, weighted: what is available in `a`, what latents write in `Σ_j α_j w_j`."""
     centred = acts.double() - acts.double().mean(0)
     return (centred * atoms.double()[label]).sum(1) * value_weights(label, keep)
 

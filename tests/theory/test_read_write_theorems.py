@@ -90,6 +90,22 @@ def test_tiny_detectors_and_an_always_on_latent_move_nothing(world):
     assert max(headlines(alone)) < 0.001
 
 
+def test_what_an_offset_restores_is_not_written(world):
+    """Perfect reconstruction and perfect detectors: the activation stands in the offset, rows are tiny."""
+    bench, truth, rows = world
+
+    class Hidden(Given):
+        def encode(self, acts) -> Encoding:
+            codes = self._truth.encode(acts).codes
+            return Encoding(codes, acts - codes @ self.W_dec)
+
+    found = scores(Hidden(truth, 1e-3 * rows), bench)
+    assert value(entry(found, "sufficiency").value) == pytest.approx(1, abs=1e-4)
+    assert max(headlines(found)) < 0.01
+    # nothing of the strong attribute is written, so nothing was hidden behind it
+    assert isinstance(found.axes["occlusion"].value, Undefined)
+
+
 @pytest.mark.parametrize("k", [1, 2, 5])
 def test_k_duplicates_read_one_kth(world, k: int):
     bench, truth, rows = world
