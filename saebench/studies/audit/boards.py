@@ -26,7 +26,7 @@ BEST = "demo:standard"
 """The SAE that cheats are made from."""
 REFERENCES = ("identity", "pca:14", "mean", "random:8", "random:21", "random:32")
 SUPERVISED = ("supervised:mean", "supervised:mse")
-TASK_SEEDS = (1, 2, 3, 4)
+TASK_SEEDS = (1, 2, 3, 4, 5, 6, 7)
 NULL_SITES = {"ioi": "blocks.2.hook_resid_post@io", "ravel": "blocks.2.hook_resid_post@entity"}
 """Behind the last layer and before the answer: the attributes stand there and nothing reads them."""
 
