@@ -84,6 +84,8 @@ class ControlContestant(Contestant):
     control: Control
     value: Any
     """The argument, read."""
+    sae: "SAE | None" = None
+    """The SAE that it is made from, for controls that take one."""
 
     @property
     def name(self) -> str:
@@ -91,14 +93,13 @@ class ControlContestant(Contestant):
 
     @property
     def sha256(self) -> str | None:
-        # a function of its name and of the activations, which the result's id covers
-        return digest_of(self.spec)
+        if self.sae is None:
+            return digest_of(self.spec)
+        return digest_of(self.spec, self.sae.sha256) if self.sae.sha256 else None
 
     def at(self, bench: "Bench", seed: int = 0) -> Realised:
-        value = self.value
-        if self.control.takes is not None and self.control.takes.sae:
-            value = SAE.named(value).fitted(bench.section).dictionary
-        scorable = self.control.make(bench, value)
+        loaded = self.sae.fitted(bench.section) if self.sae else None
+        scorable = self.control.make(bench, loaded.dictionary if loaded else self.value, seed)
         info = DictionaryInfo(
             name=self.name,
             source=self.name,
@@ -106,7 +107,7 @@ class ControlContestant(Contestant):
             architecture=self.spec.partition(":")[0],
             d_in=bench.section.d_in,
             d_sae=getattr(scorable, "d_sae", 0),
-            sha256=digest_of(self.spec),
+            sha256=digest_of(self.spec, loaded.info.sha256 if loaded else None),
             kind=scorable.role,
         )
         return Realised(scorable, info)
@@ -223,9 +224,11 @@ def control(spec: str) -> ControlContestant:
 
     Raises:
         ControlError: for an unknown name, or an argument that it does not take.
+        CheckpointError: if it takes an SAE that cannot be found or read.
     """
     made, value = find_control(spec)
-    return ControlContestant(spec, made, value)
+    needs_sae = made.takes is not None and made.takes.sae
+    return ControlContestant(spec, made, value, SAE.named(value) if needs_sae else None)
 
 
 def from_object(obj: Any) -> SAE:

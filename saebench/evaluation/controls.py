@@ -82,15 +82,15 @@ class Control:
     """A control of the table."""
 
     maker: str
-    """`module:function` of (bench, value of the argument or None)."""
+    """`module:function` of (bench, value of the argument or None, seed)."""
     help: str
     takes: Argument | None = None
     in_all: Callable[[Sizes], list[str]] = _never
     """Its arguments in `control:all`, where a table has SAEs of these sizes."""
 
-    def make(self, bench: "Bench", value: Any) -> "Scorable":
+    def make(self, bench: "Bench", value: Any, seed: int) -> "Scorable":
         module, _, function = self.maker.partition(":")
-        return getattr(import_module(module), function)(bench, value)
+        return getattr(import_module(module), function)(bench, value, seed)
 
 
 def sae(control: str, text: str) -> str:
@@ -119,6 +119,8 @@ CONTROLS: dict[str, Control] = {
     "no-edit": Control(f"{_HERE}:no_edit", "nothing is changed: a floor", in_all=_once),
     "permuted": Control(f"{_HERE}:permuted", "an SAE with its decoder rows shuffled", _SAE),
     "frozen-decoder": Control(f"{_HERE}:frozen_decoder", "random rows, a trained encoder", _SAE),
+    "soft-frozen": Control(f"{_HERE}:soft_frozen", "rows that stay near random ones", _SAE),
+    "frozen-encoder": Control(f"{_HERE}:frozen_encoder", "a random encoder, trained rows", _SAE),
     "oracle": Control(f"{_HERE}:oracle", "the true features and codes; synthetic tasks"),
     "matching-pursuit": Control(
         f"{_HERE}:pursuit",
@@ -139,17 +141,26 @@ def find_control(spec: str) -> tuple[Control, Any]:
     Raises:
         ControlError: for an unknown name, or an argument that is missing or that it does not take.
     """
-    name, _, text = spec.partition(":")
+    name, colon, text = spec.partition(":")
     if name not in CONTROLS:
         raise ControlError(unknown("control", name, CONTROLS))
     control = CONTROLS[name]
     if control.takes is None:
+        if colon:
+            raise ControlError(
+                f"control:{name} takes no argument, and got {text!r}. Expected control:{name} alone."
+            )
         return control, None
     if not text and not control.takes.needed:
         return control, None
     return control, control.takes.read(name, text)
 
 
-def digest_of(spec: str) -> str:
-    """What stands for a control's weights in a result's id."""
-    return hashlib.sha256(f"control:{spec}/1".encode()).hexdigest()
+def digest_of(spec: str, sae_sha256: str | None = None) -> str:
+    """What stands for a control's weights in a result's id.
+
+    A control is a function of its name and of the activations, which the id covers; one that is made
+    from an SAE is one of that SAE's weights too, wherever they lie.
+    """
+    name = f"control:{spec}/1" if sae_sha256 is None else f"control:{spec.partition(':')[0]}/2 {sae_sha256}"
+    return hashlib.sha256(name.encode()).hexdigest()

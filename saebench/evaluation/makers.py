@@ -3,6 +3,7 @@
 from typing import Literal
 
 from saebench.axes.base import Bench
+from saebench.dictionaries import frozen as freedoms
 from saebench.dictionaries.controls import PCA, Identity, Mean, NoEdit, Permuted, Random, SourcePatch
 from saebench.dictionaries.frozen import Frozen, frozen
 from saebench.dictionaries.supervised import SupervisedDictionary, fit_supervised
@@ -15,40 +16,48 @@ WIDTH = 8
 """Latents per input dimension of `control:random` where nothing else is said."""
 
 
-def identity(bench: Bench, value: None) -> Identity:
+def identity(bench: Bench, value: None, seed: int) -> Identity:
     return Identity(bench.section.mean)
 
 
-def mean(bench: Bench, value: None) -> Mean:
+def mean(bench: Bench, value: None, seed: int) -> Mean:
     return Mean(bench.section.mean)
 
 
-def pca(bench: Bench, value: tuple[int]) -> PCA:
+def pca(bench: Bench, value: tuple[int], seed: int) -> PCA:
     return PCA(bench.section.fit.acts, min(value[0], bench.section.d_in))
 
 
-def random(bench: Bench, value: tuple[int, ...]) -> Random:
+def random(bench: Bench, value: tuple[int, ...], seed: int) -> Random:
     l0, d_sae = value[0], value[1] if len(value) > 1 else WIDTH * bench.section.d_in
-    return Random(bench.section.fit.acts, d_sae, l0)
+    return Random(bench.section.fit.acts, d_sae, l0, seed)
 
 
-def permuted(bench: Bench, value: Dictionary) -> Permuted:
-    return Permuted(value)
+def permuted(bench: Bench, value: Dictionary, seed: int) -> Permuted:
+    return Permuted(value, seed)
 
 
-def frozen_decoder(bench: Bench, value: Dictionary) -> Frozen:
-    return frozen(value, bench.section.fit.acts)
+def frozen_decoder(bench: Bench, value: Dictionary, seed: int) -> Frozen:
+    return frozen(value, bench.section.fit.acts, seed=seed)
 
 
-def supervised(bench: Bench, value: Literal["mean", "mse"] | None) -> SupervisedDictionary:
+def soft_frozen(bench: Bench, value: Dictionary, seed: int) -> Frozen:
+    return frozen(value, bench.section.fit.acts, freedoms.soft_frozen(), seed)
+
+
+def frozen_encoder(bench: Bench, value: Dictionary, seed: int) -> Frozen:
+    return frozen(value, bench.section.fit.acts, freedoms.FROZEN_ENCODER, seed)
+
+
+def supervised(bench: Bench, value: Literal["mean", "mse"] | None, seed: int) -> SupervisedDictionary:
     return fit_supervised(bench.section, value or "mean")
 
 
-def no_edit(bench: Bench, value: None) -> NoEdit:
+def no_edit(bench: Bench, value: None, seed: int) -> NoEdit:
     return NoEdit()
 
 
-def source_patch(bench: Bench, value: None) -> SourcePatch:
+def source_patch(bench: Bench, value: None, seed: int) -> SourcePatch:
     return SourcePatch()
 
 
@@ -62,16 +71,16 @@ def _truth(bench: Bench, name: str) -> Oracle:
     return truth
 
 
-def oracle(bench: Bench, value: None) -> Oracle:
+def oracle(bench: Bench, value: None, seed: int) -> Oracle:
     return _truth(bench, "oracle")
 
 
-def pursuit(bench: Bench, value: tuple[int] | None) -> Pursuit:
+def pursuit(bench: Bench, value: tuple[int] | None, seed: int) -> Pursuit:
     generator = _truth(bench, "matching-pursuit").generator
     return Pursuit(generator, value[0] if value else max(1, round(generator.true_l0())))
 
 
-def das(bench: Bench, value: str | None) -> Intervention:
+def das(bench: Bench, value: str | None, seed: int) -> Intervention:
     if AXIS not in bench.learned:
         raise ControlError(
             "control:das needs a task whose prompts ask for different attributes, such as ravel, with"

@@ -1,13 +1,18 @@
 """Controls do what their names say."""
 
 import pytest
+import sae_files
 import torch
+from sae_files import goodfire, weights
 from worlds import Planted, bench_of, two_groups
 
 from saebench.dictionaries.controls import PCA, Identity, Mean, Permuted, Random
 from saebench.errors import ControlError
+from saebench.evaluation.api import make_arena
+from saebench.evaluation.arena import Arena
 from saebench.evaluation.contestants import control, every_control
 from saebench.evaluation.controls import CONTROLS
+from saebench.evaluation.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +110,37 @@ def test_the_controls_of_a_table_follow_from_its_saes():
     assert "control:pca:8" in names
     assert [n for n in names if "random" in n] == ["control:random:8:768", "control:random:31:768"]
     assert {n.split(":")[1] for n in names} <= set(CONTROLS)
+
+
+@pytest.mark.parametrize("spec", ["identity:banana", "mean:7", "no-edit:x", "source-patch:", "oracle:abc"])
+def test_an_argument_that_a_control_does_not_take_is_refused(spec):
+    with pytest.raises(ControlError, match="takes no argument"):
+        control(spec)
+
+
+@pytest.mark.parametrize("name", ["permuted", "frozen-decoder", "soft-frozen", "frozen-encoder"])
+def test_a_control_made_from_an_sae_is_another_when_the_weights_change(tmp_path, name):
+    """The same path and other weights: a result of the old ones must not be shown."""
+    path = goodfire(tmp_path, weights())
+    before = control(f"{name}:{path}").sha256
+    moved = weights()
+    moved["b_enc"] = moved["b_enc"] + 0.5
+    goodfire(tmp_path, moved)
+    assert control(f"{name}:{path}").sha256 != before
+    # and the same weights elsewhere are the same control
+    assert control(f"{name}:{goodfire(tmp_path / 'copy', weights())}").sha256 == before
+
+
+@pytest.mark.parametrize("spec", ["random:4:64", "permuted:{}", "frozen-decoder:{}"])
+def test_the_seed_reaches_controls_that_draw(bench, spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(sae_files, "D_IN", bench.section.d_in)
+    drawn = control(spec.format(goodfire(tmp_path, weights())))
+    rows = [drawn.at(bench, seed).scorable.W_dec for seed in (0, 0, 1)]
+    assert torch.equal(rows[0], rows[1]) and not torch.equal(rows[0], rows[2])
+
+
+def test_an_evaluation_passes_its_seed_on(bench, monkeypatch):
+    arena = make_arena("synthetic/independent", options=Options(seed=3))
+    monkeypatch.setattr(Arena, "bench", lambda self, site: (None, bench))
+    made, (site,) = control("random:4:64"), arena.sites([], None)
+    assert torch.equal(arena.realise(made, site).scorable.W_dec, made.at(bench, 3).scorable.W_dec)
