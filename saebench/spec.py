@@ -122,6 +122,8 @@ class EntitiesSpec(Spec):
     attributes: tuple[str, ...] = Field(min_length=1)
     nested: dict[str, str] = {}
     templates: dict[str, EntityTemplates]
+    phrasings: dict[str, dict[str, EntityTemplates]] = {}
+    """Other sets of templates, by name; a model is asked in the set that it answers best on `select`."""
     aliases: dict[str, dict[str, tuple[str, ...]]] = {}
     split: str | None = None
     """Column of the table that says which split an entity is in; without it they are dealt."""
@@ -133,6 +135,8 @@ class EntitiesSpec(Spec):
         yield "positions", ", ".join(self.positions)
         for attribute, templates in self.templates.items():
             yield "templates", f"{attribute}: {len(templates.fit)} fit, {len(templates.test)} test"
+        for name in self.phrasings:
+            yield "phrasings", f"{name}: for models that answer it better"
 
     def files(self, task: "Task") -> Iterator[tuple[str, str]]:
         yield "entities", f"{len(task.rows(self.table))} in {self.table}"

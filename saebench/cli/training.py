@@ -37,12 +37,12 @@ def train(
     ] = None,
     l1: Annotated[float | None, typer.Option(help="Weight of the L1 penalty (standard, gated).")] = None,
     l0: Annotated[float | None, typer.Option(help="Weight of the L0 penalty (jumprelu).")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of initialisation and data.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of initialisation and order.")] = 0,
     samples: Annotated[
         int | None, typer.Option("--samples", "--tokens", help="Activations to train on. Default: 1M; 2M.")
     ] = None,
     distinct: Annotated[
-        int | None, typer.Option(help="Different activations, on a model; they come round again.")
+        int | None, typer.Option(help="On a model: only so many different activations, kept in memory.")
     ] = None,
     context: Annotated[int, typer.Option(help="Tokens a window of text holds, on a model.")] = 128,
     batch: Annotated[int | None, typer.Option(help="Activations a step. Default: 512; 2,048.")] = None,

@@ -145,8 +145,8 @@ class Arena:
             raise IncompetentModelError(
                 f"Model {model!r} does not do task {self.task.name!r}: on"
                 f" {skill.accuracy:.1%} of {skill.n} prompts the right answer beats the wrong one"
-                f" (95 % interval {low:.1%}–{high:.1%}, chance 50 %; arg-max right on"
-                f" {skill.argmax:.1%}). Expected at least 70 %: scores would measure noise. Use a"
+                f" (95 % interval {low:.1%}–{high:.1%}, chance {skill.chance:.0%}; arg-max right on"
+                f" {skill.argmax:.1%}). Expected at least {skill.least:.0%}: scores would measure noise. Use a"
                 " model that can do the task, or --allow-incompetent to score and mark it."
             )
 

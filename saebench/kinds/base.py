@@ -36,7 +36,7 @@ class Settings(NamedTuple):
 
 @dataclass(frozen=True)
 class Competence:
-    """Share of prompts with LD > 0 in the clean run; chance is ½. Answers are also counted by arg-max."""
+    """Share of prompts with LD > 0 in the clean run. Answers are also counted by arg-max."""
 
     accuracy: float
     interval: Interval
@@ -44,11 +44,22 @@ class Competence:
     n: int
     reason: str | None = None
     """Why the model does not do the task although it may be right often enough on the whole."""
+    least: float = 0.7
+    """The share from which a model does the task; lower where prompts answered wrongly are left out."""
+    chance: float = 0.5
 
     @classmethod
-    def of(cls, ld: np.ndarray, right: np.ndarray, reason: str | None = None) -> "Competence":
+    def of(
+        cls,
+        ld: np.ndarray,
+        right: np.ndarray,
+        reason: str | None = None,
+        least: float = 0.7,
+        chance: float = 0.5,
+    ) -> "Competence":
         hits = int((ld > 0).sum())
-        return cls(hits / len(ld), wilson(hits, len(ld)), float(right.mean()), len(ld), reason)
+        interval = wilson(hits, len(ld))
+        return cls(hits / len(ld), interval, float(right.mean()), len(ld), reason, least, chance)
 
     @classmethod
     def on(cls, test: Split, reason: str | None = None) -> "Competence":
@@ -59,8 +70,8 @@ class Competence:
 
     @property
     def able(self) -> bool:
-        """At least 0.7, credibly above chance, and in enough phrasings."""
-        return self.reason is None and self.accuracy >= 0.7 and self.interval[0] > 0.5
+        """Often enough, credibly above chance, and in enough phrasings."""
+        return self.reason is None and self.accuracy >= self.least and self.interval[0] > self.chance
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import numpy as np
 
 from saebench.kinds.base import Passage
 from saebench.kinds.entities import prompts as entity_prompts
-from saebench.kinds.entities.facts import SPLITS, read_facts
+from saebench.kinds.entities.facts import SPLITS, in_other_words, read_facts
 from saebench.kinds.names.prompts import Case, write_prompt
 from saebench.kinds.names.words import usable_words
 from saebench.models.language_model import LanguageModel
-from saebench.spec import Task
+from saebench.spec import EntitiesSpec, Task
 
 Draw = Callable[[Task, LanguageModel, np.random.Generator, int], list[Passage]]
 
@@ -21,18 +21,28 @@ def names_passages(task: Task, model: LanguageModel, rng: np.random.Generator, n
     templates, found = words.of_split("fit"), []
     for _ in range(n):
         io, s = (int(i) for i in rng.choice(len(words.names), 2, replace=False))
-        template = templates[int(rng.integers(len(templates)))]
-        place, thing = (str(rng.choice(listed)) for listed in (words.places, words.objects))
+        template, place, thing = (
+            listed[int(rng.integers(len(listed)))] for listed in (templates, words.places, words.objects)
+        )
         case = Case(io, s, int(rng.integers(2)), template, place, thing)
         found.append(Passage(*write_prompt(case, words, model)))
     return found
 
 
 def entity_passages(task: Task, model: LanguageModel, rng: np.random.Generator, n: int) -> list[Passage]:
-    """Questions about any of the entities, in the phrasings of `fit`."""
+    """Questions about any of the entities, in the phrasings of `fit` of every set that the model can read."""
+    assert isinstance(task.spec, EntitiesSpec)
     facts = read_facts(task, model, None, 0)
     entities = [entity for split in SPLITS for entity in facts.entities[split]]
-    phrases = [(query, text) for query, texts in enumerate(facts.phrases["fit"]) for text in texts]
+    sets = [facts, *(in_other_words(facts, task, name) for name in task.spec.phrasings)]
+    unknown = {model.tokenizer.unk_token_id} - {model.tokenizer.bos_token_id}
+    phrases = [
+        (query, text)
+        for one in sets
+        for query, texts in enumerate(one.phrases["fit"])
+        for text in texts
+        if not unknown & set(model.tokens(text.before + text.after))
+    ]
     found: list[Passage] = []
     while len(found) < n:
         entity = entities[int(rng.integers(len(entities)))]

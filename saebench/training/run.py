@@ -26,6 +26,8 @@ PART = 2**18
 """Activations that are captured and shuffled together."""
 MEASURED = 8192
 TYPICAL_L0 = 32
+STEPS_APART = 250
+"""Steps between two checkpoints, about."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Recipe:
     tokens: int = 2_000_000
     """Activations trained on, those that come round again included."""
     distinct: int | None = None
-    """Different activations; without it all are different as far as the texts reach."""
+    """Different activations, kept in memory; without it all are different as far as the texts reach."""
     batch: int = 2048
     lr: float = 5e-4
     seed: int = 0
@@ -76,9 +78,9 @@ def open_stream(model: LanguageModel, source: Source, site: Site, recipe: Recipe
             f"--tokens {recipe.tokens} and --width {recipe.width}: expected at least one step of"
             f" {recipe.batch} tokens and one latent."
         )
-    part = min(PART, recipe.distinct or PART, recipe.tokens)
+    part = min(PART, recipe.tokens) if recipe.distinct is None else recipe.distinct
     per_part = max(1, part // recipe.batch) * recipe.batch
-    parts = None if recipe.distinct is None else max(1, recipe.distinct // per_part)
+    parts = None if recipe.distinct is None else 1
     position = None if site.position == EVERY else site.position
     return Stream(model, source, site.hook, position, site.head, recipe.batch, per_part, parts, recipe.seed)
 
@@ -90,7 +92,8 @@ def train(stream: Stream, recipe: Recipe, out: Path, more: dict[str, Any] | None
     """
     where = stream.hook.replace("/", "-") + (f"@{stream.position}" if stream.position else "")
     path = out / stream.model.name.strip("/").replace("/", "--") / where / stream.source.name / recipe.name
-    resuming = Resuming(path.with_name(f".{path.name}.{_digest(stream, recipe)}"), stream.batches)
+    times = max(1, min(20, recipe.steps // STEPS_APART))
+    resuming = Resuming(path.with_name(f".{path.name}.{_digest(stream, recipe)}"), stream.batches, times)
     live = sys.stderr.isatty()
     if not live:
         print(
@@ -183,5 +186,5 @@ def train_on_model(
     model = load_model(name, device=device)
     width = 8 * model.d_in(at.hook, at.head) if width is None else width
     recipe = Recipe(architecture, width, chosen, samples, **rest)
-    source = open_source(data, model, recipe.seed, context, recipe.distinct or recipe.tokens, folders)
+    source = open_source(data, model, context, recipe.distinct or recipe.tokens, folders)
     return train(open_stream(model, source, at, recipe), recipe, out)

@@ -13,6 +13,8 @@ from saebench.models.language_model import LanguageModel
 from saebench.spec import Task, find_tasks, load_task
 from saebench.training.texts import Windows, cut_windows, find_files, read_documents
 
+SEED = 0
+
 
 @dataclass(frozen=True)
 class Source:
@@ -25,14 +27,11 @@ class Source:
 
 
 def open_source(
-    data: Sequence[str],
-    model: LanguageModel,
-    seed: int,
-    context: int,
-    tokens: int,
-    folders: Sequence[Path] = (),
+    data: Sequence[str], model: LanguageModel, context: int, tokens: int, folders: Sequence[Path] = ()
 ) -> Source:
     """The source that `--data` names: tasks, and files or directories of texts; several are mixed evenly.
+
+    Always the same passages: seeds of training differ in order and initialisation alone.
 
     Raises:
         OptionError: for a synthetic task, or a file that is absent or cannot be read.
@@ -40,15 +39,15 @@ def open_source(
     known = find_tasks(folders)
     tasks = [load_task(name, folders) for name in data if name in known]
     files = [Path(name).expanduser() for name in data if name not in known]
-    sources = [from_task(task, model, seed) for task in tasks]
+    sources = [from_task(task, model) for task in tasks]
     if files:
         documents = read_documents(find_files(files))
         windows = cut_windows(documents, model, context, tokens)
-        sources.append(from_windows(windows, seed, "+".join(file.name for file in files)))
+        sources.append(from_windows(windows, "+".join(file.name for file in files)))
     return sources[0] if len(sources) == 1 else mixed(sources)
 
 
-def from_task(task: Task, model: LanguageModel, seed: int) -> Source:
+def from_task(task: Task, model: LanguageModel) -> Source:
     """Prompts of a task, drawn anew for every part.
 
     Raises:
@@ -62,14 +61,14 @@ def from_task(task: Task, model: LanguageModel, seed: int) -> Source:
         )
     return Source(
         task.name,
-        lambda part, n: passages(task, model, np.random.default_rng([seed, 4, part]), n),
-        lambda n: passages(task, model, np.random.default_rng([seed, 5]), n),
+        lambda part, n: passages(task, model, np.random.default_rng([SEED, 4, part]), n),
+        lambda n: passages(task, model, np.random.default_rng([SEED, 5]), n),
     )
 
 
-def from_windows(windows: Windows, seed: int, name: str) -> Source:
+def from_windows(windows: Windows, name: str) -> Source:
     """Windows of text in a random order, round after round."""
-    order = np.random.default_rng([seed, 6]).permutation(len(windows.train))
+    order = np.random.default_rng([SEED, 6]).permutation(len(windows.train))
 
     def draw(part: int, n: int) -> list[Passage]:
         at = (part * n + np.arange(n)) % len(order)

@@ -36,6 +36,8 @@ class Stream:
     per_part: int
     parts: int | None
     seed: int
+    kept: Float[Tensor, "per_part d_in"] | None = None
+    """The only part of a stream of one, captured before: several SAEs are trained on it."""
 
     def batches(self, start: int = 0) -> Iterator[Float[Tensor, "batch d_in"]]:
         """Batches from number `start` on."""
@@ -59,14 +61,14 @@ class Stream:
         tokens = [passage.tokens for passage in passages]
         if self.position is None:
             return capture_all(self.model, tokens, self.hook, self.head, skip=1)
-        at = torch.tensor([self._position(passage) for passage in passages])
+        at = torch.tensor([self._position(self.position, passage) for passage in passages])
         return capture(self.model, tokens, {0: Placement(self.hook, at, self.head)})[0]
 
-    def _position(self, passage: Passage) -> int:
-        if self.position not in passage.positions:
+    def _position(self, name: str, passage: Passage) -> int:
+        if name not in passage.positions:
             listed = ", ".join(passage.positions) or "none: leave @POSITION out to train on every token"
-            raise SiteError(f"{self.source.name} has no position {self.position!r}; it has {listed}.")
-        return passage.positions[self.position]
+            raise SiteError(f"{self.source.name} has no position {name!r}; it has {listed}.")
+        return passage.positions[name]
 
     @cached_property
     def _per_passage(self) -> int:
@@ -77,14 +79,15 @@ class Stream:
         return max(1, sum(len(p.tokens) - 1 for p in probe) // len(probe))
 
     def _part(self, number: int) -> Float[Tensor, "per_part d_in"]:
-        return self._only_part if self.parts == 1 else self._capture(number)
+        return self._only_part if self.parts == 1 else self.capture(number)
 
     @cached_property
     def _only_part(self) -> Float[Tensor, "per_part d_in"]:
         """Captured once where it is all there is."""
-        return self._capture(0)
+        return self.capture(0) if self.kept is None else self.kept
 
-    def _capture(self, number: int) -> Float[Tensor, "per_part d_in"]:
+    def capture(self, number: int) -> Float[Tensor, "per_part d_in"]:
+        """The activations of a part."""
         wanted = -(-self.per_part // self._per_passage)
         while True:
             passages = self.source.draw(number, wanted)

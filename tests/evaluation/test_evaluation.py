@@ -165,7 +165,7 @@ def test_competence_is_measured(monkeypatch):
 
     monkeypatch.setattr(base.Competence, "able", property(lambda self: False))
     arena = make_arena("ioi", options=Options(budget="quick"))
-    with pytest.raises(IncompetentModelError, match="chance 50 %"):
+    with pytest.raises(IncompetentModelError, match="chance 50%"):
         arena.bench(Site.parse(SITE))
     forced = make_arena("ioi", options=Options(budget="quick", allow_incompetent=True))
     site = Site.parse(SITE)

@@ -16,7 +16,7 @@ from saebench.edits.das import fit_das, leads
 from saebench.edits.pairs import balances
 from saebench.errors import IncompetentModelError, SiteError, TaskError
 from saebench.kinds.base import Built, Settings
-from saebench.kinds.entities.facts import Entity, Phrase, cut, read_facts
+from saebench.kinds.entities.facts import Entity, Phrase, cut, in_other_words, read_facts
 from saebench.kinds.entities.planted import planted_subspaces
 from saebench.kinds.entities.prompts import draw_prompts, write_prompt
 from saebench.kinds.entities.sections import build, draw_source
@@ -165,8 +165,8 @@ def test_source_patch_causes_no_edit_isolates(section):
 
 
 def test_shares_kept_are_reported(built):
-    assert set(built.facts) == {("kept", a.name) for a in built.section.attributes}
-    assert all(0.95 <= share <= 1 for share in built.facts.values())
+    assert set(built.shares) == {("kept", a.name) for a in built.section.attributes}
+    assert all(0.95 <= share <= 1 for share in built.shares.values())
     assert any("kept: country" in note for note in built.notes)
     assert built.competence.able
 
@@ -298,3 +298,66 @@ def test_planted_subspaces_are_known_at_their_site_and_nowhere_else(model, secti
     assert all(torch.equal(section.planted[name], rows) for name, rows in shipped.items())
     assert planted_subspaces(model, Site.parse("blocks.2.hook_resid_pre@entity")) == {}
     assert planted_subspaces(replace(model, name="another"), SITE) == {}
+
+
+# ---- phrasings ---------------------------------------------------------------------------------
+
+STRANGE = {
+    "country": ("Offered {city} and the", "Then {city} sold a"),
+    "continent": ("Before {city} the radio", "We saw {city} near a"),
+}
+GOOD = """
+[phrasings.examples.country]
+fit = ["The city of {city} is in the country of"]
+test = ["On the map, {city} lies within the borders of"]
+[phrasings.examples.continent]
+fit = ["The city of {city} is on the continent of"]
+test = ["She moved to {city}, so she now lives on the continent of"]
+"""
+
+
+def strange(toml: str) -> str:
+    """The same task with templates that say nothing of what is asked."""
+    for attribute, (fit, test) in STRANGE.items():
+        start = toml.index(f"[templates.{attribute}]")
+        lines = f'[templates.{attribute}]\nfit = ["{fit}"]\ntest = ["{test}"]\n'
+        stop = toml.find("[templates.", start + 1)
+        toml = toml[:start] + lines + (toml[stop:] if stop > 0 else "")
+    return toml
+
+
+def test_a_model_is_asked_in_the_phrasings_that_it_answers_best(model, tmp_path):
+    task = read_task(
+        folder(tmp_path / "strange", cities("France", "Germany", "Japan", "Kenya"), strange(TOML) + GOOD)
+    )
+    built = build(task, model, SITE, Settings("quick"))
+    (note,) = [n for n in built.notes if n.startswith("asked in")]
+    assert note.startswith("asked in the phrasings 'examples'") and "templates 0" in note
+    assert set(built.section.templates) == {
+        text
+        for line in GOOD.splitlines()
+        if line.startswith(("fit", "test"))
+        for text in [line.split('"')[1]]
+    }
+    assert built.competence.able and built.competence.argmax > 0.8
+
+
+def test_cities_of_worked_examples_are_not_asked_about(model):
+    plain = read_facts(TASK, model, None, 0)
+    facts = in_other_words(plain, TASK, "examples")
+    before, after = ({e.name for es in f.entities.values() for e in es} for f in (plain, facts))
+    assert before - after == {"Toronto", "Beijing", "Tehran"}
+    (note,) = set(facts.notes) - set(plain.notes)
+    assert note.startswith("3 stand in worked examples")
+    assert not set(facts.templates) & set(plain.templates)
+
+
+def test_a_model_that_answers_the_tasks_own_templates_is_asked_in_those(model, tmp_path):
+    rows = cities("France", "Germany", "Japan", "Kenya")
+    tasks = (
+        read_task(folder(tmp_path / name, rows, toml)) for name, toml in (("a", TOML), ("b", TOML + GOOD))
+    )
+    plain, both = (build(task, model, SITE, Settings("quick")) for task in tasks)
+    assert both.section.templates == plain.section.templates
+    assert torch.equal(both.section.test.acts, plain.section.test.acts)
+    assert not [n for n in both.notes if n.startswith("asked in")]

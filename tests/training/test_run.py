@@ -40,7 +40,7 @@ def texts(tmp_path_factory):
 
 
 def stream_of(model, texts, recipe, position=EVERY):
-    source = open_source([str(texts)], model, 0, 16, recipe.tokens)
+    source = open_source([str(texts)], model, 16, recipe.tokens)
     return open_stream(model, source, Site(HOOK, position), recipe)
 
 
@@ -77,7 +77,7 @@ def test_distinct_activations_come_round_again_in_another_order(model, texts):
 
 
 def test_held_out_windows_are_never_trained_on(model, texts):
-    source = open_source([str(texts)], model, 0, 16, 100_000)
+    source = open_source([str(texts)], model, 16, 100_000)
     held_out = {tuple(p.tokens) for p in source.held_out(100)}
     trained = {tuple(p.tokens) for part in range(9) for p in source.draw(part, 50)}
     assert held_out and trained and not held_out & trained

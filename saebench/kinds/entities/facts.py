@@ -1,8 +1,9 @@
 """What can be asked about the entities of a table, under a tokenizer: values, answers, phrasings."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from saebench.cross_section import Attribute
 from saebench.errors import TaskError
 from saebench.models.language_model import LanguageModel
-from saebench.spec import EntitiesSpec, Task
+from saebench.spec import EntitiesSpec, EntityTemplates, Task
 
 SPLITS = ("fit", "select", "test")
 SHARES = (0.4, 0.3, 0.3)
@@ -77,7 +78,7 @@ def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -
                 f"{name}: {len(dropped)} values are dropped, their first token is shared or unknown"
                 f" ({', '.join(dropped[:4])}{'…' if len(dropped) > 4 else ''})"
             )
-    phrases, templates = _phrases(task, spec)
+    phrases, templates = _phrases(task, spec, spec.templates)
     usable = [row for row in rows if all(row[a] in tokens[a] for a in spec.attributes)]
     attributes = []
     for name in spec.attributes:
@@ -213,8 +214,29 @@ def cut(template: str, slot: str, where: str) -> Phrase:
     return Phrase(before, after)
 
 
+def in_other_words(facts: Facts, task: Task, phrasing: str) -> Facts:
+    """The same facts asked in another set of templates, without the entities that its examples name.
+
+    Raises:
+        TaskError: if a template is wrong or missing.
+    """
+    spec = task.spec
+    assert isinstance(spec, EntitiesSpec)
+    phrases, templates = _phrases(task, spec, spec.phrasings[phrasing])
+    shown = " ".join(templates)
+    entities = {
+        split: tuple(e for e in listed if not re.search(rf"\b{re.escape(e.name)}\b", shown))
+        for split, listed in facts.entities.items()
+    }
+    before, after = ({e.name for listed in by.values() for e in listed} for by in (facts.entities, entities))
+    gone = sorted(before - after)
+    note = f"{len(gone)} stand in worked examples and are not asked about ({', '.join(gone)})"
+    notes = (*facts.notes, note) if gone else facts.notes
+    return replace(facts, entities=entities, phrases=phrases, templates=templates, notes=notes)
+
+
 def _phrases(
-    task: Task, spec: EntitiesSpec
+    task: Task, spec: EntitiesSpec, listed_by: Mapping[str, EntityTemplates]
 ) -> tuple[dict[str, tuple[tuple[Phrase, ...], ...]], tuple[str, ...]]:
     """Phrasings by split and attribute, and all of them in the order of their numbers.
 
@@ -225,9 +247,9 @@ def _phrases(
     for split in SPLITS:
         by_attribute = []
         for name in spec.attributes:
-            if name not in spec.templates:
+            if name not in listed_by:
                 raise TaskError(f"{where}: attribute {name!r} has no templates. Expected some.")
-            listed = spec.templates[name]
+            listed = listed_by[name]
             texts = getattr(listed, split) or listed.fit
             by_attribute.append(
                 tuple(

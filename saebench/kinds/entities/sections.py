@@ -8,18 +8,16 @@ other answer as it was (*isolate*). Prompts that the model answers wrongly are f
 
 from collections.abc import Sequence
 from functools import cache, partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
-from torch import Tensor
 
 from saebench.cross_section import CrossSection, Read, Split
 from saebench.dictionaries.supervised import independent
 from saebench.errors import IncompetentModelError
 from saebench.kinds.base import Built, Competence, Settings, require_position
-from saebench.kinds.entities.facts import SPLITS, Entity, Facts, read_facts
+from saebench.kinds.entities.asking import SIZES, Asked, answers_of, ask, best_asked, known
+from saebench.kinds.entities.facts import SPLITS, Entity, Facts
 from saebench.kinds.entities.lenient import LenientReadout
 from saebench.kinds.entities.planted import planted_subspaces
 from saebench.kinds.entities.prompts import Prompt, activations, draw_prompts, placement, write_prompt
@@ -29,67 +27,8 @@ from saebench.patching.ordinary import ordinary_activations
 from saebench.site import Site
 from saebench.spec import Task
 
-BLOCK = 256
-
-
-class Size(NamedTuple):
-    """How many entities a budget uses at most, and phrasings per entity and attribute."""
-
-    entities: int | None
-    fit: int
-    select: int
-    test: int
-
-
-SIZES = {"quick": Size(400, 2, 1, 1), "standard": Size(1500, 4, 3, 3), "full": Size(None, 8, 8, 8)}
-
-
-class Asked(NamedTuple):
-    """Prompts of a split with what the model answers to them."""
-
-    prompts: list[Prompt]
-    acts: Tensor
-    said: Int[Tensor, "n"]
-    """The arg-max token itself."""
-    runner_up: Int[Tensor, "n"]
-    """The likeliest other answer among the values of the attribute asked for."""
-    right: Bool[Tensor, "n"]
-    ahead: Bool[Tensor, "n"]
-    """Whether the right answer beats every other value."""
-
-    @property
-    def kept(self) -> list[Prompt]:
-        """Those answered rightly."""
-        return [self.prompts[i] for i in self.right.nonzero()[:, 0].tolist()]
-
-
-def ask(
-    prompts: list[Prompt], entities: Sequence[Entity], facts: Facts, model: LanguageModel, site: Site
-) -> Asked:
-    """Clean activations of prompts, and what the model answers."""
-    acts = activations(prompts, model, site)
-    blank = torch.zeros(len(prompts), dtype=torch.long)
-    readout = PatchedReadout(model, [p.tokens for p in prompts], [placement(prompts, site)], blank, blank)
-    said, others, best = [], [], []
-    with torch.no_grad():
-        for rows in torch.arange(len(prompts)).split(BLOCK):
-            logits = readout.logits(acts[rows], rows).float()
-            said.append(logits.argmax(-1).cpu())
-            for at, row in enumerate(rows.tolist()):
-                prompt = prompts[row]
-                values = logits[at, facts.answers[prompt.query].to(logits.device)].cpu()
-                own = entities[prompt.entity].labels[prompt.query]
-                right = float(values[own])
-                values[own] = -torch.inf
-                others.append(int(facts.answers[prompt.query][values.argmax()]))
-                best.append(right > float(values.max()))
-    tops = torch.cat(said)
-    right = facts.canonical[tops] == _answers(prompts, entities, facts)
-    return Asked(prompts, acts, tops, torch.tensor(others), right, torch.tensor(best))
-
-
-def _answers(prompts: Sequence[Prompt], entities: Sequence[Entity], facts: Facts) -> Int[Tensor, "n"]:
-    return torch.tensor([int(facts.answers[p.query][entities[p.entity].labels[p.query]]) for p in prompts])
+ENOUGH = 0.3
+"""Share of prompts on which the right value must be ahead: the others are left out, and enough must stay."""
 
 
 def draw_source(
@@ -120,7 +59,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
     """
     require_position(task, site)
     size = SIZES[settings.budget]
-    facts = read_facts(task, model, size.entities, settings.seed)
+    facts = best_asked(task, model, site, size, settings)
     rng = np.random.default_rng([settings.seed, 3])
     splits, asked = {}, {}
     for name in SPLITS:
@@ -142,11 +81,18 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
     test = asked["test"]
     ahead = test.ahead.float().numpy(force=True)
     # LD > 0 says the same as "beats every other value of its attribute"
-    competence = Competence.of(ahead - 0.5, test.right.float().numpy(force=True))
+    competence = Competence.of(
+        ahead - 0.5, test.right.float().numpy(force=True), least=ENOUGH, chance=_chance(facts)
+    )
     kept, notes = _shares_kept(asked, facts)
     return Built(
         section, competence, (*facts.notes, *notes), {"independent": independent(facts.attributes)}, kept
     )
+
+
+def _chance(facts: Facts) -> float:
+    """Share of right answers of a model that names any value of the attribute asked for."""
+    return sum(1 / len(a.values) for a in facts.attributes) / len(facts.attributes)
 
 
 def _shares_kept(asked: dict[str, Asked], facts: Facts) -> tuple[dict[tuple[str, str], float], list[str]]:
@@ -158,7 +104,14 @@ def _shares_kept(asked: dict[str, Asked], facts: Facts) -> tuple[dict[tuple[str,
         share = float(right[query == at].float().mean())
         kept["kept", attribute.name] = share
         words.append(f"{attribute.name} {share:.1%}")
-    return kept, [f"prompts answered rightly and kept: {', '.join(words)}"]
+    counted = [
+        f"{attribute.name} {sum(len(known(found, at)) for found in asked.values())}"
+        for at, attribute in enumerate(facts.attributes)
+    ]
+    return kept, [
+        f"prompts answered rightly and kept: {', '.join(words)}",
+        f"entities all of whose questions are answered rightly: {', '.join(counted)}",
+    ]
 
 
 def _require(met: bool, seen: str, facts: Facts, model: LanguageModel, split: str) -> None:
@@ -188,12 +141,12 @@ def _split(
         found.runner_up[keep],
     )
     device = found.acts.device
-    answer = _answers(prompts, entities, facts).to(device)
+    answer = answers_of(prompts, entities, facts).to(device)
     query = torch.tensor([p.query for p in prompts], device=device)
     source_acts, source_labels, expected = {}, {}, {}
     written: dict[str, list[Prompt]] = {}
     for at, attribute in enumerate(facts.attributes):
-        pool = _known(found, at)
+        pool = known(found, at)
         values = {entities[i].labels[at] for i in pool}
         _require(
             len(values) > 1, f"only {len(values)} value of {attribute.name!r} is known", facts, model, split
@@ -229,15 +182,6 @@ def _read(
         activations(prompts, model, there),
         {name: activations(p, model, there) for name, p in sources.items()},
     )
-
-
-def _known(found: Asked, attribute: int) -> list[int]:
-    """Entities about which every question for the attribute was answered rightly."""
-    right: dict[int, bool] = {}
-    for prompt, ok in zip(found.prompts, found.right.tolist(), strict=True):
-        if prompt.query == attribute:
-            right[prompt.entity] = right.get(prompt.entity, True) and ok
-    return [entity for entity, ok in right.items() if ok]
 
 
 def _source(

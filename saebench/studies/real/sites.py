@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from saebench.kinds.names.prompts import ROLES, Case, Prompt, counterfactual, split_distances, write_prompt
-from saebench.kinds.names.sections import POSITIONS, draw
+from saebench.kinds.names.sections import draw
 from saebench.kinds.names.words import Words, token
 from saebench.models.devices import exact
 from saebench.models.language_model import LanguageModel
 from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement, capture
 from saebench.scoring.estimates import Bootstrap
-from saebench.spec import load_task
+from saebench.spec import NamesSpec, load_task
 
 Sources = dict[str, list[Prompt]]
 
@@ -84,7 +84,7 @@ def effects(
         before = done["clean"].ld.double().numpy(force=True)
         for role in ROLES:
             after = done[role].ld.double().numpy(force=True)
-            change = boot.mean(after - before) / abs(float(before.mean()))
+            change = boot.total(after - before) / abs(float(before.sum()))
             low, high = change.interval()
             yield {
                 "block": block,
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=400)
     parser.add_argument("--budget", default="standard")
     parser.add_argument("--blocks", type=int, nargs="*", help="Default: all.")
-    parser.add_argument("--positions", nargs="*", default=list(POSITIONS))
+    parser.add_argument("--positions", nargs="*", default=list(NamesSpec.positions))
     parser.add_argument("--out", type=Path, default=Path("results/smollm2-135m"))
     chosen = parser.parse_args()
     model = load_model(chosen.model, device=chosen.device)

@@ -1,0 +1,121 @@
+"""Asking a model about entities: what it answers, what it knows, and in which words it is asked best."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from saebench.kinds.base import Settings
+from saebench.kinds.entities.facts import Entity, Facts, in_other_words, read_facts
+from saebench.kinds.entities.prompts import Prompt, activations, draw_prompts, placement
+from saebench.models.language_model import LanguageModel
+from saebench.patching import PatchedReadout
+from saebench.site import Site
+from saebench.spec import EntitiesSpec, Task
+
+BLOCK = 256
+
+
+class Size(NamedTuple):
+    """How many entities a budget uses at most, and phrasings per entity and attribute."""
+
+    entities: int | None
+    fit: int
+    select: int
+    test: int
+
+
+SIZES = {"quick": Size(400, 2, 1, 1), "standard": Size(1500, 4, 3, 3), "full": Size(None, 8, 8, 8)}
+
+
+class Asked(NamedTuple):
+    """Prompts of a split with what the model answers to them."""
+
+    prompts: list[Prompt]
+    acts: Tensor
+    said: Int[Tensor, "n"]
+    """The arg-max token itself."""
+    runner_up: Int[Tensor, "n"]
+    """The likeliest other answer among the values of the attribute asked for."""
+    right: Bool[Tensor, "n"]
+    ahead: Bool[Tensor, "n"]
+    """Whether the right answer beats every other value."""
+
+    @property
+    def kept(self) -> list[Prompt]:
+        """Those answered rightly."""
+        return [self.prompts[i] for i in self.right.nonzero()[:, 0].tolist()]
+
+
+def ask(
+    prompts: list[Prompt], entities: Sequence[Entity], facts: Facts, model: LanguageModel, site: Site
+) -> Asked:
+    """Clean activations of prompts, and what the model answers."""
+    acts = activations(prompts, model, site)
+    blank = torch.zeros(len(prompts), dtype=torch.long)
+    readout = PatchedReadout(model, [p.tokens for p in prompts], [placement(prompts, site)], blank, blank)
+    said, others, best = [], [], []
+    with torch.no_grad():
+        for rows in torch.arange(len(prompts)).split(BLOCK):
+            logits = readout.logits(acts[rows], rows).float()
+            said.append(logits.argmax(-1).cpu())
+            for at, row in enumerate(rows.tolist()):
+                prompt = prompts[row]
+                values = logits[at, facts.answers[prompt.query].to(logits.device)].cpu()
+                own = entities[prompt.entity].labels[prompt.query]
+                right = float(values[own])
+                values[own] = -torch.inf
+                others.append(int(facts.answers[prompt.query][values.argmax()]))
+                best.append(right > float(values.max()))
+    tops = torch.cat(said)
+    right = facts.canonical[tops] == answers_of(prompts, entities, facts)
+    return Asked(prompts, acts, tops, torch.tensor(others), right, torch.tensor(best))
+
+
+def answers_of(prompts: Sequence[Prompt], entities: Sequence[Entity], facts: Facts) -> Int[Tensor, "n"]:
+    """The right answers to prompts: the first token of each value."""
+    return torch.tensor([int(facts.answers[p.query][entities[p.entity].labels[p.query]]) for p in prompts])
+
+
+def known(found: Asked, attribute: int) -> list[int]:
+    """Entities about which every question for the attribute was answered rightly."""
+    right: dict[int, bool] = {}
+    for prompt, ok in zip(found.prompts, found.right.tolist(), strict=True):
+        if prompt.query == attribute:
+            right[prompt.entity] = right.get(prompt.entity, True) and ok
+    return [entity for entity, ok in right.items() if ok]
+
+
+WELL = 0.8
+"""Share of right answers from which no other phrasings are tried."""
+
+
+def best_asked(task: Task, model: LanguageModel, site: Site, size: Size, settings: Settings) -> Facts:
+    """The facts in the set of phrasings in which the model is right most often on `select`.
+
+    A model that answers the task's own templates well is not asked in others.
+    """
+    plain = read_facts(task, model, size.entities, settings.seed)
+    spec = task.spec
+    assert isinstance(spec, EntitiesSpec)
+    if not spec.phrasings:
+        return plain
+    sets = {"templates": plain} | {name: in_other_words(plain, task, name) for name in spec.phrasings}
+    shares: dict[str, float] = {}
+    for name, facts in sets.items():
+        rng = np.random.default_rng([settings.seed, 9])
+        entities = facts.entities["select"]
+        prompts = draw_prompts(entities, facts.phrases["select"], size.select, model, site.position, rng)
+        if prompts:
+            found = ask(prompts, entities, facts, model, site)
+            shares[name] = float(found.right.float().mean())
+        if shares.get("templates", 0.0) >= WELL:
+            return plain
+    best = max(shares, key=shares.__getitem__, default="templates")
+    said = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    note = f"asked in the phrasings {best!r} (right on `select`: {said})"
+    return replace(sets[best], notes=(*sets[best].notes, note))

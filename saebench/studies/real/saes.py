@@ -1,0 +1,179 @@
+"""The SAEs of `results/smollm2-135m`: each site's activations are captured once, then all are trained on them.
+
+`python -m saebench.studies.real.saes --docs docs.parquet --out saes` trains all; `--only NAME…` some of
+them. Each is what `saebench train` makes of the same options: `commands()` prints them. `saes.json` holds
+digests, held-out figures, times and the machine.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm.auto import tqdm
+
+from saebench.dictionaries.training import ARCHITECTURES
+from saebench.models.language_model import LanguageModel
+from saebench.models.loading import load_model
+from saebench.site import Site
+from saebench.training.run import EVERY, Recipe, open_stream, train
+from saebench.training.sources import open_source
+from saebench.training.stream import Stream
+
+MODEL = "smollm2-135m"
+WIDTH = 4608
+CONTEXT = 128
+END = "blocks.26.hook_resid_pre"
+SUBJECT = "blocks.14.hook_resid_pre"
+CITY = "blocks.14.hook_resid_pre"
+TASK_TEXT = {"tokens": 4_000_000, "distinct": 100_000}
+WEB_TEXT = {"tokens": 6_000_000, "distinct": 1_500_000}
+# Two sparsities each: k, or weights of the penalty that give about as many active latents.
+SPARSITIES = {
+    "topk": (16, 64),
+    "batchtopk": (16, 64),
+    "matryoshka": (16, 64),
+    "standard": (4.0, 1.5),
+    "gated": (4.0, 1.5),
+    "jumprelu": (2.0, 0.5),
+}
+
+
+class Plan(NamedTuple):
+    """One SAE: where, on what, how."""
+
+    site: str
+    data: tuple[str, ...]
+    recipe: Recipe
+
+    @property
+    def pool(self) -> tuple[str, tuple[str, ...]]:
+        """What its activations are: SAEs with the same share them."""
+        return self.site, self.data
+
+
+def plans(docs: str, scale: float = 1.0, width: int = WIDTH) -> list[Plan]:
+    """All SAEs. `scale` shrinks budgets, for a rehearsal."""
+
+    def plan(site: str, data: Sequence[str], architecture: str, sparsity: float, seed: int = 0) -> Plan:
+        sizes = TASK_TEXT if "@" in site else WEB_TEXT
+        budget: dict[str, Any] = {name: max(4096, int(scale * size)) for name, size in sizes.items()}
+        return Plan(site, tuple(data), Recipe(architecture, width, sparsity, seed=seed, batch=2048, **budget))
+
+    end, subject = f"{END}@end", f"{SUBJECT}@s2"
+    both = [(a, s) for a, pair in SPARSITIES.items() for s in pair]
+    three = [(a, SPARSITIES[a][0]) for a in ("topk", "standard", "batchtopk")]
+    return [
+        *(plan(end, ["ioi"], a, s) for a, s in both),
+        *(plan(end, ["ioi"], "topk", 16, seed) for seed in (1, 2)),
+        *(plan(END, [docs], a, 64) for a in ("topk", "batchtopk")),
+        *(plan(subject, ["ioi"], a, s) for a, s in three),
+        *(plan(CITY, ["ravel", docs], a, s) for a, s in ((a, 4 * s if s > 9 else s) for a, s in three)),
+    ]
+
+
+def commands(chosen: Sequence[Plan]) -> Iterator[str]:
+    """The command that makes each of them."""
+    flags = {"k": "--k", "l1_coefficient": "--l1", "l0_coefficient": "--l0"}
+    for site, data, r in chosen:
+        flag = flags[ARCHITECTURES[r.architecture].sparsity]
+        sources = " ".join(f"--data {name}" for name in data)
+        yield (
+            f"saebench train --model {MODEL} --site {site} {sources} --architecture {r.architecture}"
+            f" --width {r.width} {flag} {r.sparsity:g} --tokens {r.tokens} --distinct {r.distinct}"
+            f" --batch {r.batch} --seed {r.seed}"
+        )
+
+
+def stream_of(model: LanguageModel, plan: Plan) -> Stream:
+    """The stream of a plan, as `saebench train` opens it."""
+    source = open_source(plan.data, model, CONTEXT, plan.recipe.distinct or plan.recipe.tokens)
+    return open_stream(model, source, Site.parse(plan.site, EVERY), plan.recipe)
+
+
+def train_group(name: str, chosen: Sequence[Plan], pool: str, out: str, device: str) -> list[dict[str, Any]]:
+    """Trains SAEs that share their activations; a process of its own."""
+    model = load_model(name, device=device)
+    kept = load_file(pool, device=str(model.device))["acts"]
+    rows = []
+    for plan, command in zip(chosen, commands(chosen), strict=True):
+        started = time.perf_counter()
+        path, fit = train(replace(stream_of(model, plan), kept=kept), plan.recipe, Path(out))
+        weights = (path / "sae_weights.safetensors").read_bytes()
+        rows.append(
+            {
+                "path": path.relative_to(out).as_posix(),
+                "sha256": hashlib.sha256(weights).hexdigest(),
+                "fvu": fit.fvu,
+                "l0": fit.l0,
+                "dead": fit.dead,
+                "seconds": round(time.perf_counter() - started, 1),
+                "command": command,
+            }
+        )
+    return rows
+
+
+def train_all(
+    name: str, chosen: Sequence[Plan], out: Path, device: str, workers: int
+) -> list[dict[str, Any]]:
+    """Captures every pool, then trains `workers` SAEs at a time."""
+    pools: dict[Any, list[Plan]] = {}
+    for plan in chosen:
+        pools.setdefault(plan.pool, []).append(plan)
+    rows: list[dict[str, Any]] = []
+    with TemporaryDirectory() as scratch, ProcessPoolExecutor(workers, get_context("spawn")) as processes:
+        model, jobs = load_model(name, device=device), []
+        for number, group in enumerate(tqdm(pools.values(), desc="capturing")):
+            pool = str(Path(scratch) / f"{number}.safetensors")
+            save_file({"acts": stream_of(model, group[0]).capture(0).cpu().contiguous()}, pool)
+            # a group on several workers, each with every so-manieth SAE
+            parts = [group[i::workers] for i in range(min(workers, len(group)))]
+            jobs += [processes.submit(train_group, name, part, pool, str(out), device) for part in parts]
+        del model
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc="training"):
+            rows += job.result()
+            write(rows, out)
+    return rows
+
+
+def write(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """What has been trained so far."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    out.mkdir(parents=True, exist_ok=True)
+    found = {"device": device, "torch": torch.__version__, "saes": sorted(rows, key=lambda row: row["path"])}
+    (out / "saes.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--docs", default="docs.parquet", help="What docs_text wrote.")
+    parser.add_argument("--out", type=Path, default=Path("saebench-saes"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--only", nargs="*", type=int, help="Numbers of the SAEs to train. Default: all.")
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument("--list", action="store_true", help="Print the commands and stop.")
+    given = parser.parse_args()
+    chosen = plans(given.docs, given.scale, given.width)
+    chosen = [chosen[i] for i in given.only] if given.only else chosen
+    if given.list:
+        print(*commands(chosen), sep="\n")
+        return
+    for row in train_all(given.model, chosen, given.out, given.device, given.workers):
+        print(f"{row['path']}: FVU {row['fvu']:.4f}, L0 {row['l0']:.1f}, {row['seconds']} s")
+
+
+if __name__ == "__main__":
+    main()
