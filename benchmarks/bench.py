@@ -23,6 +23,8 @@ class Bench:
 
     device: torch.device
     rounds: int = 3
+    real: str = "smollm2-135m"
+    """Name of a trained model, for the tables about one."""
 
     @cached_property
     def directory(self) -> Path:

@@ -34,7 +34,7 @@ WIDTH = 4608
 CONTEXT = 128
 END = "blocks.26.hook_resid_pre"
 SUBJECT = "blocks.14.hook_resid_pre"
-CITY = "blocks.14.hook_resid_pre"
+CITY = "blocks.10.hook_resid_pre"
 TASK_TEXT = {"tokens": 4_000_000, "distinct": 100_000}
 WEB_TEXT = {"tokens": 6_000_000, "distinct": 1_500_000}
 # Two sparsities each: k, or weights of the penalty that give about as many active latents.
