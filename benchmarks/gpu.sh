@@ -6,7 +6,8 @@
 #   bash benchmarks/gpu.sh train     the SAEs of results/smollm2-135m
 #   bash benchmarks/gpu.sh score     IOI at both sites and RAVEL, three at a time
 #   bash benchmarks/gpu.sh bench     where S, IO and position act; tables real and real-evaluation; two precisions
-# DEVICE, MODEL, SCALE and WIDTH make a rehearsal on a CPU: DEVICE=cpu MODEL=demo SCALE=.001 WIDTH=64.
+# A rehearsal on a CPU: DEVICE=cpu MODEL=demo SCALE=.001 WIDTH=64 WORKERS=1 N=20 END=blocks.1.hook_resid_pre
+# SUBJECT=blocks.1.hook_resid_pre CITY=blocks.2.hook_resid_pre ONLY='0 14 16 19'.
 # What is to be kept goes to $OUT, one log a step.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
@@ -16,6 +17,7 @@ OUT=${OUT:-$WORK/out}
 export PYTHONPATH=$PWD:/tmp/site HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 export SAEBENCH_CACHE=$WORK/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-3} WANDB_MODE=disabled
 SHA=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+end=${END:-blocks.26.hook_resid_pre} subject=${SUBJECT:-blocks.14.hook_resid_pre} city=${CITY:-blocks.10.hook_resid_pre}
 mkdir -p "$OUT" "$WORK"
 
 step() { # the rest of the line, timed and logged; a failure does not stop what comes after
@@ -29,7 +31,8 @@ python() { $PYTHON -W ignore "$@"; }
 evaluate() { # SITE TASK SAES…
   local site=$1 task=$2
   shift 2
-  python -m saebench evaluate "$@" control:all --task "$task" --model "$MODEL" --site "$site" \
+  python -m saebench evaluate "$@" control:{supervised,identity,pca:32,mean,source-patch,no-edit} \
+    control:random:{16,64}:"$WIDTH" --task "$task" --model "$MODEL" --site "$site" \
     --device "$DEVICE" --out "$WORK/results"
 }
 
@@ -63,16 +66,16 @@ train)
   [ -f "$docs" ] || { mkdir -p .docs && python -m saebench.studies.real.docs_text "$docs"; }
   cp "$docs" "$WORK/docs.parquet"
   (cd "$WORK" && step train python -m saebench.studies.real.saes --model "$MODEL" --docs docs.parquet \
-    --out "$WORK/saes" --device "$DEVICE" --workers "$WORKERS" --scale "$SCALE" --width "$WIDTH" ${ONLY:+--only $ONLY})
+    --out "$WORK/saes" --device "$DEVICE" --workers "$WORKERS" --scale "$SCALE" --width "$WIDTH" \
+    --hooks "$end" "$subject" "$city" ${ONLY:+--only $ONLY})
   tail -n 25 "$OUT/train.log"
   cp "$WORK/saes/saes.json" "$OUT/"
   ;;
 score)
   root=$WORK/saes/$MODEL
-  end=${END:-blocks.26.hook_resid_pre} subject=${SUBJECT:-blocks.14.hook_resid_pre} city=${CITY:-blocks.10.hook_resid_pre}
-  step score-end evaluate "$end@end" ioi "$root/$end@end"/ioi/* "$root/$end"/docs.parquet/* &
-  step score-s2 evaluate "$subject@s2" ioi "$root/$subject@s2"/ioi/* &
-  step score-ravel evaluate "$city@entity" ravel "$root/$city"/ravel+docs.parquet/* &
+  step score-end evaluate "$end@end" ioi "$root/$end@end"/* "$root/$end"/*-docs-* &
+  step score-s2 evaluate "$subject@s2" ioi "$root/$subject@s2"/* &
+  step score-ravel evaluate "$city@entity" ravel "$root/$city"/*-ravel+docs-* control:das &
   wait
   tar -C "$WORK" -czf "$OUT/results.tar.gz" results
   ls -la "$OUT/results.tar.gz"

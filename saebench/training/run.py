@@ -24,7 +24,7 @@ EVERY = "every"
 """Position of a site that stands for all tokens."""
 PART = 2**18
 """Activations that are captured and shuffled together."""
-MEASURED = 8192
+MEASURED = 4096
 TYPICAL_L0 = 32
 STEPS_APART = 250
 """Steps between two checkpoints, about."""
@@ -49,9 +49,9 @@ class Recipe:
     def steps(self) -> int:
         return self.tokens // self.batch
 
-    @property
-    def name(self) -> str:
-        return f"{self.architecture}-{self.width}-{self.sparsity:g}-seed{self.seed}"
+    def name_on(self, data: str) -> str:
+        """Of an SAE that is trained on that."""
+        return f"{self.architecture}-{self.width}-{self.sparsity:g}-{data}-seed{self.seed}"
 
 
 class Fit(NamedTuple):
@@ -91,16 +91,12 @@ def train(stream: Stream, recipe: Recipe, out: Path, more: dict[str, Any] | None
     A run that was killed goes on from its last checkpoint when it is started again.
     """
     where = stream.hook.replace("/", "-") + (f"@{stream.position}" if stream.position else "")
-    path = out / stream.model.name.strip("/").replace("/", "--") / where / stream.source.name / recipe.name
+    path = out / stream.model.name.strip("/").replace("/", "--") / where / recipe.name_on(stream.source.name)
     times = max(1, min(20, recipe.steps // STEPS_APART))
     resuming = Resuming(path.with_name(f".{path.name}.{_digest(stream, recipe)}"), stream.batches, times)
     live = sys.stderr.isatty()
     if not live:
-        print(
-            f"training {recipe.name} on {stream.source.name} at {where}: {recipe.tokens:,} activations",
-            file=sys.stderr,
-            flush=True,
-        )
+        print(f"training {path.name} at {where}: {recipe.tokens:,} activations", file=sys.stderr, flush=True)
     with torch.random.fork_rng(devices=[]):
         sae = train_sae(
             recipe.architecture,

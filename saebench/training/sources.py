@@ -43,7 +43,7 @@ def open_source(
     if files:
         documents = read_documents(find_files(files))
         windows = cut_windows(documents, model, context, tokens)
-        sources.append(from_windows(windows, "+".join(file.name for file in files)))
+        sources.append(from_windows(windows, "+".join(file.stem for file in files)))
     return sources[0] if len(sources) == 1 else mixed(sources)
 
 

@@ -113,7 +113,7 @@ def test_training_lowers_the_held_out_error_and_the_card_says_all(model, texts, 
     assert fits[1].fvu < 0.7 * fits[0].fvu and fits[1].l0 == pytest.approx(6, abs=0.5)
     metadata = SAE.load_from_disk(str(path)).cfg.metadata
     assert metadata.hook_name == HOOK and metadata.model_sha256 == model.sha256
-    assert metadata.training_tokens == 60_000 // 128 * 128 and metadata.dataset_path == "words.txt"
+    assert metadata.training_tokens == 60_000 // 128 * 128 and metadata.dataset_path == "words"
     assert metadata.held_out_fvu == pytest.approx(fits[1].fvu, abs=1e-6)
     assert [p.name for p in path.parent.iterdir()] == [path.name], "no checkpoint is left"
 

@@ -61,7 +61,15 @@ class Plan(NamedTuple):
         return self.site, self.data
 
 
-def plans(docs: str, scale: float = 1.0, width: int = WIDTH) -> list[Plan]:
+class Hooks(NamedTuple):
+    """Where SAEs are trained: at IOI's end and second subject, and for RAVEL."""
+
+    end: str = END
+    subject: str = SUBJECT
+    city: str = CITY
+
+
+def plans(docs: str, scale: float = 1.0, width: int = WIDTH, hooks: Hooks | None = None) -> list[Plan]:
     """All SAEs. `scale` shrinks budgets, for a rehearsal."""
 
     def plan(site: str, data: Sequence[str], architecture: str, sparsity: float, seed: int = 0) -> Plan:
@@ -69,15 +77,16 @@ def plans(docs: str, scale: float = 1.0, width: int = WIDTH) -> list[Plan]:
         budget: dict[str, Any] = {name: max(4096, int(scale * size)) for name, size in sizes.items()}
         return Plan(site, tuple(data), Recipe(architecture, width, sparsity, seed=seed, batch=2048, **budget))
 
-    end, subject = f"{END}@end", f"{SUBJECT}@s2"
+    at = hooks or Hooks()
+    end, subject = f"{at.end}@end", f"{at.subject}@s2"
     both = [(a, s) for a, pair in SPARSITIES.items() for s in pair]
     three = [(a, SPARSITIES[a][0]) for a in ("topk", "standard", "batchtopk")]
     return [
         *(plan(end, ["ioi"], a, s) for a, s in both),
         *(plan(end, ["ioi"], "topk", 16, seed) for seed in (1, 2)),
-        *(plan(END, [docs], a, 64) for a in ("topk", "batchtopk")),
+        *(plan(at.end, [docs], a, 64) for a in ("topk", "batchtopk")),
         *(plan(subject, ["ioi"], a, s) for a, s in three),
-        *(plan(CITY, ["ravel", docs], a, s) for a, s in ((a, 4 * s if s > 9 else s) for a, s in three)),
+        *(plan(at.city, ["ravel", docs], a, s) for a, s in ((a, 4 * s if s > 9 else s) for a, s in three)),
     ]
 
 
@@ -164,9 +173,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", type=int, help="Numbers of the SAEs to train. Default: all.")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument("--hooks", nargs=3, default=Hooks(), metavar="HOOK", help="End, subject, city.")
     parser.add_argument("--list", action="store_true", help="Print the commands and stop.")
     given = parser.parse_args()
-    chosen = plans(given.docs, given.scale, given.width)
+    chosen = plans(given.docs, given.scale, given.width, Hooks(*given.hooks))
     chosen = [chosen[i] for i in given.only] if given.only else chosen
     if given.list:
         print(*commands(chosen), sep="\n")

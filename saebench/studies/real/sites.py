@@ -76,7 +76,7 @@ def effects(
         for role, drawn in sources.items()
     }
     cluster = np.array([min(c.io, c.s) * len(names) + max(c.io, c.s) for c in cases])
-    boot = Bootstrap(cluster)
+    boot = Bootstrap(cluster, np.array([(c.io, c.s) for c in cases]))
     for (block, position), place in here.items():
         readout = PatchedReadout(model, tokens, [place], io, s)
         edits: dict[str, Tensor] = {role: there[role][block, position] for role in ROLES}
