@@ -42,7 +42,7 @@ def open_source(
     sources = [from_task(task, model) for task in tasks]
     if files:
         documents = read_documents(find_files(files))
-        windows = cut_windows(documents, model, context, tokens)
+        windows = cut_windows(documents, model, min(context, model.n_ctx), tokens)
         sources.append(from_windows(windows, "+".join(file.stem for file in files)))
     return sources[0] if len(sources) == 1 else mixed(sources)
 
