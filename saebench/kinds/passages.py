@@ -41,7 +41,7 @@ def entity_passages(task: Task, model: LanguageModel, rng: np.random.Generator, 
         for one in sets
         for query, texts in enumerate(one.phrases["fit"])
         for text in texts
-        if not unknown & set(model.tokens(text.before + text.after))
+        if not unknown & set(model.tokens(text.before + entities[0].name + text.after))
     ]
     found: list[Passage] = []
     while len(found) < n:
