@@ -77,8 +77,9 @@ score)
   step score-s2 evaluate "$subject@s2" ioi "$root/$subject@s2"/* &
   step score-ravel evaluate "$city@entity" ravel "$root/$city"/*-ravel+docs-* control:das &
   wait
-  tar -C "$WORK" -czf "$OUT/results.tar.gz" results
-  ls -la "$OUT/results.tar.gz"
+  # in pieces that a limit of 16 MiB a file lets through: cat results.tar.gz.* | tar xz
+  tar -C "$WORK" -cz results | split -b 15000000 -d - "$OUT/results.tar.gz."
+  ls -la "$OUT"
   ;;
 bench)
   step sites python -m saebench.studies.real.sites --model "$MODEL" --device "$DEVICE" --n "${N:-400}" --out "$OUT/sites"
