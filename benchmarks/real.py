@@ -12,8 +12,8 @@ from benchmarks.evaluation import RandomSAE
 from benchmarks.machine import Products, interleaved
 from benchmarks.report import Table
 from saebench.evaluation.api import make_arena
-from saebench.evaluation.arena import Options
 from saebench.evaluation.contestants import control, from_object
+from saebench.evaluation.options import Options
 from saebench.kinds.names.prompts import Prompt
 from saebench.kinds.names.sections import draw
 from saebench.models.language_model import LanguageModel
