@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saebench import demo
 from saebench.errors import CheckpointError, SiteError
-from saebench.evaluation.controls import CONTROLS, Control, digest_of, find_control
+from saebench.evaluation.controls import CONTROLS, Control, Sized, digest_of, find_control
 from saebench.records.known import Known, recall, remember
 from saebench.records.result import DictionaryInfo
 
@@ -95,11 +95,15 @@ class ControlContestant(Contestant):
     def sha256(self) -> str | None:
         if self.sae is None:
             return digest_of(self.spec)
-        return digest_of(self.spec, self.sae.sha256) if self.sae.sha256 else None
+        return digest_of(self.spec, self.sae.sha256, self.value.cosine) if self.sae.sha256 else None
 
     def at(self, bench: "Bench", seed: int = 0) -> Realised:
-        loaded = self.sae.fitted(bench.section) if self.sae else None
-        scorable = self.control.make(bench, loaded.dictionary if loaded else self.value, seed)
+        value, digest = self.value, digest_of(self.spec)
+        if self.sae is not None:
+            loaded = self.sae.fitted(bench.section)
+            value = loaded.dictionary, self.value.cosine
+            digest = digest_of(self.spec, loaded.info.sha256, self.value.cosine)
+        scorable = self.control.make(bench, value, seed)
         info = DictionaryInfo(
             name=self.name,
             source=self.name,
@@ -107,10 +111,10 @@ class ControlContestant(Contestant):
             architecture=self.spec.partition(":")[0],
             d_in=bench.section.d_in,
             d_sae=getattr(scorable, "d_sae", 0),
-            sha256=digest_of(self.spec, loaded.info.sha256 if loaded else None),
+            sha256=digest,
             kind=scorable.role,
         )
-        return Realised(scorable, info)
+        return Realised(scorable, info, (self.control.note,) if self.control.note else ())
 
     def described(self, stored: DictionaryInfo) -> DictionaryInfo:
         return stored.model_copy(update={"name": self.name, "source": self.name})
@@ -228,7 +232,7 @@ def control(spec: str) -> ControlContestant:
     """
     made, value = find_control(spec)
     needs_sae = made.takes is not None and made.takes.sae
-    return ControlContestant(spec, made, value, SAE.named(value) if needs_sae else None)
+    return ControlContestant(spec, made, value, SAE.named(value.sae) if needs_sae else None)
 
 
 def from_object(obj: Any) -> SAE:
@@ -252,11 +256,10 @@ def resolve(spec: str, architecture: str | None = None) -> list[Contestant]:
     return [SAE.named(name, architecture) for name in names]
 
 
-def every_control(l0s: Sequence[float], widths: Sequence[int]) -> list[Contestant]:
-    """All controls that a table of SAEs with these L0s and widths is to be read against."""
-    sizes = list(zip(l0s, widths, strict=True))
+def every_control(table: Sequence[Sized]) -> list[Contestant]:
+    """All controls that a table of these SAEs is to be read against."""
     return [
         control(f"{name}:{argument}" if argument else name)
         for name, entry in CONTROLS.items()
-        for argument in entry.in_all(sizes)
+        for argument in entry.in_all(table)
     ]

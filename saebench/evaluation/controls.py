@@ -5,11 +5,12 @@ before a control is made.
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saebench.errors import ControlError, unknown
 
@@ -17,8 +18,24 @@ if TYPE_CHECKING:
     from saebench.axes.base import Bench
     from saebench.dictionary import Scorable
 
-Sizes = Sequence[tuple[float, int]]
-"""Measured L0 and width of every SAE of a table."""
+
+class Sized(NamedTuple):
+    """An SAE of a table: its name, its L0 measured at the site, its width."""
+
+    name: str
+    l0: float
+    d_sae: int
+
+
+class FromSAE(NamedTuple):
+    """The argument of a control that is made from an SAE."""
+
+    sae: str
+    cosine: float | None = None
+
+
+Table = Sequence[Sized]
+"""The SAEs of a table."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +77,34 @@ def one_of(*known: str) -> Callable[[str, str], str]:
     return read
 
 
-def _never(sizes: Sizes) -> list[str]:
+def _never(table: Table) -> list[str]:
     return []
 
 
-def _once(sizes: Sizes) -> list[str]:
+def _once(table: Table) -> list[str]:
     return [""]
 
 
-def _median_l0(sizes: Sizes) -> list[str]:
-    return [str(max(1, round(median(l0 for l0, _ in sizes))) if sizes else 8)]
+def _middle(table: Table) -> list[Sized]:
+    """The SAE of median L0: controls that are trained stand in a table once, made from it."""
+    ordered = sorted(table, key=lambda sae: (sae.l0, sae.name))
+    return ordered[(len(ordered) - 1) // 2 :][:1]
 
 
-def _every_l0(sizes: Sizes) -> list[str]:
-    rounded = sorted({(max(1, round(l0)), d_sae) for l0, d_sae in sizes})
-    return [f"{l0}:{d_sae}" for l0, d_sae in rounded] or ["8"]
+def _median_l0(table: Table) -> list[str]:
+    return [str(max(1, round(median(sae.l0 for sae in table))) if table else 8)]
+
+
+def _median_random(table: Table) -> list[str]:
+    return [f"{max(1, round(sae.l0))}:{sae.d_sae}" for sae in _middle(table)] or ["8"]
+
+
+def _every_sae(table: Table) -> list[str]:
+    return [sae.name for sae in table]
+
+
+def _middle_sae(table: Table) -> list[str]:
+    return [sae.name for sae in _middle(table)]
 
 
 @dataclass(frozen=True)
@@ -85,42 +115,71 @@ class Control:
     """`module:function` of (bench, value of the argument or None, seed)."""
     help: str
     takes: Argument | None = None
-    in_all: Callable[[Sizes], list[str]] = _never
-    """Its arguments in `control:all`, where a table has SAEs of these sizes."""
+    in_all: Callable[[Table], list[str]] = _never
+    """Its arguments in `control:all`, beside the SAEs of a table."""
+    note: str = ""
+    """What a reader of its row has to know."""
 
     def make(self, bench: "Bench", value: Any, seed: int) -> "Scorable":
         module, _, function = self.maker.partition(":")
         return getattr(import_module(module), function)(bench, value, seed)
 
 
-def sae(control: str, text: str) -> str:
+def sae(control: str, text: str) -> FromSAE:
     """Reads the name or path of an SAE."""
     if not text:
         raise ControlError(f"control:{control} needs an SAE, for example control:{control}:demo:topk.")
-    return text
+    return FromSAE(text)
+
+
+def sae_and_cosine(control: str, text: str) -> FromSAE:
+    """Reads the name or path of an SAE, and how close to its start a row has to stay."""
+    name, _, last = text.rpartition(":")
+    if re.fullmatch(r"[01]?\.\d+", last) and name:
+        if not 0 < float(last) < 1:
+            raise ControlError(f"control:{control} got the cosine {last}. Expected one between 0 and 1.")
+        return FromSAE(name, float(last))
+    return sae(control, text)
 
 
 _HERE = "saebench.evaluation.makers"
 _SAE = Argument("SAE", sae, sae=True)
+_TRAINED = "trained on the fit prompts (all positions where there is a language model), not on the SAE's data"
 CONTROLS: dict[str, Control] = {
     "supervised": Control(
         f"{_HERE}:supervised",
-        "the best dictionary that labels can give: a ceiling",
+        "the best dictionary that labels can give: without a kind, the one that is the ceiling",
         Argument("mean|mse", one_of("mean", "mse"), needed=False),
         _once,
     ),
     "identity": Control(f"{_HERE}:identity", "every neuron a latent", in_all=_once),
     "pca": Control(f"{_HERE}:pca", "the K leading components", Argument("K", whole("K")), _median_l0),
     "random": Control(
-        f"{_HERE}:random", "random directions at an L0", Argument("L0[:D_SAE]", whole("L0:D_SAE")), _every_l0
+        f"{_HERE}:random",
+        "random directions at an L0, one threshold fitted to the task",
+        Argument("L0[:D_SAE]", whole("L0:D_SAE")),
+        _median_random,
+    ),
+    "random-like": Control(
+        f"{_HERE}:random_like", "random directions, each on as often as a latent of the SAE", _SAE, _every_sae
     ),
     "mean": Control(f"{_HERE}:mean", "the mean activation, whatever comes: a floor", in_all=_once),
     "source-patch": Control(f"{_HERE}:source_patch", "the whole source activation", in_all=_once),
     "no-edit": Control(f"{_HERE}:no_edit", "nothing is changed: a floor", in_all=_once),
     "permuted": Control(f"{_HERE}:permuted", "an SAE with its decoder rows shuffled", _SAE),
-    "frozen-decoder": Control(f"{_HERE}:frozen_decoder", "random rows, a trained encoder", _SAE),
-    "soft-frozen": Control(f"{_HERE}:soft_frozen", "rows that stay near random ones", _SAE),
-    "frozen-encoder": Control(f"{_HERE}:frozen_encoder", "a random encoder, trained rows", _SAE),
+    "frozen-decoder": Control(
+        f"{_HERE}:frozen_decoder", "random rows, a trained encoder", _SAE, _middle_sae, _TRAINED
+    ),
+    "soft-frozen": Control(
+        f"{_HERE}:soft_frozen",
+        "rows that stay within a cosine of .8 of where they were drawn, a trained encoder",
+        Argument("SAE[:COSINE]", sae_and_cosine, sae=True),
+        _middle_sae,
+        _TRAINED,
+    ),
+    "frozen-encoder": Control(
+        f"{_HERE}:frozen_encoder", "a random encoder, trained rows", _SAE, _middle_sae, _TRAINED
+    ),
     "oracle": Control(f"{_HERE}:oracle", "the true features and codes; synthetic tasks"),
     "matching-pursuit": Control(
         f"{_HERE}:pursuit",
@@ -156,11 +215,13 @@ def find_control(spec: str) -> tuple[Control, Any]:
     return control, control.takes.read(name, text)
 
 
-def digest_of(spec: str, sae_sha256: str | None = None) -> str:
+def digest_of(spec: str, sae_sha256: str | None = None, cosine: float | None = None) -> str:
     """What stands for a control's weights in a result's id.
 
     A control is a function of its name and of the activations, which the id covers; one that is made
     from an SAE is one of that SAE's weights too, wherever they lie.
     """
-    name = f"control:{spec}/1" if sae_sha256 is None else f"control:{spec.partition(':')[0]}/2 {sae_sha256}"
+    name = f"control:{spec}/1"
+    if sae_sha256 is not None:
+        name = f"control:{spec.partition(':')[0]}/2 {sae_sha256}" + (f" {cosine}" if cosine else "")
     return hashlib.sha256(name.encode()).hexdigest()

@@ -3,9 +3,11 @@
 from typing import Literal
 
 from saebench.axes.base import Bench
-from saebench.dictionaries import frozen as freedoms
+from saebench.dictionaries.codes import encode_split
 from saebench.dictionaries.controls import PCA, Identity, Mean, NoEdit, Permuted, Random, SourcePatch
-from saebench.dictionaries.frozen import Frozen, frozen
+from saebench.dictionaries.frozen import FROZEN_DECODER, FROZEN_ENCODER, SOFT, Frozen, frozen
+from saebench.dictionaries.frozen import soft_frozen as within
+from saebench.dictionaries.matched import MatchedRandom
 from saebench.dictionaries.supervised import SupervisedDictionary, fit_supervised
 from saebench.dictionary import Dictionary, Intervention
 from saebench.errors import ControlError
@@ -33,23 +35,35 @@ def random(bench: Bench, value: tuple[int, ...], seed: int) -> Random:
     return Random(bench.section.fit.acts, d_sae, l0, seed)
 
 
-def permuted(bench: Bench, value: Dictionary, seed: int) -> Permuted:
-    return Permuted(value, seed)
+Made = tuple[Dictionary, float | None]
+"""The SAE that a control is made from, and the cosine where one was given."""
 
 
-def frozen_decoder(bench: Bench, value: Dictionary, seed: int) -> Frozen:
-    return frozen(value, bench.section.fit.acts, seed=seed)
+def random_like(bench: Bench, value: Made, seed: int) -> MatchedRandom:
+    fit, dictionary = bench.section.fit, value[0]
+    codes = encode_split(dictionary, fit.acts, fit.known).codes
+    return MatchedRandom(f"control:random-like:{dictionary.name}", codes, fit.acts, seed)
 
 
-def soft_frozen(bench: Bench, value: Dictionary, seed: int) -> Frozen:
-    return frozen(value, bench.section.fit.acts, freedoms.soft_frozen(), seed)
+def permuted(bench: Bench, value: Made, seed: int) -> Permuted:
+    return Permuted(value[0], seed)
 
 
-def frozen_encoder(bench: Bench, value: Dictionary, seed: int) -> Frozen:
-    return frozen(value, bench.section.fit.acts, freedoms.FROZEN_ENCODER, seed)
+def frozen_decoder(bench: Bench, value: Made, seed: int) -> Frozen:
+    return frozen(value[0], bench.section.typical(), FROZEN_DECODER, seed)
+
+
+def soft_frozen(bench: Bench, value: Made, seed: int) -> Frozen:
+    return frozen(value[0], bench.section.typical(), within(value[1] or SOFT), seed)
+
+
+def frozen_encoder(bench: Bench, value: Made, seed: int) -> Frozen:
+    return frozen(value[0], bench.section.typical(), FROZEN_ENCODER, seed)
 
 
 def supervised(bench: Bench, value: Literal["mean", "mse"] | None, seed: int) -> SupervisedDictionary:
+    if value is None and isinstance(bench.ceiling, SupervisedDictionary):
+        return bench.ceiling
     return fit_supervised(bench.section, value or "mean")
 
 

@@ -11,7 +11,7 @@ from saebench.errors import ControlError
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.arena import Arena
 from saebench.evaluation.contestants import control, every_control
-from saebench.evaluation.controls import CONTROLS
+from saebench.evaluation.controls import CONTROLS, FromSAE, Sized, find_control
 from saebench.evaluation.options import Options
 
 
@@ -106,10 +106,32 @@ def test_wrong_controls_say_what_is_expected(bench, spec, said):
 
 
 def test_the_controls_of_a_table_follow_from_its_saes():
-    names = [c.name for c in every_control([7.6, 8.2, 31.0], [768, 768, 768])]
+    table = [Sized("demo:topk", 7.6, 768), Sized("demo:gated", 8.2, 768), Sized("demo:topk-k32", 31.0, 768)]
+    names = [c.name for c in every_control(table)]
     assert "control:pca:8" in names
-    assert [n for n in names if "random" in n] == ["control:random:8:768", "control:random:31:768"]
+    nulls = [
+        "control:random:8:768",
+        *(f"control:random-like:demo:{n}" for n in ("topk", "gated", "topk-k32")),
+    ]
+    assert [n for n in names if "random" in n] == nulls
+    # what is trained stands there once, made from the SAE of median L0
+    frozen = ("frozen-decoder", "soft-frozen", "frozen-encoder")
+    assert [n for n in names if "frozen" in n] == [f"control:{kind}:demo:gated" for kind in frozen]
+    # without an SAE there is nothing to be like
+    assert not [c.name for c in every_control([]) if "frozen" in c.name or "like" in c.name]
     assert {n.split(":")[1] for n in names} <= set(CONTROLS)
+
+
+def test_a_soft_frozen_control_says_how_soft():
+    assert find_control("soft-frozen:demo:topk:.9")[1] == FromSAE("demo:topk", 0.9)
+    assert find_control("soft-frozen:demo:topk")[1] == FromSAE("demo:topk")
+    with pytest.raises(ControlError, match="between 0 and 1"):
+        find_control("soft-frozen:demo:topk:1.0")
+
+
+def test_the_supervised_control_is_the_very_ceiling(bench):
+    assert control("supervised").at(bench).scorable is bench.ceiling
+    assert control("supervised:mse").at(bench).scorable is not bench.ceiling
 
 
 @pytest.mark.parametrize("spec", ["identity:banana", "mean:7", "no-edit:x", "source-patch:", "oracle:abc"])
