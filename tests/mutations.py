@@ -221,8 +221,8 @@ MUTATIONS = (
     Mutation(
         "bootstrap: prompts instead of clusters",
         "scoring/estimates.py",
-        "self._ways = np.asarray(cluster)[:, None] if units",
-        "self._ways = np.arange(len(cluster))[:, None] if units",
+        "ways = np.asarray(cluster)[:, None] if units",
+        "ways = np.arange(len(cluster))[:, None] if units",
         "scoring/test_estimates.py",
     ),
     Mutation(
@@ -333,15 +333,15 @@ MUTATIONS = (
     Mutation(
         "bootstrap: only the last way is resampled",
         "scoring/estimates.py",
-        "self.counts *= times[:, at.reshape(-1)]",
-        "self.counts = 1.0 * times[:, at.reshape(-1)]",
+        "self.counts *= times[:, way]",
+        "self.counts = 1.0 * times[:, way]",
         "scoring/test_two_ways.py",
     ),
     Mutation(
         "bootstrap: units counted in the way that has most",
         "scoring/estimates.py",
-        "return min(len(np.unique(way)) for way in ways.T)",
-        "return max(len(np.unique(way)) for way in ways.T)",
+        "return min(int((np.bincount(way[marked]) > 0).sum()) for way in self._ways)",
+        "return max(int((np.bincount(way[marked]) > 0).sum()) for way in self._ways)",
         "scoring/test_two_ways.py",
     ),
     Mutation(

@@ -101,7 +101,10 @@ def compare(
     first = tables[1][0]
     for table in (t for side in tables for t in side):
         _refuse_other_prompts(table, first)
-    scored = [[score(o, seed=everyone[0].seed) for o in side] for side in tables]
+    try:
+        scored = [[score(o, seed=everyone[0].seed) for o in side] for side in tables]
+    except KeyError as error:
+        raise ResultError(_other_version(everyone[0], error)) from error
     n_units = Bootstrap(first.cluster["test"], first.units.get("test"), n_resamples=1).n_units()
     judged, shown = differences(scored[0], scored[1], tolerances or Tolerances())
     candidate, baseline = (tuple(m.result for m in side) for side in members)
@@ -186,6 +189,16 @@ def _refuse_other_prompts(a: Outcomes, b: Outcomes) -> None:
             " prompts or units of resampling, although task and seed agree. Score both again with one version"
             " of saebench."
         )
+
+
+def _other_version(result: Result, missing: KeyError) -> str:
+    versions = ", ".join(f"{axis} {version}" for axis, version in sorted(result.axis_versions.items()))
+    return (
+        f"Cannot score {result.dictionary.name!r} again: its table of outcomes lacks"
+        f" {str(missing.args[0]) if missing.args else 'a column'}, which this version of saebench scores. It was"
+        f" made with axis versions {versions}. Score both results again (--force), or compare them with the"
+        f" version that made them ({result.provenance.saebench})."
+    )
 
 
 def _notes(candidate: Sequence[Result], baseline: Sequence[Result]) -> tuple[str, ...]:

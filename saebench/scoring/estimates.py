@@ -173,17 +173,18 @@ class Bootstrap:
         n_resamples: int = N_RESAMPLES,
         seed: int | Sequence[int] = 0,
     ) -> None:
-        self._ways = np.asarray(cluster)[:, None] if units is None else np.asarray(units)
-        cells, index = np.unique(self._ways, axis=0, return_inverse=True)
+        ways = np.asarray(cluster)[:, None] if units is None else np.asarray(units)
+        self._ways = [np.unique(way, return_inverse=True)[1].reshape(-1) for way in ways.T]
+        cells, index = np.unique(np.stack(self._ways, axis=1), axis=0, return_inverse=True)
         # the combination of units that each prompt belongs to
         self.index = index.reshape(-1)
         self.n = len(self.index)
         rng = np.random.default_rng(seed)
         self.counts = np.ones((n_resamples, len(cells)))
         for way in cells.T:
-            names, at = np.unique(way, return_inverse=True)
-            times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n_resamples)
-            self.counts *= times[:, at.reshape(-1)]
+            n_names = int(way.max(initial=-1)) + 1
+            times = rng.multinomial(n_names, np.full(n_names, 1 / max(n_names, 1)), size=n_resamples)
+            self.counts *= times[:, way]
 
     @classmethod
     def by_group(cls, group: Int[np.ndarray, "n"] | None, n: int, n_groups: int) -> "Bootstrap":
@@ -194,19 +195,24 @@ class Bootstrap:
 
     def n_units(self, where: np.ndarray | None = None) -> int:
         """Independent units behind the prompts that `where` marks, of the way that has fewest."""
-        ways = self._ways if where is None else self._ways[np.asarray(where) > 0]
-        return min(len(np.unique(way)) for way in ways.T)
+        marked = slice(None) if where is None else np.asarray(where) > 0
+        return min(int((np.bincount(way[marked]) > 0).sum()) for way in self._ways)
 
     @cached_property
     def _units(self) -> int:
         return self.n_units()
 
+    @cached_property
+    def _whole(self) -> Estimate:
+        return self.total(np.ones(self.n))
+
     def total(self, values: Shaped[np.ndarray, "n *m"]) -> Estimate:
         """Σ over prompts."""
         values = np.asarray(values, dtype=np.float64)
         flat = values.reshape(len(values), -1)
-        sums = np.zeros((self.counts.shape[1], flat.shape[1]))
-        np.add.at(sums, self.index, flat)
+        n_cells = self.counts.shape[1]
+        # several times faster than adding rows one by one
+        sums = np.stack([np.bincount(self.index, column, n_cells) for column in flat.T], axis=1)
         shape = values.shape[1:]
         used = np.flatnonzero(sums.any(1))
         few = len(used) < len(sums) // 2
@@ -221,12 +227,17 @@ class Bootstrap:
     def mean(self, values: Shaped[np.ndarray, "n"], where: np.ndarray | None = None) -> Maybe:
         """Mean over prompts, or over those that `where` marks; a share if the values are 0 or 1."""
         values = np.asarray(values, dtype=np.float64)
-        where = np.ones(len(values)) if where is None else np.asarray(where, dtype=np.float64)
-        if where.sum() == 0:
+        if where is None:
+            chosen, units = values, self._units
+            sums, whole = self.total(values), self._whole
+        else:
+            where = np.asarray(where, dtype=np.float64)
+            chosen, units = values[where > 0], self.n_units(where)
+            sums, whole = self.total(values * where), self.total(where)
+        if len(chosen) == 0:
             return Undefined("no prompt to average over")
-        share = bool(np.isin(values[where > 0], (0.0, 1.0)).all())
-        units = self.n_units(where)
-        mean = self.total(values * where) / self.total(where)
+        share = bool(((chosen == 0) | (chosen == 1)).all())
+        mean = sums / whole
         return Estimate(mean.value, mean.draws, share_of=units if share else None, units=units)
 
 

@@ -347,6 +347,14 @@ def test_it_refuses_other_prompts_and_missing_outcomes(tmp_path: Path) -> None:
         regress(tmp_path / "none.json", a)
 
 
+def test_outcomes_of_another_version_are_refused_in_one_paragraph(tmp_path: Path) -> None:
+    """Their columns are not those that are scored today."""
+    a, b = (saved(tmp_path, simulated.result(i)) for i in (0, 1))
+    with pytest.raises(ResultError, match=r"lacks .*, which this version of saebench scores") as caught:
+        regress(b, a)
+    assert "axis versions" in str(caught.value) and "\n" not in str(caught.value)
+
+
 @pytest.mark.usefixtures("scoring")
 def test_the_verdict_in_every_form(tmp_path: Path) -> None:
     name = "<script>alert(1)</script> | [x](http://e.org) \x1b[31m @all"
