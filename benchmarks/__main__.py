@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import edits, evaluation, growth, patching, real
+from benchmarks import edits, evaluation, growth, patching, reading, real
 from benchmarks.bench import Bench
 from benchmarks.machine import describe
 from benchmarks.report import Table, write
@@ -23,6 +23,8 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "growth-sizes": growth.prompts_and_latents,
     "growth-saes": growth.budgets_and_saes,
     "evaluation": evaluation.second_sae,
+    "outcomes": reading.against_numpy,
+    "leaderboard": reading.whole_leaderboard,
     "evaluation-standard": evaluation.standard,
     "real": real.passes,
     "real-evaluation": real.evaluations,

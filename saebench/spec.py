@@ -18,7 +18,7 @@ from saebench.errors import TaskError, unknown
 _HERE = Path(__file__).parent
 # the wheel carries the tasks inside the package; a checkout has them beside it
 BUNDLED = _HERE / "_tasks" if (_HERE / "_tasks").is_dir() else _HERE.parent / "tasks"
-BUDGETS = ("quick", "standard", "full")
+BUDGETS = ("tiny", "quick", "standard", "full")
 
 
 class Spec(BaseModel):

@@ -16,9 +16,10 @@ from torch import Tensor
 from saebench.cross_section import CrossSection, Outcome
 from saebench.dictionaries.codes import Encoded, SparseCodes, encode_split
 from saebench.dictionaries.supervised import SupervisedDictionary, product
+from saebench.dictionaries.writers import Writers
 from saebench.dictionary import Encodes, Intervention, Known, LabelledDictionary, Scorable
 from saebench.measures.detection import F1Table, f1_table, frequent
-from saebench.measures.read_write import Readings, Writers, choose
+from saebench.measures.read_write import Readings, choose
 from saebench.measures.thresholds import Cuts, best_cuts, cut, dense_latents
 from saebench.records.outcomes import Outcomes
 

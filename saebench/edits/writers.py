@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.dictionaries.codes import SparseCodes, difference
+from saebench.dictionaries.writers import Writers
 from saebench.edits.few_latents import add_codes, top_in_row
-from saebench.measures.read_write import Writers
 
 WRITER_SIZES = (1, 2, 4, 8, 16)
 SPECIFIC_SIZES = (1, 4)

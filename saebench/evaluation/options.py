@@ -26,7 +26,9 @@ class Options:
         OptionError: for a value that is not among those allowed.
     """
 
-    budget: str = option("quick", "quick, standard or full: how many prompts.")
+    budget: str = option(
+        "quick", "tiny (only to see that it runs), quick, standard or full: how many prompts."
+    )
     seed: int = option(0, "Seed of prompts, controls and resampling.")
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto.")
     dtype: str = option("float32", "float32, or bfloat16 (faster on a GPU, less exact).")

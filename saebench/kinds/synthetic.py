@@ -26,6 +26,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
+    "tiny": Size(600, 600, 300),
     "quick": Size(2000, 2000, 1000),
     "standard": Size(4000, 4000, 4000),
     "full": Size(10_000, 10_000, 10_000),

@@ -1,9 +1,8 @@
 """Figures of cause and isolate from results: methods at a site, sites of a model, sizes of an edit."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from saebench.errors import ResultError
 from saebench.records.result import Result, Score
@@ -17,25 +16,14 @@ from saebench.reporting.disentangle import (
     methods,
     references,
 )
+from saebench.reporting.plots import arms, encode, marks, style
 from saebench.site import Site
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours: told apart with any colour vision. Shapes say the same again.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7a6a00")
-MARKERS = "osD^vPX*"
 LAYERED = ("source", "das", "mse", "mean", "neurons_mask", "none")
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "axes.axisbelow": True,
-    "font.family": "DejaVu Sans",
-}
 
 
 def draw(results: Sequence[Result]) -> dict[str, bytes]:
@@ -44,37 +32,32 @@ def draw(results: Sequence[Result]) -> dict[str, bytes]:
     Raises:
         ResultError: if no result holds cause and isolate.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     groups, files = by_site(results), {}
+    stems: dict[str, dict[str, list[Result]]] = {}
     if not groups:
         raise ResultError(
             "No result here holds cause and isolate. Expected some of `saebench evaluate … --task ravel`."
         )
-    with matplotlib.rc_context(_STYLE):
+    with style():
         for (model, task, site, budget, seed), group in groups.items():
             stem = f"{model}--{task}--{budget}--{seed}".replace("/", "--")
-            files.setdefault(f"{stem}--layers.png", b"")
+            stems.setdefault(stem, {})[site] = group
             if all(_value(one, "disentangle") is None for one in methods(group)):
                 # nothing is mediated here: the layers say so, and there is no point to draw
                 continue
             figure = Figure(figsize=(8.4, 5.2), layout="constrained")
             _cause_isolate(figure, group)
-            files[f"{stem}--{site}--cause-isolate.png"] = _png(figure)
+            files[f"{stem}--{site}--cause-isolate.png"] = encode(figure)
             if _sized(group):
                 figure = Figure(figsize=(8.4, 4.2), layout="constrained")
                 _sizes(figure, group)
-                files[f"{stem}--{site}--sizes.png"] = _png(figure)
-        for name in [n for n in files if n.endswith("--layers.png")]:
-            mine = {
-                key: g
-                for key, g in groups.items()
-                if name == f"{key[0]}--{key[1]}--{key[3]}--{key[4]}--layers.png".replace("/", "--")
-            }
+                files[f"{stem}--{site}--sizes.png"] = encode(figure)
+        for stem, sites in stems.items():
             figure = Figure(figsize=(8.4, 4.6), layout="constrained")
-            _layers(figure, {site: g for (_, _, site, _, _), g in mine.items()})
-            files[name] = _png(figure)
+            _layers(figure, sites)
+            files[f"{stem}--layers.png"] = encode(figure)
     return files
 
 
@@ -87,19 +70,6 @@ def write(results: Sequence[Result], folder: Path) -> list[Path]:
         path.write_bytes(content)
         paths.append(path)
     return paths
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    # no date in the file: the same numbers give the same bytes
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _arms(score: Score) -> tuple[list[float], list[float]]:
-    assert score.value is not None
-    low, high = score.ci or (score.value, score.value)
-    return [max(0.0, score.value - low)], [max(0.0, high - score.value)]
 
 
 def _value(one: Method, name: str) -> float | None:
@@ -123,27 +93,31 @@ def _cause_isolate(figure: "Figure", group: Sequence[Result]) -> None:
         ylim=(-0.05, 1.08),
     )
     ax.set_title(f"{first.task.name} on {first.model.name} at {first.site}; grey: equal disentangle")
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
 
 
 def _point(ax: "Axes", one: Method, i: int) -> None:
     x, y = one.get("cause"), one.get("isolate")
     if x is None or y is None or x.value is None or y.value is None:
         return
-    filled = one.family == "sae"
-    colour = COLOURS[i % len(COLOURS)]
+    mark = marks(i)
     ax.errorbar(
         x.value,
         y.value,
-        xerr=_arms(x),
-        yerr=_arms(y),
-        fmt=MARKERS[i % len(MARKERS)],
-        color=colour,
-        markerfacecolor=colour if filled else "white",
+        xerr=_sides([x]),
+        yerr=_sides([y]),
+        markerfacecolor=mark["color"] if one.family == "sae" else "white",
         markersize=7,
         elinewidth=1,
+        linestyle="",
         label=one.label,
+        **mark,
     )
+
+
+def _sides(scores: Sequence[Score]) -> list[tuple[float, ...]]:
+    """Error bars as matplotlib takes them: all arms below, all above."""
+    return list(zip(*(arms(score.value, score.ci) for score in scores), strict=True))
 
 
 def _sized(group: Sequence[Result]) -> list[Result]:
@@ -159,7 +133,7 @@ def _sizes(figure: "Figure", group: Sequence[Result]) -> None:
         points = [(k, s.value) for k, s in found if s is not None and s.value is not None]
         if points:
             sizes, values = zip(*points, strict=True)
-            ax.plot(sizes, values, marker=MARKERS[i % 8], color=COLOURS[i % 8], label=result.dictionary.name)
+            ax.plot(sizes, values, label=result.dictionary.name, **marks(i))
     for one in references(group[0]):
         score = one.get("disentangle")
         if one.edit in ("das", "none") and score is not None and score.value is not None:
@@ -169,7 +143,7 @@ def _sizes(figure: "Figure", group: Sequence[Result]) -> None:
     ax.set_xticks(SIZES, [str(k) for k in SIZES])
     ax.set(xlabel="latents removed and added at most", ylabel="disentangle")
     ax.set_title(f"{group[0].task.name} at {group[0].site}: aware edits by size")
-    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    figure.legend(loc="outside right upper", fontsize=8)
 
 
 def _layers(figure: "Figure", sites: dict[str, list[Result]]) -> None:
@@ -210,16 +184,14 @@ def _line(
         if m.edit == edit and (one := m.get(*score)) is not None and one.value is not None
     ]
     if found:
-        arms = [[_arms(one)[side][0] for _, one in found] for side in (0, 1)]
         panel.errorbar(
             [x for x, _ in found],
             [one.value or 0.0 for _, one in found],
-            yerr=arms,
+            yerr=_sides([one for _, one in found]),
             elinewidth=1,
-            marker=MARKERS[i % 8],
-            color=COLOURS[i % 8],
             markerfacecolor="white",
             label=label,
+            **marks(i),
         )
 
 

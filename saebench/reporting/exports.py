@@ -4,7 +4,6 @@ SAEBench (`sae-bench`, Karvonen et al. 2025) is another project. Its readers fin
 but neither `eval_type_id` nor the commit hash says that it made the numbers.
 """
 
-import io
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from saebench.errors import choice
 from saebench.records.files import safe_name, write_all
-from saebench.records.result import Result
+from saebench.records.result import Result, Score
 from saebench.reporting.text import csv_cell
 
 if TYPE_CHECKING:
@@ -49,6 +48,7 @@ COLUMNS = [
     "d_in",
     "d_sae",
     "l0",
+    "training_architecture",
     "training_seed",
     "source",
     "budget",
@@ -56,6 +56,10 @@ COLUMNS = [
     "task_version",
     "created",
     "dictionary_sha256",
+    "model_sha256",
+    "task_sha256",
+    "commit",
+    "saebench",
     "id",
 ]
 HEADLINE = "headline"
@@ -74,7 +78,7 @@ def to_frame(results: Result | Iterable[Result]) -> "pd.DataFrame":
     import pandas as pd
 
     several = [results] if isinstance(results, Result) else list(results)
-    rows = [_scored(result) | row for result in several for row in _rows(result)]
+    rows = [row for result in several for row in (*headlines(result), *_scores(result))]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -87,11 +91,16 @@ def _scored(result: Result) -> dict[str, Any]:
         "source": d.source,
         "kind": d.kind,
         "architecture": d.architecture,
+        "training_architecture": d.training_architecture,
         "training_seed": d.seed,
         "d_in": d.d_in,
         "d_sae": d.d_sae,
         "l0": d.l0,
         "dictionary_sha256": d.sha256,
+        "model_sha256": result.model.sha256,
+        "task_sha256": result.task.sha256,
+        "commit": result.provenance.commit,
+        "saebench": result.provenance.saebench,
         "model": result.model.name,
         "task": result.task.name,
         "task_version": result.task.version,
@@ -101,17 +110,22 @@ def _scored(result: Result) -> dict[str, Any]:
     }
 
 
-def _rows(result: Result) -> Iterable[dict[str, Any]]:
-    empty = {"attribute": None, "edit": None, "k": None, "n_changed": None}
+def headlines(result: Result) -> list[dict[str, Any]]:
+    """The rows of the axes' own numbers."""
+    rows = []
     for axis, score in result.axes.items():
         fields = score.model_dump()
         normalized, raw = fields.pop("ci"), fields.pop("value_ci")
         ends = _ends("ci", raw) | _ends("normalized_ci", normalized)
-        yield {"axis": axis, "name": HEADLINE, **empty, "direction": "higher", **fields, **ends}
-    for score in result.scores:
-        fields = score.model_dump()
-        ends = _ends("ci", fields.pop("ci")) | _ends("normalized_ci", None)
-        yield fields | ends
+        rows.append({"axis": axis, "name": HEADLINE, "direction": "higher", **fields, **ends})
+    return [_scored(result) | row for row in rows]
+
+
+def _scores(result: Result) -> list[dict[str, Any]]:
+    scored = _scored(result)
+    return [
+        scored | fields | _ends("ci", fields.pop("ci")) for fields in map(Score.model_dump, result.scores)
+    ]
 
 
 def _ends(name: str, pair: Sequence[float] | None) -> dict[str, float | None]:
@@ -200,7 +214,7 @@ def write(results: Sequence[Result], form: str, out: Path) -> list[Path]:
     if form == "sae-bench":
         files = {_sae_bench_path(r, out): _document(r) for r in results}
     elif form == "csv":
-        files = {Path(out) / "scores.csv": _csv(to_frame(results))}
+        files = {Path(out) / "scores.csv": csv_text(to_frame(results)).encode()}
     else:
         files = {Path(out) / "scores.parquet": to_frame(results).to_parquet(index=False)}
     write_all(files, out)
@@ -217,7 +231,6 @@ def _document(result: Result) -> bytes:
     return (json.dumps(sae_bench(result), indent=2, allow_nan=False) + "\n").encode()
 
 
-def _csv(frame: "pd.DataFrame") -> bytes:
-    buffer = io.StringIO()
-    frame.map(csv_cell).to_csv(buffer, index=False, lineterminator="\n")
-    return buffer.getvalue().encode()
+def csv_text(frame: "pd.DataFrame") -> str:
+    """A frame as CSV: numbers in full, undefined ones empty, texts inert in a spreadsheet."""
+    return frame.map(csv_cell).to_csv(index=False, lineterminator="\n")

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 
 from saebench.records.result import Result
+from saebench.reporting.text import interval, number
 
 COLUMNS = {
     "explained_variance": "explained variance",
@@ -52,10 +53,7 @@ def _table(task: str, known: dict[str, dict]) -> Table:
     return table
 
 
-def _cell(found: tuple[float, tuple[float, float] | None] | None) -> str:
-    if found is None:
+def _cell(score: tuple[float, tuple[float, float] | None] | None) -> str:
+    if score is None:
         return "undefined"
-    value, ci = found
-    # a rounded zero must not read as a finding below zero
-    text = f"{value + 0.0:.3f}".replace("-0.000", "0.000")
-    return f"{text}\n[{ci[0]:.2f}, {ci[1]:.2f}]" if ci else text
+    return f"{number(score[0])}\n{interval(score[1], digits=2)}".strip()

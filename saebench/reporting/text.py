@@ -14,14 +14,22 @@ def console(stderr: bool = False) -> Console:
     return Console(file=stream, width=None if stream.isatty() else WIDE + 24, highlight=False)
 
 
-def number(value: float) -> str:
-    """Three decimals in the middle, fewer digits far out; never scientific notation for a score."""
-    # −0.000 reads as a finding; it is a rounded zero
-    return f"{value + 0.0:.3f}".replace("-0.000", "0.000") if abs(value) < 100 else f"{value:.4g}"
+def number(value: float, digits: int = 3) -> str:
+    """So many decimals in the middle, fewer digits far out; never scientific notation for a score.
+
+    A value that rounds to zero has no sign: −0.000 reads as a finding.
+    """
+    return f"{value:z.{digits}f}" if abs(value) < 100 else f"{value:.4g}"
 
 
-def interval(pair: tuple[float, float] | None) -> str:
-    return f"[{number(pair[0])}, {number(pair[1])}]" if pair else ""
+def interval(pair: tuple[float, float] | None, digits: int = 3) -> str:
+    return f"[{number(pair[0], digits)}, {number(pair[1], digits)}]" if pair else ""
+
+
+def change(value: float) -> str:
+    """A difference with its sign; one that rounds to zero has none."""
+    text = number(value)
+    return text if value < 0 or not float(text) else f"+{text}"
 
 
 class Footnotes:
@@ -52,16 +60,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def decimal(value: float) -> str:
-    """Three decimals; a rounded −0 is 0."""
-    text = f"{value:.3f}"
-    return text if float(text) else text.lstrip("-")
-
-
 def csv_cell(value: object) -> object:
     """The value; a text that a spreadsheet would take for a formula gets a leading apostrophe."""
     if not isinstance(value, str):
         return value
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
+    text = printable(value)
     # spreadsheets also look behind leading spaces
     return "'" + text if text.lstrip()[:1] in tuple("=+-@|%") else text

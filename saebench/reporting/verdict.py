@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from saebench.records.result import Result
 from saebench.regression.compare import Comparison, Verdict
 from saebench.regression.differences import FAILURES, Difference, Status
-from saebench.reporting.text import markdown_text, printable
+from saebench.reporting.text import change, markdown_text, number, printable
 
 # In words and a sign, never in colour alone.
 _WORDS: dict[Status, str] = {
@@ -42,16 +42,16 @@ _COLUMNS = (
 
 def _cells(d: Difference) -> tuple[str, ...]:
     better = " (lower is better)" if d.direction == "lower" else ""
-    change = _number(d.difference, sign=True)
+    difference = _change(d.difference)
     if d.ci is not None:
-        change += f" [{_number(d.ci[0], sign=True)}, {_number(d.ci[1], sign=True)}]"
+        difference += f" [{_change(d.ci[0])}, {_change(d.ci[1])}]"
     p = "–" if d.p_holm is None else "< 0.001" if d.p_holm < 0.001 else f"{d.p_holm:.3f}"
     verdict = _WORDS[d.status] + (f" ({d.reason})" if d.reason else "")
     return (
         d.label + better,
         _number(d.baseline),
         _number(d.candidate),
-        change,
+        difference,
         p,
         _number(d.detectable),
         "–" if d.tolerance is None else f"{d.tolerance.size:g}",
@@ -59,12 +59,12 @@ def _cells(d: Difference) -> tuple[str, ...]:
     )
 
 
-def _number(value: float | None, sign: bool = False) -> str:
-    if value is None:
-        return "–"
-    text = f"{value:+.3f}" if sign else f"{value:.3f}"
-    # a rounded -0.0004 must not read as a change
-    return text.replace("-", "−") if float(text) else text.lstrip("+-")
+def _number(value: float | None) -> str:
+    return "–" if value is None else number(value).replace("-", "−")
+
+
+def _change(value: float | None) -> str:
+    return "–" if value is None else change(value).replace("-", "−")
 
 
 def _heading(comparison: Comparison) -> list[str]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from saebench.reporting.plots import COLOURS, save, style
 from saebench.scoring.axes import AXES
-from saebench.studies.figures import INK, plotting, save
 from saebench.studies.seeds import over_seeds
 
 _SHARED = ("matched_cosine_calibrated", "feature_f1", "explained_variance", *AXES)
@@ -23,7 +24,7 @@ CAPTION = "dots: SAE seeds; lines and bars: their mean and its 95 % t interval; 
 
 def curves(ax: Any, frame: pd.DataFrame, score: str) -> None:
     """One line an architecture: a score against L0, seeds as dots."""
-    for colour, name in zip(INK, sorted(set(frame.architecture)), strict=False):
+    for colour, name in zip(COLOURS, sorted(set(frame.architecture)), strict=False):
         part = frame.query("architecture == @name").dropna(subset=[score])
         ax.plot(part.l0, part[score], ".", color=colour, ms=4, alpha=0.5)
         points = []
@@ -46,8 +47,9 @@ def curves(ax: Any, frame: pd.DataFrame, score: str) -> None:
 def family(frame: pd.DataFrame, name: str, path: Path) -> Path:
     """Nine panels of one family: recovery, the five axes, and what the family is about."""
     scores = (*_SHARED, _OWN.get(name, "dead_latents"))
-    with plotting() as plt:
-        figure, axes = plt.subplots(3, 3, figsize=(12, 9), sharex=True)
+    with style():
+        figure = Figure(figsize=(12, 9))
+        axes = figure.subplots(3, 3, sharex=True)
         for ax, score in zip(axes.flat, scores, strict=True):
             curves(ax, frame, score)
             best = f" ({_BEST[score]})" if score in _BEST else ""
@@ -55,32 +57,29 @@ def family(frame: pd.DataFrame, name: str, path: Path) -> Path:
         for ax in axes[-1]:
             ax.set_xlabel("L0")
         _finish(figure, axes.flat[0], f"synthetic/{name}")
-        save(figure, path)
-        plt.close(figure)
-    return path
+        return save(figure, path)
 
 
 def overview(frame: pd.DataFrame, path: Path) -> Path:
     """Calibrated matched cosine of every family."""
     names = list(dict.fromkeys(frame.family))
-    with plotting() as plt:
-        figure, axes = plt.subplots(2, 3, figsize=(12, 6.6), squeeze=False)
+    with style():
+        figure = Figure(figsize=(12, 6.6))
+        axes = figure.subplots(2, 3, squeeze=False)
         for ax, name in zip(axes.flat, names, strict=False):
             curves(ax, frame.query("family == @name"), "matched_cosine_calibrated")
             ax.set_title(name, fontsize=10)
             ax.set_xlabel("L0")
         _finish(figure, axes.flat[0], "Matched cosine above chance (calibrated)")
-        save(figure, path)
-        plt.close(figure)
-    return path
+        return save(figure, path)
 
 
 def _finish(figure: Any, ax: Any, title: str) -> None:
     handles, labels = ax.get_legend_handles_labels()
     figure.suptitle(title, y=0.99)
-    figure.legend(handles, labels, loc="upper center", ncol=6, frameon=False, bbox_to_anchor=(0.5, 0.965))
-    figure.text(0.5, 0.0, CAPTION, ha="center", fontsize=8, color="#555")
-    figure.tight_layout(rect=(0, 0.02, 1, 0.935))
+    figure.legend(handles, labels, loc="upper center", ncol=6, bbox_to_anchor=(0.5, 0.965))
+    figure.text(0.5, 0.012, CAPTION, ha="center", fontsize=8, color="#555555")
+    figure.tight_layout(rect=(0, 0.03, 1, 0.95))
 
 
 def draw(folder: Path) -> list[Path]:

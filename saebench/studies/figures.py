@@ -1,33 +1,15 @@
 """Figures of the phenomenon curves, drawn from their CSV files."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-INK = ("#0b5fa5", "#c2410c", "#3f7d20", "#7a3e9d", "#b08900", "#4b5563")
-STYLE = {"random": "-", "truth": "--"}
+from saebench.reporting.plots import COLOURS, save, style
+
+LINES = {"random": "-", "truth": "--"}
 CAPTION = "means over SAE seeds, bars: their range; solid: from random directions, dashed: from the truth"
-
-
-@contextmanager
-def plotting() -> Iterator[Any]:
-    """pyplot without a screen, in the style of these figures."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    with plt.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
-        yield plt
-
-
-def save(figure: Any, path: Path) -> Path:
-    # no date in the file: the same numbers give the same bytes
-    figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
-    return path
 
 
 def draw(name: str, folder: Path) -> Path | None:
@@ -35,24 +17,25 @@ def draw(name: str, folder: Path) -> Path | None:
     if name not in FIGURES:
         return None
     frame = pd.read_csv(folder / f"{name}.csv")
-    with plotting() as plt:
-        figure = FIGURES[name](frame, plt)
-        figure.text(0.5, -0.06, CAPTION, ha="center", fontsize=8, color="#555")
-        path = save(figure, folder / f"{name}.png")
-        plt.close(figure)
-    return path
+    with style():
+        figure = FIGURES[name](frame)
+        figure.text(0.5, -0.06, CAPTION, ha="center", fontsize=8, color="#555555")
+        return save(figure, folder / f"{name}.png", bbox_inches="tight")
 
 
-def _panels(plt: Any, n: int):
-    figure, axes = plt.subplots(1, n, figsize=(4.8 * n, 3.8), squeeze=False)
+def _panels(n: int):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8 * n, 3.8))
+    panels = figure.subplots(1, n, squeeze=False)[0]
     figure.subplots_adjust(wspace=0.3)
-    return figure, axes[0]
+    return figure, panels
 
 
 def lines(ax: Any, frame: pd.DataFrame, x: str, y: str, by: str, label: str = "{}") -> None:
     """One colour a value of `by`, one line style a start; mean and range over seeds."""
-    for colour, (value, part) in zip(INK, frame.groupby(by, sort=False), strict=False):
-        for start, style in STYLE.items():
+    for colour, (value, part) in zip(COLOURS, frame.groupby(by, sort=False), strict=False):
+        for start, line in LINES.items():
             chosen = part.query("start == @start").dropna(subset=[y])
             if chosen.empty:
                 continue
@@ -63,17 +46,17 @@ def lines(ax: Any, frame: pd.DataFrame, x: str, y: str, by: str, label: str = "{
                 found.index,
                 found["mean"],
                 yerr=error,
-                fmt=f"o{style}",
+                fmt=f"o{line}",
                 color=colour,
                 label=shown if start == "random" else None,
                 capsize=2,
                 ms=4,
             )
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(fontsize=8)
 
 
-def _occlusion(frame: pd.DataFrame, plt: Any):
-    figure, (ax,) = _panels(plt, 1)
+def _occlusion(frame: pd.DataFrame):
+    figure, (ax,) = _panels(1)
     long = frame.melt(["ratio", "start", "seed"], ["strong", "weak"], "group", value_name="coverage")
     lines(ax, long, "ratio", "coverage", "group", "{} group")
     ax.set(
@@ -85,8 +68,8 @@ def _occlusion(frame: pd.DataFrame, plt: Any):
     return figure
 
 
-def _hedging(frame: pd.DataFrame, plt: Any):
-    figure, (left, right) = _panels(plt, 2)
+def _hedging(frame: pd.DataFrame):
+    figure, (left, right) = _panels(2)
     lines(left, frame, "rho", "hedging", "k", "k = {}")
     left.set(xlabel="correlation ρ", ylabel="hedging (0 is best)", title="Lean towards correlated features")
     frame = frame.assign(gain=frame.explained_variance - frame.truth_explained_variance)
@@ -101,8 +84,8 @@ def _hedging(frame: pd.DataFrame, plt: Any):
     return figure
 
 
-def _absorption(frame: pd.DataFrame, plt: Any):
-    figure, (ax,) = _panels(plt, 1)
+def _absorption(frame: pd.DataFrame):
+    figure, (ax,) = _panels(1)
     lines(ax, frame, "child_given_parent", "absorption", "architecture")
     ax.set(
         xlabel="P(child | parent)",
@@ -112,8 +95,8 @@ def _absorption(frame: pd.DataFrame, plt: Any):
     return figure
 
 
-def _splitting(frame: pd.DataFrame, plt: Any):
-    figure, (left, right) = _panels(plt, 2)
+def _splitting(frame: pd.DataFrame):
+    figure, (left, right) = _panels(2)
     lines(left, frame, "wanted_l0", "n90", "architecture")
     left.set(xlabel="L0", ylabel="n90 (1 is best)", xscale="log", title="Latents that one sign takes")
     lines(right, frame, "wanted_l0", "nearest_cosine", "architecture")
@@ -129,8 +112,8 @@ def _splitting(frame: pd.DataFrame, plt: Any):
     return figure
 
 
-def _splitting_noise(frame: pd.DataFrame, plt: Any):
-    figure, axes = _panels(plt, 2)
+def _splitting_noise(frame: pd.DataFrame):
+    figure, axes = _panels(2)
     sizes = zip(frame.architecture, frame.sparsity, strict=True)
     names = [f"topk, k = {v:g}" if name == "topk" else f"L1 = {v:g}" for name, v in sizes]
     frame = frame.assign(sae=names)
@@ -151,8 +134,8 @@ def _splitting_noise(frame: pd.DataFrame, plt: Any):
     return figure
 
 
-def _composition(frame: pd.DataFrame, plt: Any):
-    figure, axes = _panels(plt, 3)
+def _composition(frame: pd.DataFrame):
+    figure, axes = _panels(3)
     sizes = zip(frame.width, frame.k, strict=True)
     frame = frame.assign(latents=[f"{w} latents, k = {k}" for w, k in sizes])
     labels = (

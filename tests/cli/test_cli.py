@@ -30,7 +30,16 @@ def test_help_imports_no_torch(verb):
 
 def test_json_lines_and_nothing_else_on_stdout(capsys, tmp_path):
     code, out, _ = run(
-        capsys, "evaluate", "control:mean", "control:no-edit", "--format", "json", "--out", str(tmp_path)
+        capsys,
+        "evaluate",
+        "control:mean",
+        "control:no-edit",
+        "--format",
+        "json",
+        "--budget",
+        "tiny",
+        "--out",
+        str(tmp_path),
     )
     assert code == 0
     lines = [json.loads(line, parse_constant=pytest.fail) for line in out.splitlines()]
@@ -39,7 +48,9 @@ def test_json_lines_and_nothing_else_on_stdout(capsys, tmp_path):
 
 
 def test_the_table_has_five_axes_and_reasons(capsys, tmp_path):
-    code, out, _ = run(capsys, "evaluate", "demo:topk", "control:no-edit", "--out", str(tmp_path))
+    code, out, _ = run(
+        capsys, "evaluate", "demo:topk", "control:no-edit", "--budget", "tiny", "--out", str(tmp_path)
+    )
     assert code == 0
     for word in ("approximation", "control", "interpretability", "occlusion", "over-splitting", "demo:topk"):
         assert word in out
@@ -123,6 +134,8 @@ def test_one_bad_input_does_not_stop_the_rest(capsys, tmp_path):
         "nowhere/x",
         "control:pca:x",
         "control:mean",
+        "--budget",
+        "tiny",
         "--format",
         "json",
         "--out",

@@ -16,7 +16,7 @@ def results(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("results")
     for arguments in (["control:pca:20", "control:random:8"], ["control:pca:20", "--seed", "1"]):
         with pytest.raises(SystemExit) as stop:
-            main(["evaluate", *arguments, "--out", str(out)])
+            main(["evaluate", *arguments, "--budget", "tiny", "--out", str(out)])
         assert not stop.value.code
     return out
 
@@ -102,6 +102,6 @@ def test_formats_and_inspect(capsys):
 def test_compare_works_on_results_in_memory():
     import saebench
 
-    a, b = (saebench.evaluate(f"control:{c}") for c in ("pca:20", "random:8"))
+    a, b = (saebench.evaluate(f"control:{c}", budget="tiny") for c in ("pca:20", "random:8"))
     found = {d.label: d for d in saebench.compare(a, b).judged}
     assert found["control"].difference is not None and found["control"].difference > 0

@@ -3,8 +3,8 @@
 import torch
 from sparse import sparse
 
+from saebench.dictionaries.writers import Writers
 from saebench.edits.writers import partners, strength, writers_edit
-from saebench.measures.read_write import Writers
 
 
 def test_partners_carry_the_value_and_differ_in_everything_else():

@@ -24,7 +24,7 @@ SITE = "blocks.1.hook_resid_pre@end"
 
 @pytest.fixture(scope="module")
 def arena():
-    return make_arena("ioi", options=Options(budget="quick"))
+    return make_arena("ioi", options=Options(budget="tiny"))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def numbers(result) -> str:
 
 def test_the_same_inputs_give_the_same_bytes(arena, topk):
     (contestant,) = resolve("demo:topk")
-    fresh = make_arena("ioi", options=Options(budget="quick"))
+    fresh = make_arena("ioi", options=Options(budget="tiny"))
     again = fresh.score(fresh.realise(contestant, Site.parse(SITE)), Site.parse(SITE))
     assert numbers(again.result) == numbers(topk.result)
     assert again.result.id == topk.result.id
@@ -57,17 +57,17 @@ def test_an_object_in_memory_scores_as_it_does_from_disk(topk):
         W_dec = sae.W_dec
         encode, decode = staticmethod(sae.encode), staticmethod(sae.decode)
 
-    found = saebench.evaluate(Mine(), task="ioi", model="demo", site=SITE)
+    found = saebench.evaluate(Mine(), task="ioi", model="demo", site=SITE, budget="tiny")
     for name, axis in topk.result.axes.items():
         assert found.axes[name].value == pytest.approx(axis.value, abs=1e-6), name
     assert len(found.scores) == len(topk.result.scores)
 
 
 def test_another_seed_is_another_result(topk):
-    arena = make_arena("ioi", options=Options(budget="quick", seed=1))
+    arena = make_arena("ioi", options=Options(budget="tiny", seed=1))
     site = Site.parse(SITE)
     other = arena.score(arena.realise(control("mean"), site), site)
-    mine = make_arena("ioi", options=Options(budget="quick"))
+    mine = make_arena("ioi", options=Options(budget="tiny"))
     assert other.result.id != mine.id(other.result.dictionary.sha256, site)
 
 
@@ -117,7 +117,7 @@ def test_pairs_of_names_never_cross_splits_and_every_name_is_in_each():
     model = load_model("demo")
     from saebench.spec import load_task
 
-    words, _, batches = draw(load_task("ioi"), model, "quick", 0)
+    words, _, batches = draw(load_task("ioi"), model, "tiny", 0)
     pairs = {}
     for split, batch in batches.items():
         everything = [*batch.cases, *(c for cases, _ in batch.sources.values() for c in cases)]
@@ -134,7 +134,7 @@ def test_counterfactuals_change_one_attribute_and_keep_the_rest():
     model = load_model("demo")
     from saebench.spec import load_task
 
-    words, _, batches = draw(load_task("ioi"), model, "quick", 0)
+    words, _, batches = draw(load_task("ioi"), model, "tiny", 0)
     test = batches["test"]
     for attribute, (cases, prompts) in test.sources.items():
         for base, source, written in zip(test.cases, cases, prompts, strict=True):
@@ -164,10 +164,10 @@ def test_competence_is_measured(monkeypatch):
     from saebench.kinds import base
 
     monkeypatch.setattr(base.Competence, "able", property(lambda self: False))
-    arena = make_arena("ioi", options=Options(budget="quick"))
+    arena = make_arena("ioi", options=Options(budget="tiny"))
     with pytest.raises(IncompetentModelError, match="chance 50%"):
         arena.bench(Site.parse(SITE))
-    forced = make_arena("ioi", options=Options(budget="quick", allow_incompetent=True))
+    forced = make_arena("ioi", options=Options(budget="tiny", allow_incompetent=True))
     site = Site.parse(SITE)
     result = forced.score(forced.realise(control("mean"), site), site).result
     assert any("not competent" in warning for warning in result.warnings)
@@ -186,8 +186,7 @@ def test_wrong_options_name_the_choice(arena):
 
 def test_names_is_the_bad_parametrization_it_is_kept_as():
     good, bad = (
-        make_arena("ioi", options=Options(budget="quick", parametrization=p))
-        for p in ("independent", "names")
+        make_arena("ioi", options=Options(budget="tiny", parametrization=p)) for p in ("independent", "names")
     )
     site = Site.parse(SITE)
     success = []

@@ -289,7 +289,7 @@ def test_published_data_is_scored_from_the_command_line(tmp_path, few_steps, cap
     folder = known_cities(tmp_path)
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as stop:
-        main(["evaluate", "control:mean", "--ravel-data", str(folder), "--out", str(out)])
+        main(["evaluate", "control:mean", "--budget", "tiny", "--ravel-data", str(folder), "--out", str(out)])
     shown = capsys.readouterr().out
     assert stop.value.code == 0 and "ravel/city" in shown
     [path] = find(out)

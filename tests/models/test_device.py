@@ -96,7 +96,7 @@ def test_scoring_is_exact_and_leaves_the_settings_of_a_training_run():
 )
 def test_scores_are_those_of_the_cpu(monkeypatch, task, sae):
     """All five axes, with labels, masks and learned subspaces."""
-    cpu = saebench.evaluate(sae, task=task, device="cpu").scores_frame()["value"]
+    cpu = saebench.evaluate(sae, task=task, budget="tiny", device="cpu").scores_frame()["value"]
     exactly, run = [], control._run
 
     def watched(*arguments):
@@ -105,7 +105,7 @@ def test_scores_are_those_of_the_cpu(monkeypatch, task, sae):
 
     monkeypatch.setattr(control, "_run", watched)
     with standin_device.StandIn():
-        here = saebench.evaluate(sae, task=task, device=str(DEVICE)).scores_frame()["value"]
+        here = saebench.evaluate(sae, task=task, budget="tiny", device=str(DEVICE)).scores_frame()["value"]
     assert exactly and all(exactly) and not torch.are_deterministic_algorithms_enabled()
     assert len(cpu.dropna()) > 100
     # angles of learned subspaces, in degrees, are the furthest apart

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jsonschema
@@ -133,11 +132,9 @@ def test_a_table_of_committed_size_is_compact(tmp_path: Path) -> None:
         outcomes.add(Key("control", "ld", f"a{i}"), rng.normal(size=n))
     for i in range(1500):
         outcomes.add(Key("interpretability", "code", label=str(i)), (rng.random(n) < 0.02) * 1.0)
-    start = time.perf_counter()
     data = table_bytes(outcomes, "id")
     (tmp_path / "t.parquet").write_bytes(data)
     back = read_table(tmp_path / "t.parquet")
-    assert time.perf_counter() - start < 5
     assert same(back, outcomes)
     # incompressible content: 60 float columns 600 kB, 0.72 bit for each of 750,000 flags 68 kB,
     # 75,000 positions of about 7 bits 65 kB

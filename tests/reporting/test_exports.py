@@ -176,6 +176,8 @@ def test_evaluate_exports(capsys, tmp_path: Path) -> None:
         capsys,
         "evaluate",
         "control:mean",
+        "--budget",
+        "tiny",
         "--out",
         str(tmp_path),
         "--export",

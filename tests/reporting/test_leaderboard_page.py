@@ -201,15 +201,11 @@ def test_it_prints(browser, page: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_first_sort_of_500_rows_is_quick(browser, tmp_path: Path) -> None:
+def test_a_sort_of_500_rows_draws_only_the_first(browser, tmp_path: Path) -> None:
     simulated.populate(tmp_path, 494, ("ioi", "ravel", "synthetic/a", "synthetic/b", "synthetic/c"))
     leaderboard.build(tmp_path)
     show(browser, tmp_path / "leaderboard" / "index.html")
-    # forced layout: the time until the sorted table stands, not only until the script returns
-    took = browser.execute_script(
-        "const t = performance.now(); document.querySelector(\"button[data-key='control']\").click();"
-        "document.body.offsetHeight; return performance.now() - t"
-    )
-    print(f"first sort of 500 rows: {took:.0f} ms")
-    assert took <= 100
+    browser.execute_script("document.querySelector(\"button[data-key='control']\").click()")
+    # few rows, not a fast machine, are what makes it quick
+    assert 0 < browser.execute_script("return document.querySelectorAll('tbody tr').length") <= 70
     quiet(browser)

@@ -8,6 +8,7 @@ import torch
 from saebench.errors import ControlError, TaskError
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.contestants import control
+from saebench.evaluation.options import Options
 from saebench.spec import find_tasks, load_task
 from saebench.synthetic.generator import seeded
 from saebench.synthetic.oracle import Ledger, Oracle
@@ -15,13 +16,13 @@ from saebench.synthetic.registry import FAMILIES, make_generator
 
 SMALL = ("independent", "correlated", "hierarchical", "occlusion", "splitting", "composed")
 AXES = ("approximation", "control", "interpretability", "occlusion", "oversplitting")
-_ARENAS: dict[str, Arena] = {}
+_ARENAS = {}
 
 
-def arena(name: str) -> Arena:
+def arena(name: str):
     if name not in _ARENAS:
         task = load_task(f"synthetic/{name}")
-        _ARENAS[name] = make_arena(task)
+        _ARENAS[name] = make_arena(task, options=Options(budget="tiny"))
     return _ARENAS[name]
 
 

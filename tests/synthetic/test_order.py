@@ -77,8 +77,8 @@ def test_the_order_of_samples_moves_no_score(name):
     task = load_task(f"synthetic/{name}")
     made = make_generator(task)
     width = max(16, made.n_features)
-    sae = fit(made, Recipe("batchtopk", width, made.true_l0(), samples=40_000, batch=256, lr=3e-3))
-    section = build(task, made, Site("synthetic", "sample"), Settings("quick", 0)).section
+    sae = fit(made, Recipe("batchtopk", width, made.true_l0(), samples=10_000, batch=256, lr=3e-3))
+    section = build(task, made, Site("synthetic", "sample"), Settings("tiny", 0)).section
     one, two = everything(sae, section), everything(sae, shuffled(section))
     plain, other = values(one), values(two)
     assert set(plain) == set(other) and len(plain) > 40

@@ -29,7 +29,12 @@ class Size(NamedTuple):
     test: int
 
 
-SIZES = {"quick": Size(400, 2, 1, 1), "standard": Size(1500, 4, 3, 3), "full": Size(None, 8, 8, 8)}
+SIZES = {
+    "tiny": Size(100, 1, 1, 1),
+    "quick": Size(400, 2, 1, 1),
+    "standard": Size(1500, 4, 3, 3),
+    "full": Size(None, 8, 8, 8),
+}
 
 
 class Asked(NamedTuple):

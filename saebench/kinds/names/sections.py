@@ -49,6 +49,7 @@ class Size(NamedTuple):
 
 
 SIZES = {
+    "tiny": Size(12, 20, 12, 12, 20),
     "quick": Size(30, 50, 25, 25, 40),
     "standard": Size(100, 50, 30, 30, 100),
     "full": Size(10_000, 100, 50, 50, 200),

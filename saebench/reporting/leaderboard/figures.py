@@ -3,68 +3,35 @@
 SVG and PNG, without dates, ids or fonts that would change from run to run.
 """
 
-import io
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from saebench.records.result import AxisScore
 from saebench.reporting.leaderboard.boards import AXES, KINDS, Row, Table
+from saebench.reporting.plots import COLOURS, arms, encode, label, marks, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours: told apart with any colour vision. Shapes say the same again.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
 MOST_ROWS = 30
 CROWD = 60
-_STYLE = {
-    "svg.hashsalt": "saebench",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "axes.axisbelow": True,
-    "font.family": "DejaVu Sans",
-}
 
 
 def draw(table: Table) -> dict[str, bytes]:
     """Files by the end of their name: `pareto.svg`, `pareto.png`, `axes.svg`, `axes.png`."""
-    import matplotlib
     from matplotlib.figure import Figure
 
     files = {}
-    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+    with style():
         drawers = {"pareto": _pareto, "axes": _intervals} if table.of_kind("sae") else {"axes": _intervals}
         for name, drawer in drawers.items():
             figure = Figure()
             drawer(figure, table)
             for suffix in ("svg", "png"):
-                files[f"{name}.{suffix}"] = _bytes(figure, suffix)
+                files[f"{name}.{suffix}"] = encode(figure, suffix, dpi=110)
     return files
-
-
-def _bytes(figure: "Figure", suffix: str) -> bytes:
-    buffer = io.BytesIO()
-    metadata = {"Date": None, "Creator": None} if suffix == "svg" else {"Software": None}
-    with warnings.catch_warnings():
-        # a name may have characters that the font lacks: a box stands for them
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, format=suffix, dpi=110, metadata=metadata)
-    return buffer.getvalue()
-
-
-def plain(text: str, longest: int = 42) -> str:
-    """A name as a label: no control characters, no mathematics, bounded."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    shown = shown if len(shown) <= longest else shown[: longest - 1] + "…"
-    return shown.replace("$", r"\$")
 
 
 def _panels(figure: "Figure", height: float, left: float, top: float, bottom: float) -> "Sequence[Axes]":
@@ -88,13 +55,13 @@ def _panels(figure: "Figure", height: float, left: float, top: float, bottom: fl
 
 def _title(figure: "Figure", table: Table) -> None:
     figure.text(
-        0.5, 1 - 0.22 / figure.get_figheight(), plain(table.board.title, 120), fontsize=11, ha="center"
+        0.5, 1 - 0.22 / figure.get_figheight(), label(table.board.title, 120), fontsize=11, ha="center"
     )
 
 
-def _styles(rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
+def _styles(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     names = sorted({row.result.dictionary.architecture or "unknown" for row in rows})
-    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
+    return {name: marks(i) for i, name in enumerate(names)}
 
 
 def _pareto(figure: "Figure", table: Table) -> None:
@@ -112,26 +79,25 @@ def _pareto(figure: "Figure", table: Table) -> None:
         _points(panel, rows, axis, styles)
     panels[0].set_ylabel("normalised (0 floor, 1 ceiling)")
     handles = [
-        panels[0].plot([], [], marker=m, color=c, linestyle="", label=plain(name))[0]
-        for name, (c, m) in styles.items()
+        panels[0].plot([], [], linestyle="", label=label(name), **mark)[0] for name, mark in styles.items()
     ]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles) or 1, frameon=False)
     _title(figure, table)
 
 
-def _points(panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, tuple[str, str]]) -> None:
-    for name, (colour, marker) in styles.items():
+def _points(panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, dict[str, str]]) -> None:
+    for name, mark in styles.items():
         xs, ys, errors = [], [], []
         for row in rows:
             score = row.result.axes.get(axis, AxisScore())
             if (row.result.dictionary.architecture or "unknown") == name and score.normalized is not None:
                 xs.append(row.result.dictionary.l0)
                 ys.append(score.normalized)
-                errors.append(_arms(score))
+                errors.append(arms(score.normalized, score.ci))
         if xs:
             # in a crowd the arms would hide the points
-            arms = tuple(zip(*errors, strict=True)) if len(rows) <= CROWD else None
-            panel.errorbar(xs, ys, yerr=arms, fmt=marker, color=colour, markersize=5, elinewidth=1)
+            yerr = tuple(zip(*errors, strict=True)) if len(rows) <= CROWD else None
+            panel.errorbar(xs, ys, yerr=yerr, linestyle="", markersize=5, elinewidth=1, **mark)
     best = -math.inf
     edge = []
     for row in sorted(rows, key=lambda r: r.result.dictionary.l0 or 0):
@@ -141,12 +107,6 @@ def _points(panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, tup
             edge.append((row.result.dictionary.l0, value))
     if edge:
         panel.plot(*zip(*edge, strict=True), color="#666666", linewidth=1, zorder=1)
-
-
-def _arms(score: AxisScore) -> tuple[float, float]:
-    assert score.normalized is not None
-    low, high = score.ci or (score.normalized, score.normalized)
-    return max(0.0, score.normalized - low), max(0.0, high - score.normalized)
 
 
 def _intervals(figure: "Figure", table: Table) -> None:
@@ -160,17 +120,17 @@ def _intervals(figure: "Figure", table: Table) -> None:
         scores = [row.result.axes.get(axis, AxisScore()) for row in rows]
         for contest, shape, colour in ((True, "o", COLOURS[0]), (False, "s", "#555555")):
             points = [
-                (score.normalized, y, *_arms(score))
+                (score.normalized, y, *arms(score.normalized, score.ci))
                 for y, (row, score) in enumerate(zip(rows, scores, strict=True))
                 if score.normalized is not None and (row.result.dictionary.kind == "sae") == contest
             ]
             if points:
-                xs, ys, *arms = zip(*points, strict=True)
+                xs, ys, *xerr = zip(*points, strict=True)
                 face = None if contest else "white"
                 panel.errorbar(
                     xs,
                     ys,
-                    xerr=arms,
+                    xerr=xerr,
                     fmt=shape,
                     color=colour,
                     elinewidth=1.5,
@@ -180,7 +140,7 @@ def _intervals(figure: "Figure", table: Table) -> None:
         for y, score in enumerate(scores):
             if score.normalized is None:
                 panel.text(0.02, y, "undefined", fontsize=7, va="center", color="#666666")
-    panels[0].set_yticks(range(len(rows)), [plain(r.result.dictionary.name, 28) for r in rows])
+    panels[0].set_yticks(range(len(rows)), [label(r.result.dictionary.name, 28) for r in rows])
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     total = len(table.rows)
     shown = "" if total <= MOST_ROWS else f"; the first {MOST_ROWS} of {total}"

@@ -8,33 +8,12 @@ const FIRST_ROWS = 60;
 
 // ---- reading ------------------------------------------------------------------------------
 
-const named = (fields, values) => Object.fromEntries(fields.map((name, i) => [name, values[i]]));
-const text = (i) => (i == null ? null : data.text[i]);
-const whole = (x) => (x == null ? null : Array.isArray(x) ? x.map(whole) : x / 1000);
-
-function readAxis(values) {
-  const axis = named(data.fields.axis, values);
-  for (const name of ["normalized", "ci", "value", "value_ci", "floor", "ceiling"]) axis[name] = whole(axis[name]);
-  return { ...axis, reason: text(axis.reason), note: text(axis.note) };
-}
-
-function readRow(values, index) {
-  const row = named(data.fields.row, values);
-  for (const name of ["source", "architecture", "training", "format"]) row[name] = text(row[name]);
-  row.index = index;
-  row.board = data.boards[row.board];
-  row.axes = row.axes.map(readAxis);
-  row.mean = whole(row.mean);
-  row.warnings = row.warnings.map(text);
-  return row;
-}
-
 function readSeries([index, values, cis, bounds, reason]) {
   const [axis, name, attribute, edit, ks, direction] = data.series[index];
-  return { axis, name, attribute, edit, ks, direction, reason, values: whole(values), cis: whole(cis ?? ks.map(() => null)), bounds: whole(bounds ?? [null, null]) };
+  return { axis, name, attribute, edit, ks, direction, reason, values, cis, bounds };
 }
 
-const rows = data.rows.map(readRow);
+const rows = data.rows.map((row, index) => ({ ...row, index, board: data.boards[row.board] }));
 
 // ---- small tools --------------------------------------------------------------------------
 
@@ -353,7 +332,7 @@ const grid = (name, head, body) => el("table", { class: name },
   el("tbody", {}, ...body.map((cells) => el("tr", {}, ...cells.map((cell) => el("td", {}, String(cell)))))));
 
 function facts(row) {
-  const [runIndex, seconds, memory] = row.run, run = data.runs[runIndex], b = row.board;
+  const run = row.run, b = row.board;
   // a path of ours: percent-encode what is not plain, so that it stays a path
   const path = row.path.split("/").map(encodeURIComponent).join("/");
   const links = el("span", {}, el("a", { href: path }, "result (JSON)"), ", ", el("a", { href: path.replace(/\.json$/, ".parquet") }, "outcomes of every prompt (parquet)"));
@@ -362,7 +341,7 @@ function facts(row) {
     ["dictionary", `${row.source} · ${row.format} · ${row.architecture ?? "unknown"}${row.training && row.training !== row.architecture ? ` (trained as ${row.training})` : ""} · ${row.d_in} → ${row.d_sae} · seed ${row.seed ?? "unknown"} · sha256 ${row.sha256}`],
     ["task", `${b.task} version ${b.version}, ${b.task_sha256}; ${b.n.fit} fit, ${b.n.select} select, ${b.n.test} test prompts${b.accuracy == null ? "" : `; the model is right on ${(100 * b.accuracy).toFixed(1)} %`}`],
     ["model", `${b.model}, ${b.model_sha256}, at ${b.site}`],
-    ["run", `${row.created}, budget ${b.budget}, seed ${b.seed}, ${run.device}, ${run.dtype}, ${seconds} s, ${memory} MB`],
+    ["run", `${row.created}, budget ${b.budget}, seed ${b.seed}, ${run.device}, ${run.dtype}, ${run.seconds} s, ${run.memory} MB`],
     ["command", el("code", {}, run.command)],
     ["software", `saebench ${run.saebench}, commit ${run.commit ?? "unknown"}${run.dirty ? " with local changes" : ""}; ${Object.entries(run.versions).map((pair) => pair.join(" ")).join(", ")}`],
     ...row.warnings.map((warning) => ["warning", warning]),

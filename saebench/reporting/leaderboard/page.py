@@ -1,15 +1,13 @@
 """The leaderboard as one HTML page: everything inlined, nothing fetched.
 
-The numbers stand in the page as JSON in tables of shared strings and series, in thousandths: the
-page shows three decimals, the full numbers are one link away. What does not fit into `LARGEST` bytes
-is left to the raw results, step by step (`LEVELS`), and the page says so.
+The numbers stand in the page as JSON, to three decimals: the full numbers are one link away. Where
+all scores would make it larger than `LARGEST` bytes, it carries the axes alone, and says so.
 """
 
 import json
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 
@@ -27,127 +25,32 @@ from saebench.reporting.leaderboard.boards import (
 )
 from saebench.reporting.ordering import Ordering
 
-LARGEST = 2_970_000
-# What a chart needs: curves over edit sizes, cause and isolate, occlusion, splitting.
-MAIN = frozenset(
-    {
-        "edit_fidelity",
-        "edit_success",
-        "read_write",
-        "written",
-        "split",
-        "cause",
-        "isolate",
-        "disentangle",
-        "weak_coverage",
-        "retention",
-        "inverse_n90",
-    }
-)
-CHARTED = MAIN | {"edit_effect", "n90", "detected", "f1_star", "coverage@0.5", "sufficiency", "necessity"}
-
-
-class Level(NamedTuple):
-    """How much of each result's scores the page carries."""
-
-    names: frozenset[str] | None
-    """Which scores; all of them if None."""
-    intervals: bool
-    remark: str
-
-    def carries(self, score: Score) -> bool:
-        return self.names is None or score.name in self.names
-
-
-LEVELS = (
-    Level(None, True, ""),
-    Level(CHARTED, True, "Details show the scores that charts need; all stand in the raw results."),
-    Level(
-        CHARTED, False, "Details show values; their intervals and all other scores stand in the raw results."
-    ),
-    Level(
-        MAIN,
-        False,
-        "Details show the main values; their intervals and all other scores stand in the raw results.",
-    ),
-    Level(frozenset(), False, "Details stand in the raw results only: there are too many here."),
-)
-# Fewest bytes that a score takes in the page, to skip what cannot fit.
-_BYTES = 4
-_BYTES_WITH_INTERVAL = 15
-_ROW = (
-    "board",
-    "kind",
-    "name",
-    "source",
-    "architecture",
-    "training",
-    "format",
-    "d_in",
-    "d_sae",
-    "l0",
-    "band",
-    "seed",
-    "sha256",
-    "created",
-    "path",
-    "axes",
-    "mean",
-    "ranks",
-    "series",
-    "warnings",
-    "run",
-)
+LARGEST = 3_000_000
+_REMARK = "Scores behind the axes and their curves stand in the raw results only: there are too many here."
 _AXIS = ("normalized", "ci", "value", "value_ci", "floor", "ceiling", "n", "reason", "note")
-
-
-class _Index:
-    """Things that many rows share, each kept once and named by its number."""
-
-    def __init__(self) -> None:
-        self._at: dict[Hashable, int] = {}
-        self.items: list[object] = []
-
-    def __call__(self, item: object, key: Hashable = None) -> int | None:
-        """The number of an item; `key` stands for one that cannot be hashed."""
-        if item is None:
-            return None
-        at = self._at.setdefault(key or item, len(self.items))
-        if at == len(self.items):
-            self.items.append(item)
-        return at
 
 
 def render_page(found: Collected, figures: Sequence[str]) -> str:
     """The page; `figures` are the picture files beside it."""
-    scores = [score for table in found.tables for row in table.rows for score in row.result.scores]
-    page = ""
-    for level in LEVELS:
-        each = _BYTES_WITH_INTERVAL if level.intervals else _BYTES
-        if each * sum(map(level.carries, scores)) > LARGEST:
-            continue
-        page = _render(found, figures, level)
-        if len(page.encode()) <= LARGEST:
-            break
-    return page
+    page = _render(found, figures, whole=True)
+    return page if len(page.encode()) <= LARGEST else _render(found, figures, whole=False)
 
 
-def _render(found: Collected, figures: Sequence[str], level: Level) -> str:
+def _render(found: Collected, figures: Sequence[str], whole: bool) -> str:
     here = files("saebench.reporting.leaderboard")
     read = {name: (here / f"page.{name}").read_text("utf-8") for name in ("html", "css", "js")}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    versions = sorted({row.result.provenance.saebench for t in found.tables for row in t.rows})
-    commits = sorted({row.result.provenance.commit or "unknown" for t in found.tables for row in t.rows})
+    runs = [row.result.provenance for table in found.tables for row in table.rows]
     return environment.from_string(read["html"]).render(
         css=read["css"],
         js=read["js"],
-        data=script_json(payload(found.tables, level)),
-        n_rows=sum(len(table.rows) for table in found.tables),
+        data=script_json(payload(found.tables, whole)),
+        n_rows=len(runs),
         n_boards=len(found.tables),
         superseded=found.superseded,
-        remark=level.remark,
-        versions=versions,
-        commits=[commit[:12] for commit in commits],
+        remark="" if whole else _REMARK,
+        versions=sorted({run.saebench for run in runs}),
+        commits=sorted({(run.commit or "unknown")[:12] for run in runs}),
         figures=[name for name in figures if name.endswith(".svg")],
         n_draws=N_DRAWS,
     )
@@ -162,18 +65,15 @@ def script_json(data: object) -> str:
     return re.sub("[\ud800-\udfff]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
-def payload(tables: Sequence[Table], level: Level) -> dict:
-    """All the page knows; see `page.js` for how it is read."""
-    text, series, runs = _Index(), _Index(), _Index()
-    rows = [_row(row, i, level, text, series, runs) for i, t in enumerate(tables) for row in t.rows]
+def payload(tables: Sequence[Table], whole: bool) -> dict:
+    """All the page knows; see `page.js` for how it is read. `whole`: with every score."""
+    series: dict[tuple, int] = {}
+    rows = [_row(row, at, whole, series) for at, table in enumerate(tables) for row in table.rows]
     return {
         "axes": AXES,
         "kinds": KINDS,
-        "boards": [_board(t.board, t.rows[0].result, t.ordering) for t in tables],
-        "fields": {"row": _ROW, "axis": _AXIS},
-        "text": text.items,
-        "series": series.items,
-        "runs": runs.items,
+        "boards": [_board(table.board, table.rows[0].result, table.ordering) for table in tables],
+        "series": list(series),
         "rows": rows,
     }
 
@@ -196,78 +96,53 @@ def _board(board: Board, example: Result, by: Ordering) -> dict:
     }
 
 
-def _row(row: Row, board: int, level: Level, text: _Index, series: _Index, runs: _Index) -> list:
+def _row(row: Row, board: int, whole: bool, series: dict[tuple, int]) -> dict:
     r, d, p = row.result, row.result.dictionary, row.result.provenance
-    run = {
-        "command": p.command,
-        "commit": p.commit,
-        "dirty": p.dirty,
-        "saebench": p.saebench,
-        "device": p.device,
-        "dtype": p.dtype,
-        "versions": p.versions,
+    fields = d.model_dump(
+        include={"kind", "name", "source", "architecture", "format", "d_in", "d_sae", "seed"}
+    )
+    axes = [r.axes.get(axis, AxisScore()).model_dump(include=set(_AXIS)) for axis in AXES]
+    return fields | {
+        "board": board,
+        "training": d.training_architecture,
+        "l0": d.l0 and round(d.l0, 2),
+        "band": l0_band(d.l0),
+        "sha256": d.sha256[:12],
+        "created": r.created,
+        "path": row.path,
+        "axes": [{name: _rounded(value) for name, value in axis.items()} for axis in axes],
+        "mean": _rounded(row.overall),
+        "ranks": [row.ranks.get(name) for name in (*AXES, OVERALL)],
+        "series": _series(r.scores if whole else (), series),
+        "warnings": r.warnings,
+        "run": p.model_dump(include={"command", "commit", "dirty", "saebench", "device", "dtype", "versions"})
+        | {"seconds": round(p.seconds, 1), "memory": round(p.peak_memory_mb)},
     }
-    return [
-        board,
-        d.kind,
-        d.name,
-        text(d.source),
-        text(d.architecture),
-        text(d.training_architecture),
-        text(d.format),
-        d.d_in,
-        d.d_sae,
-        d.l0 and round(d.l0, 2),
-        l0_band(d.l0),
-        d.seed,
-        d.sha256[:12],
-        r.created,
-        row.path,
-        [_axis(r.axes.get(axis, AxisScore()), text) for axis in AXES],
-        _thousandth(row.overall),
-        [row.ranks.get(name) for name in (*AXES, OVERALL)],
-        list(_series(r.scores, level, series)),
-        [text(warning) for warning in r.warnings],
-        [runs(run, json.dumps(run)), round(p.seconds, 1), round(p.peak_memory_mb)],
-    ]
 
 
-def _axis(score: AxisScore, text: _Index) -> list:
-    return [
-        _thousandth(score.normalized),
-        _pair(score.ci),
-        _thousandth(score.value),
-        _pair(score.value_ci),
-        _thousandth(score.floor),
-        _thousandth(score.ceiling),
-        score.n,
-        text(score.reason),
-        text(score.note),
-    ]
+def _rounded(value: object) -> object:
+    """To three decimals, pairs too; whatever is no number as it is."""
+    if isinstance(value, float):
+        return round(value, 3) + 0.0
+    return [round(end, 3) for end in value] if isinstance(value, tuple) else value
 
 
-def _thousandth(value: float | None) -> int | None:
-    return None if value is None else round(value * 1000)
-
-
-def _pair(pair: tuple[float, float] | None) -> list[int] | None:
-    return None if pair is None else [round(end * 1000) for end in pair]
-
-
-def _series(scores: Sequence[Score], level: Level, index: _Index) -> Iterator[list]:
-    """Scores that differ in `k` alone, as one curve: which, values, and what stands beside them."""
+def _series(scores: Sequence[Score], known: dict[tuple, int]) -> list[list]:
+    """Scores that differ in `k` alone, as one curve: which of the known, values, what stands beside."""
     curves: dict[tuple, list[Score]] = {}
     for score in scores:
-        if level.carries(score):
-            key = (score.axis, score.name, score.attribute, score.edit)
-            curves.setdefault(key, []).append(score)
+        curves.setdefault((score.axis, score.name, score.attribute, score.edit), []).append(score)
+    rows = []
     for key, points in curves.items():
-        points.sort(key=lambda s: -1 if s.k is None else s.k)
-        head = (*key, tuple(s.k for s in points), points[0].direction)
-        values = [_thousandth(s.value) for s in points]
-        if not level.intervals:
-            yield [index(head), values]
-            continue
-        bounds = [_thousandth(points[0].floor), _thousandth(points[0].ceiling)]
-        reason = next((s.reason for s in points if s.value is None), None)
-        yield [index(head), values, [_pair(s.ci) for s in points], bounds, reason]
+        points.sort(key=lambda score: -1 if score.k is None else score.k)
+        head = (*key, tuple(score.k for score in points), points[0].direction)
+        rows.append(
+            [
+                known.setdefault(head, len(known)),
+                [_rounded(score.value) for score in points],
+                [_rounded(score.ci) for score in points],
+                [_rounded(points[0].floor), _rounded(points[0].ceiling)],
+                next((score.reason for score in points if score.value is None), None),
+            ]
+        )
+    return rows

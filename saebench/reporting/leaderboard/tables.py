@@ -1,14 +1,14 @@
 """The leaderboard as Markdown and as tidy CSV."""
 
-import csv
-import io
 from collections.abc import Sequence
 from urllib.parse import quote
 
 from saebench.records.result import AxisScore
+from saebench.reporting.exports import COLUMNS, csv_text, headlines
 from saebench.reporting.leaderboard.boards import AXES, KINDS, OVERALL, Row, Table
-from saebench.reporting.text import csv_cell, decimal, markdown_text
+from saebench.reporting.text import interval, markdown_text, number
 
+RANKS = ("rank", "rank_low", "rank_high")
 INTRODUCTION = """\
 Each cell is the normalised score with its 95 % interval: 0 is the floor (a control measured the
 same way), 1 the ceiling (the clean run for approximation, a perfect score for occlusion, else a
@@ -69,7 +69,7 @@ def _line(row: Row) -> str:
         "–" if d.l0 is None else f"{d.l0:.1f}",
         str(d.d_sae),
         *(cell(row.result.axes.get(axis, AxisScore())) for axis in AXES),
-        decimal(row.overall),
+        number(row.overall),
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -78,99 +78,18 @@ def cell(score: AxisScore) -> str:
     """`0.904 [0.870, 0.930]`, or `undefined`."""
     if score.normalized is None:
         return "undefined"
-    ci = f" [{decimal(score.ci[0])}, {decimal(score.ci[1])}]" if score.ci else ""
-    return decimal(score.normalized) + ci
-
-
-COLUMNS = (
-    "task",
-    "task_version",
-    "model",
-    "site",
-    "budget",
-    "seed",
-    "dictionary",
-    "source",
-    "kind",
-    "architecture",
-    "training_architecture",
-    "training_seed",
-    "d_in",
-    "d_sae",
-    "l0",
-    "axis",
-    "normalized",
-    "ci_low",
-    "ci_high",
-    "value",
-    "value_ci_low",
-    "value_ci_high",
-    "floor",
-    "ceiling",
-    "n",
-    "rank",
-    "rank_low",
-    "rank_high",
-    "reason",
-    "dictionary_sha256",
-    "model_sha256",
-    "task_sha256",
-    "id",
-    "path",
-    "commit",
-    "saebench",
-)
+    return f"{number(score.normalized)} {interval(score.ci)}".strip()
 
 
 def render_csv(tables: Sequence[Table]) -> str:
-    """Tidy: one row for each dictionary, board and axis. Numbers in full, undefined ones empty.
+    """The headline rows of `to_frame`, each with its rank and the path of its result."""
+    import pandas as pd
 
-    A text that a spreadsheet would take for a formula gets a leading apostrophe.
-    """
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for table in tables:
         for row in table.rows:
-            for axis in AXES:
-                writer.writerow([csv_cell(value) for value in _tidy(row, axis)])
-    return buffer.getvalue()
-
-
-def _tidy(row: Row, axis: str) -> list[object]:
-    r, d = row.result, row.result.dictionary
-    score = r.axes.get(axis, AxisScore())
-    return [
-        r.task.name,
-        r.task.version,
-        r.model.name,
-        r.site,
-        r.budget,
-        r.seed,
-        d.name,
-        d.source,
-        d.kind,
-        d.architecture,
-        d.training_architecture,
-        d.seed,
-        d.d_in,
-        d.d_sae,
-        d.l0,
-        axis,
-        score.normalized,
-        *(score.ci or (None, None)),
-        score.value,
-        *(score.value_ci or (None, None)),
-        score.floor,
-        score.ceiling,
-        score.n,
-        *(row.ranks.get(axis) or (None, None, None)),
-        score.reason,
-        d.sha256,
-        r.model.sha256,
-        r.task.sha256,
-        r.id,
-        row.path,
-        r.provenance.commit,
-        r.provenance.saebench,
-    ]
+            for line in headlines(row.result):
+                rank = row.ranks.get(line["axis"]) or (None, None, None)
+                rows.append(line | dict(zip(RANKS, rank, strict=True)) | {"path": row.path})
+    # as objects: a whole number stays one where others of its column are missing
+    return csv_text(pd.DataFrame(rows, columns=[*COLUMNS, *RANKS, "path"], dtype=object))
