@@ -1,8 +1,8 @@
 """Measures the bundled boards for the audit: `python -m saebench.studies.audit.boards --workers 2`.
 
 Scores the bundled SAEs on IOI and RAVEL beside their nulls, changed copies of them, cheats, other draws of
-prompts and the full budget. Every part is a table of its own under `--out`, written after every dictionary;
-what is there is kept, so that the run can be stopped and resumed.
+prompts and the full budget. Every part is a table of its own, written after every dictionary; what is there is
+kept, so that the run can be stopped and resumed. At the end they are joined to `<out>/boards.parquet`.
 """
 
 import argparse
@@ -100,26 +100,54 @@ def one(part: Part, out: str) -> str:
     return part.file
 
 
+def scratch(folder: Path) -> Path:
+    """Where parts are written: a place of its own for every version of axes and tasks, so that none mix."""
+    from saebench.axes import MEASURES
+    from saebench.records.provenance import identity
+    from saebench.spec import load_task
+
+    versions = {name: axis.version for name, axis in MEASURES.items()}
+    digests = {name: load_task(name).sha256 for name in NULL_SITES}
+    return folder / identity(versions=versions, tasks=digests)[:8]
+
+
+def join(parts_folder: Path, out: Path) -> None:
+    """All parts in one table."""
+    from saebench.audit.rows import Rows, read, write
+
+    rows = Rows(())
+    for path in sorted(parts_folder.glob("*.parquet")):
+        rows += read(path)
+    write(rows, out / "boards.parquet")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/audit/after"))
+    parser.add_argument("--parts", type=Path, default=Path(".audit"), help="where parts are kept meanwhile")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="a word that the parts' names contain, such as ioi-seed")
+    parser.add_argument("--join", action="store_true", help="only join the parts that are there")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from saebench.scoring.axes import AXES
 
-    todo = [part for part in parts(tuple(AXES)) if asked.only in part.file]
-    asked.out.mkdir(parents=True, exist_ok=True)
+    place = scratch(asked.parts)
+    for folder in (place, asked.out):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not asked.join:
+        run([part for part in parts(tuple(AXES)) if asked.only in part.file], place, asked.workers)
+    join(place, asked.out)
+
+
+def run(todo: list[Part], place: Path, workers: int) -> None:
+    """Measures the parts, each in a process of its own."""
     started = time.monotonic()
-    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as processes:
-        found = [processes.submit(one, part, str(asked.out)) for part in todo]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
+        found = [processes.submit(one, part, str(place)) for part in todo]
         for done, job in enumerate(as_completed(found), 1):
-            print(
-                f"{time.monotonic() - started:.0f} s, {done}/{len(found)}: {job.result()}",
-                file=sys.stderr,
-                flush=True,
-            )
+            said = f"{time.monotonic() - started:.0f} s, {done}/{len(found)}: {job.result()}"
+            print(said, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -119,18 +119,18 @@ def _file(run: Run, out: Path) -> Path:
     return out / "rows" / f"{run.name.replace('/', '-')}.json"
 
 
-def score(runs: list[Run], saes: Path, out: Path, workers: int) -> None:
+def score(runs: list[Run], saes: Path, out: Path, workers: int, minutes: float) -> None:
     """Scores every run whose SAEs are there and whose rows are not."""
     todo = [r for r in runs if file_of(r, saes).exists() and not _file(r, out).exists()]
     started = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
         jobs = [processes.submit(one, run, str(saes), str(out)) for run in todo]
         for done, job in enumerate(as_completed(jobs), 1):
-            print(
-                f"{time.monotonic() - started:.0f} s, {done}/{len(jobs)}: {job.result()}",
-                file=sys.stderr,
-                flush=True,
-            )
+            if not job.cancelled():
+                said = f"{time.monotonic() - started:.0f} s, {done}/{len(jobs)}: {job.result()}"
+                print(said, file=sys.stderr, flush=True)
+            if time.monotonic() - started > 60 * minutes:
+                processes.shutdown(wait=False, cancel_futures=True)
 
 
 def join(runs: list[Run], out: Path) -> None:
@@ -153,6 +153,7 @@ def main() -> None:
     parser.add_argument("--saes", type=Path, required=True, help="where `train` put them")
     parser.add_argument("--out", type=Path, default=Path("results/audit"))
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing new after so long")
     parser.add_argument(
         "--families", default="", help="comma-separated; default: all, and the language model"
     )
@@ -160,7 +161,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     chosen = set(filter(None, asked.families.split(",")))
     runs = [r for r in [*language(), *synthetic()] if not chosen or r.family in chosen]
-    score(runs, asked.saes, asked.out, asked.workers)
+    score(runs, asked.saes, asked.out, asked.workers, asked.minutes)
     join(runs, asked.out)
 
 

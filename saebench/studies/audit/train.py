@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -73,7 +73,7 @@ def _language(run: Run, out: Path, takes: Any) -> Any:
     )
 
 
-def make_pool(out: str) -> None:
+def make_pool(out: str) -> str:
     """The language model's activations at every token of fresh sentences, as its bundled SAEs saw them."""
     import torch
     from safetensors.torch import save_file
@@ -89,6 +89,7 @@ def make_pool(out: str) -> None:
     part = Path(out) / f"{_POOL}.part"
     save_file({"pool": pool}, part)
     part.replace(Path(out) / _POOL)
+    return _POOL
 
 
 def save(kept: dict[int, Any], path: Path) -> None:
@@ -166,40 +167,45 @@ def unpack(runs: list[Run], packs: Path, out: Path) -> None:
                     save_file(tensors[n], file_of(run, out), configs[n])
 
 
-def train(runs: list[Run], out: Path, workers: int) -> None:
-    """Trains what is not there yet, the language model's runs as soon as its activations are."""
+def train(runs: list[Run], out: Path, workers: int, minutes: float) -> None:
+    """Trains what is not there yet. The language model's runs, the longest, go before all that can wait."""
     (out / "runs").mkdir(parents=True, exist_ok=True)
     todo = [run for run in runs if not file_of(run, out).exists()]
-    later = [run for run in todo if run.family == "demo"]
+    long = [run for run in todo if run.family == "demo"]
+    short = [run for run in todo if run.family != "demo"]
     started = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-        jobs: dict[Future, str] = {}
-        if later and not (out / _POOL).exists():
-            jobs[processes.submit(make_pool, str(out))] = "activations"
-        elif later:
-            jobs |= {processes.submit(one, run, str(out)): run.name for run in later}
-            later = []
-        jobs |= {processes.submit(one, r, str(out)): r.name for r in todo if r.family != "demo"}
+
+        def submit(some: list[Run]) -> dict[Future, str]:
+            return {processes.submit(one, run, str(out)): run.name for run in some}
+
+        waiting: list[Run] = []
+        if long and not (out / _POOL).exists():
+            jobs: dict[Future, str] = {processes.submit(make_pool, str(out)): _POOL}
+            jobs |= submit([run for run in short if run.seed == 0])
+            waiting = [*long, *(run for run in short if run.seed != 0)]
+        else:
+            jobs = submit([*long, *short])
         done = 0
         while jobs:
-            for job in as_completed(list(jobs)):
-                job.result()
-                done += 1
-                print(
-                    f"{time.monotonic() - started:.0f} s, {done}: {jobs.pop(job)}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                if later and (out / _POOL).exists():
-                    jobs |= {processes.submit(one, run, str(out)): run.name for run in later}
-                    later = []
-                    break
+            finished, _ = wait(jobs, return_when=FIRST_COMPLETED)
+            names = [jobs.pop(job) for job in finished if job.cancelled() or job.result()]
+            done += len(names)
+            print(
+                f"{time.monotonic() - started:.0f} s, {done}: {', '.join(names)}", file=sys.stderr, flush=True
+            )
+            if time.monotonic() - started > 60 * minutes:
+                processes.shutdown(wait=False, cancel_futures=True)
+                waiting = []
+            if _POOL in names:
+                jobs |= submit(waiting)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing new after so long")
     parser.add_argument(
         "--families", default="", help="comma-separated; default: all, and the language model"
     )
@@ -216,7 +222,7 @@ def main() -> None:
     elif asked.unpack:
         unpack(runs, asked.unpack, asked.out)
     else:
-        train(runs, asked.out, asked.workers)
+        train(runs, asked.out, asked.workers, asked.minutes)
 
 
 if __name__ == "__main__":
