@@ -50,9 +50,11 @@ demo: setup ## retrain the bundled model and SAEs
 baselines: setup ## rewrite the committed results and leaderboard, saying what moved
 	@$(SAEBENCH) evaluate demo:all control:all --task $(if $(TASK),$(TASK),ioi) --out results --force
 	@$(SAEBENCH) leaderboard results
+	@$(PY) -m saebench.studies.readme
 
 leaderboard: setup ## rebuild the committed leaderboard from the committed results
 	@$(SAEBENCH) leaderboard results
+	@$(PY) -m saebench.studies.readme
 
 CANDIDATE ?= demo:topk
 BASELINE ?= $(firstword $(wildcard results/demo/demo=topk@*/ioi--*.json))

@@ -1,6 +1,6 @@
 """All that an axis ever sees: activations at a site with labels, sources, and the rest of the model.
 
-METHODS §0. A task kind builds a `CrossSection` from a language model or from a generator; the axes
+docs/methods.md §2. A task kind builds a `CrossSection` from a language model or from a generator; the axes
 know nothing of prompts, hooks or models.
 """
 
@@ -185,7 +185,7 @@ class Split:
     """Index of the attribute that the prompt asks for; None where every prompt asks the same."""
     units: Int[Tensor, "n n_ways"] | None = None
     """What recurs across clusters, one column a way (IOI: the IO name, the S name). Resampled
-    independently and multiplied (METHODS §11); None where clusters are independent."""
+    independently and multiplied (docs/methods.md §2); None where clusters are independent."""
     template: Int[Tensor, "n"] | None = None
     """Number of the prompt's phrasing among `CrossSection.templates`."""
     row: Int[Tensor, "n"] | None = None

@@ -1,6 +1,6 @@
 """Dictionaries that ought not to score well, and changes that ought to change, or not to change, a score.
 
-Each shows one way in which a number can be had without what it stands for (METHODS §12, specificity and
+Each shows one way in which a number can be had without what it stands for (docs/methods.md §12, specificity and
 gaming). They exist in memory only and pass through the same functions as the SAEs.
 """
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Thresholds(NamedTuple):
-    """What each lens asks for (METHODS §12). Differences are of normalised headlines."""
+    """What each lens asks for (docs/methods.md §12). Differences are of normalised headlines."""
 
     ceiling_margin: float = 0.02
     """Order: no SAE is credibly farther above the ceiling than this."""

@@ -2,7 +2,7 @@
 
 Part of control, for tasks whose prompts ask for different attributes and bring pairs to learn from.
 Edits are recorded for every prompt, whatever it asks for: `success` where the prompt asks for the
-edited attribute is cause, elsewhere it is isolate (METHODS §3).
+edited attribute is cause, elsewhere it is isolate (docs/methods.md §5).
 """
 
 from collections.abc import Mapping

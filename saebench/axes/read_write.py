@@ -1,4 +1,4 @@
-"""What a dictionary writes of each attribute, and by whom: one pass that three axes read (METHODS §4–6).
+"""What a dictionary writes of each attribute, and by whom: one pass that three axes read (docs/methods.md §6–8).
 
 Encoding only. The matched null and the ceiling go through the same pass.
 """

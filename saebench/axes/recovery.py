@@ -1,4 +1,4 @@
-"""Recovery: which of the true features a dictionary has found; synthetic tasks only (METHODS §9).
+"""Recovery: which of the true features a dictionary has found; synthetic tasks only (docs/methods.md §9).
 
 Not one of the five axes, which ask what is needed on real models too: a set of scores beside them.
 """

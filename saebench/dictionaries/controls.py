@@ -1,6 +1,6 @@
 """Controls: dictionaries and interventions that know nothing, and show what a score is worth.
 
-METHODS §10. They run through the same functions as the SAE under test.
+docs/methods.md §2. They run through the same functions as the SAE under test.
 """
 
 from typing import final

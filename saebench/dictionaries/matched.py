@@ -1,4 +1,4 @@
-"""The matched null: random directions that fire exactly as often as an SAE's latents (METHODS §10) [ours].
+"""The matched null: random directions that fire exactly as often as an SAE's latents (docs/methods.md §2) [ours].
 
 What such a dictionary scores, any set of directions of this size and these firing rates would.
 """

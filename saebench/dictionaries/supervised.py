@@ -1,6 +1,6 @@
 """Supervised feature dictionaries: what an ideal dictionary would find, computed from labels.
 
-METHODS §1 [PE §3]. `â = ā + Σ_A u_{A, value_A}`, coefficients 1; the ceiling of the axes.
+docs/methods.md §2 [PE §3]. `â = ā + Σ_A u_{A, value_A}`, coefficients 1; the ceiling of the axes.
 """
 
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ def fit_supervised(
     variables: tuple[Variable, ...] | None = None,
     weighted: bool = False,
 ) -> SupervisedDictionary:
-    """Fits a supervised dictionary on `fit` (METHODS §1).
+    """Fits a supervised dictionary on `fit` (docs/methods.md §2).
 
     `mean`: `u_{A,v} = mean{a : A = v} − ā`, right when attributes are independent. `mse`: least
     squares on the one-hot design, minimum norm, from counts and cross-counts; children of a nested

@@ -1,4 +1,4 @@
-"""Edits of an activation by changing few latents (METHODS §3) [PE §4.2]."""
+"""Edits of an activation by changing few latents (docs/methods.md §5) [PE §4.2]."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple

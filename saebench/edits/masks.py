@@ -1,4 +1,4 @@
-"""Learned masks over latents: which of them to swap so that one attribute changes (METHODS §3).
+"""Learned masks over latents: which of them to swap so that one attribute changes (docs/methods.md §5).
 
 DBM, differential binary masking [Davies et al. 2023; RAVEL §3; SAEBench §RAVEL]: one logit per latent
 and attribute, `s = σ(m / T)`, codes `(1 − s) α + s β`, the temperature annealed towards 0, cause and

@@ -1,4 +1,4 @@
-"""The writers' edit: few latents, chosen with labels, and the rest must stay (METHODS §3) [ours].
+"""The writers' edit: few latents, chosen with labels, and the rest must stay (docs/methods.md §5) [ours].
 
 Agnostic and aware edits take their codes from a source that differs in one attribute only, so they
 cannot do damage. Here the source is another prompt that carries the new value and differs in every

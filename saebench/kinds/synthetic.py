@@ -1,4 +1,4 @@
-"""Synthetic tasks as cross-sections with a linear readout (METHODS §9)."""
+"""Synthetic tasks as cross-sections with a linear readout (docs/methods.md §9)."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

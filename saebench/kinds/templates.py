@@ -1,6 +1,6 @@
 """Phrasings of a task as a facet of its noise: which are held out, which a model can do.
 
-METHODS §11. A score on one phrasing is a score of that phrasing. So `test` asks in other words than
+docs/methods.md §2. A score on one phrasing is a score of that phrasing. So `test` asks in other words than
 `fit` and `select` do, every prompt keeps the number of its template, and templates on which a model
 does not do the task are left out for that model, counted and named.
 """

@@ -9,9 +9,9 @@ from torch import Tensor
 from saebench.dictionaries.codes import SparseCodes
 
 MIN_POSITIVES, MIN_CLUSTERS = 5, 2
-"""Values with fewer positives, or positives in fewer clusters, in a split are dropped and counted (METHODS §4)."""
+"""Values with fewer positives, or positives in fewer clusters, in a split are dropped, counted (docs/methods.md §6)."""
 MAX_UNION = 64
-"""Largest union of detectors that over-splitting looks at (METHODS §6)."""
+"""Largest union of detectors that over-splitting looks at (docs/methods.md §8)."""
 _MAX_CANDIDATES = 1024
 
 
@@ -32,7 +32,7 @@ class F1Table(NamedTuple):
 
     @property
     def f1_star(self) -> Float[Tensor, "n_detectors n_values"]:
-        """`(F1 − F1₀) / (1 − F1₀)`, `F1₀ = 2p / (1 + p)` what an always-on latent gets (METHODS §4)."""
+        """`(F1 − F1₀) / (1 − F1₀)`, `F1₀ = 2p / (1 + p)` what an always-on latent gets (docs/methods.md §6)."""
         return correct(self.f1, self.positives / self.n)
 
 

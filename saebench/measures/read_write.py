@@ -1,4 +1,4 @@
-"""How the supervised atom of a value is written, and by whom (METHODS §4–6) [ours, on PE's atoms].
+"""How the supervised atom of a value is written, and by whom (docs/methods.md §6–8) [ours, on PE's atoms].
 
 A latent can fire perfectly and write nothing. With `u_v` the atom of value v, `δ_v(x) = E[x | v] − E[x]`
 and `w_j` the decoder's rows, latent j writes `c_jv = δ_v(α_j) ⟨w_j, u_v⟩` of v, and all of them together

@@ -1,4 +1,4 @@
-"""How much of the true features a dictionary has found (METHODS §9): pure functions of tensors.
+"""How much of the true features a dictionary has found (docs/methods.md §9): pure functions of tensors.
 
 W are decoder rows of a dictionary, D the true features, both compared by direction alone.
 """

@@ -1,7 +1,7 @@
 """Thresholds for latents that have no natural one: neurons, principal components, codes never zero.
 
 "Active" means non-zero for a sparse code. A latent that is negative somewhere, or on everywhere, is cut
-where it tells a value best on `select` (METHODS §4): cut at zero, such dictionaries are straw men.
+where it tells a value best on `select` (docs/methods.md §6): cut at zero, such dictionaries are straw men.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The part of a forward pass that an edit can change, and nothing else. METHODS §7.
+"""The part of a forward pass that an edit can change, and nothing else. docs/methods.md §2.
 
 Causal attention keeps everything before the first edited token, and every layer before the first
 edited one, as it was in the clean run. A patched pass therefore starts at that layer with the clean

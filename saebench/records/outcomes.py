@@ -52,7 +52,7 @@ class Outcomes:
     columns: dict[Key, Float[np.ndarray, "_"]] = field(default_factory=dict)
     facts: dict[Key, float] = field(default_factory=dict)
     units: Mapping[str, Int[np.ndarray, "_ n_ways"]] = field(default_factory=dict)
-    """What recurs across a split's clusters, where something does (METHODS §11)."""
+    """What recurs across a split's clusters, where something does (docs/methods.md §2)."""
     template: Mapping[str, Int[np.ndarray, "_"]] = field(default_factory=dict)
     """Phrasing of every prompt, where the task has several; a number among `templates`."""
     templates: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """The result file: what a score is, what it is a score of, and where it comes from.
 
-A stored result is a typed document (INTERFACE): frozen pydantic models, strict JSON, undefined
+A stored result is a typed document: frozen pydantic models, strict JSON, undefined
 numbers as null with a reason. The JSON Schema is generated from these classes.
 """
 

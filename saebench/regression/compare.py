@@ -1,6 +1,6 @@
 """Compares two results prompt by prompt, and says whether one is credibly worse.
 
-METHODS §11. Differences are paired: both results are scored again from their stored outcomes on the
+docs/methods.md §2. Differences are paired: both results are scored again from their stored outcomes on the
 same resamples of the same units, so what the prompts have in common cancels. Several SAE seeds on
 either side are a second level of resampling. A score regresses when it is worse after Holm's
 correction and by more than its tolerance: large samples make any difference credible, and no build

@@ -1,6 +1,6 @@
 """Differences of scores between two groups of dictionaries, and what may be said of each.
 
-METHODS §11. Standard errors come from paired bootstrap draws; SAE seeds are a second level of
+docs/methods.md §2. Standard errors come from paired bootstrap draws; SAE seeds are a second level of
 resampling, whose variance both sides share; p-values are corrected by Holm over the scores that have
 a say.
 """

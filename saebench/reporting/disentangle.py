@@ -1,4 +1,4 @@
-"""Tables of cause and isolate by method, read from results (METHODS §3)."""
+"""Tables of cause and isolate by method, read from results (docs/methods.md §5)."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What a table is ordered by: the axes that deserve it there, by name (METHODS §10).
+"""What a table is ordered by: the axes that deserve it there, by name (docs/methods.md §2).
 
 A mean of all five says nothing where an axis cannot tell dictionaries apart, or fails the audit. So
 tables show every axis, grey those that are not to be ordered by, with the reason, and order by the

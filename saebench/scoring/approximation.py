@@ -1,4 +1,4 @@
-"""Approximation scores from outcomes (METHODS §2) [PE §4.1, A.11]."""
+"""Approximation scores from outcomes (docs/methods.md §4) [PE §4.1, A.11]."""
 
 import numpy as np
 

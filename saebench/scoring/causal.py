@@ -1,4 +1,4 @@
-"""Which attributes have a causal effect at the site: headlines average over those (METHODS §0)."""
+"""Which attributes have a causal effect at the site: headlines average over those (docs/methods.md §2)."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Control scores from outcomes (METHODS §3) [PE §4.2, A.16]."""
+"""Control scores from outcomes (docs/methods.md §5) [PE §4.2, A.16]."""
 
 from dataclasses import replace
 from functools import reduce

@@ -1,4 +1,4 @@
-"""Cause, isolate and disentangle from outcomes (METHODS §3) [RAVEL; SR; SB; MIB]."""
+"""Cause, isolate and disentangle from outcomes (docs/methods.md §5) [RAVEL; SR; SB; MIB]."""
 
 from dataclasses import asdict
 

@@ -1,6 +1,6 @@
 """Estimates that carry their resamples, so that every difference and ratio is paired.
 
-METHODS §11. What is resampled is the cluster, or, where names recur across clusters, every way in
+docs/methods.md §2. What is resampled is the cluster, or, where names recur across clusters, every way in
 which they do. All estimates of one `Bootstrap` share its resamples: arithmetic on them is arithmetic
 on paired draws, and an interval of a difference or a ratio needs no formula of its own. Two results on
 the same prompts, units and seed share their resamples too, which is what makes comparisons between
@@ -262,7 +262,7 @@ def ratio(numerator: Estimate, denominator: Estimate, reason: str) -> Maybe:
 
 
 def normalized(value: Maybe, floor: Maybe, ceiling: Maybe, direction: Direction = "higher") -> Maybe:
-    """`(value − floor) / (ceiling − floor)`, never clamped (METHODS §10).
+    """`(value − floor) / (ceiling − floor)`, never clamped (docs/methods.md §2).
 
     Undefined where the ceiling cannot be told from the floor, or is worse than it: the sign would
     turn round, and the best edit would look like the worst.

@@ -1,4 +1,4 @@
-"""Interpretability scores from outcomes (METHODS §4) [ours; PE §5]."""
+"""Interpretability scores from outcomes (docs/methods.md §6) [ours; PE §5]."""
 
 from saebench.records.outcomes import ACTIVE, Key
 from saebench.scoring import read_write

@@ -1,4 +1,4 @@
-"""Occlusion scores from outcomes (METHODS §5) [PE §6, A.14; ours]."""
+"""Occlusion scores from outcomes (docs/methods.md §7) [PE §6, A.14; ours]."""
 
 from itertools import combinations
 from typing import Any, NamedTuple

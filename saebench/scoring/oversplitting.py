@@ -1,4 +1,4 @@
-"""Over-splitting scores from outcomes (METHODS §6) [ours; PE §6]."""
+"""Over-splitting scores from outcomes (docs/methods.md §8) [ours; PE §6]."""
 
 from typing import Any, NamedTuple
 

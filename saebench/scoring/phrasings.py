@@ -1,4 +1,4 @@
-"""How much a headline depends on the phrasing of the prompts (METHODS §11)."""
+"""How much a headline depends on the phrasing of the prompts (docs/methods.md §2)."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Reading and writing from outcomes (METHODS §4–6): every score is a ratio of means over prompts.
+"""Reading and writing from outcomes (docs/methods.md §6–8): every score is a ratio of means over prompts.
 
 The columns hold one number a prompt, weighted so that every value of the attribute counts alike.
 """

@@ -1,4 +1,4 @@
-"""Recovery scores from outcomes (METHODS §9); synthetic tasks only.
+"""Recovery scores from outcomes (docs/methods.md §9); synthetic tasks only.
 
 The sample behind an interval is what the score averages over: features, latents, children of
 parents, or test samples. Floor and ceiling are a null and the true dictionary's own value.

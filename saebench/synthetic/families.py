@@ -1,4 +1,4 @@
-"""Families of synthetic tasks: which features there are and how they fire (METHODS §9)."""
+"""Families of synthetic tasks: which features there are and how they fire (docs/methods.md §9)."""
 
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any

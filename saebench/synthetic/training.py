@@ -1,4 +1,4 @@
-"""Training SAEs on a synthetic task with SAELens' trainers (METHODS §9).
+"""Training SAEs on a synthetic task with SAELens' trainers (docs/methods.md §9).
 
 An SAE can be scored on a synthetic task only if it was trained on that task's data. The checkpoint
 carries the task's name and digest, so that `evaluate` knows where it belongs.

@@ -17,7 +17,7 @@ def world(n=20, d_sae=30, d_in=12, seed=0):
 
 
 def naive_greedy(base, source, alpha, beta, rows, k):
-    """One row: the definition of METHODS §3, every latent tried at every step."""
+    """One row: the definition of docs/methods.md §5, every latent tried at every step."""
     change, left = torch.zeros_like(base), set(range(len(rows)))
     delta, picks = source - base, []
     for _ in range(k):

@@ -1,4 +1,4 @@
-"""Other draws of names and prompts: do a score's intervals say how far it moves? (METHODS §11)
+"""Other draws of names and prompts: do a score's intervals say how far it moves? (docs/methods.md §2)
 
 Scheme: every SAE is scored at eight task seeds. For every pair of seeds (28 an SAE and headline) the
 difference of the two values is held against ± 1.96 √(SE₁² + SE₂²), the interval of a difference of two

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from documents import headings
 from jsonschema import Draft202012Validator
-from paths import DEMO, RESULTS
+from paths import DEMO, RESULTS, ROOT
 
 from saebench.records import store
 from saebench.reporting import leaderboard
+from saebench.studies import readme
 
 PATHS = store.find(RESULTS)
 
@@ -54,3 +55,8 @@ def test_what_the_controls_must_score_they_do():
     assert value("control:identity", "sufficiency") == pytest.approx(1, abs=1e-3)
     assert value("control:identity", "necessity") == pytest.approx(1, abs=1e-3)
     assert value("control:mean", "sufficiency") == pytest.approx(0, abs=1e-3)
+
+
+def test_the_results_in_the_readme_are_the_committed_ones():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert readme.rewrite(text, RESULTS) == text, "write it again: make leaderboard"

@@ -248,7 +248,7 @@ def test_rank_intervals_by_hand() -> None:
     assert rank_interval(swaps).tolist() == [[1, 2], [1, 2]]
 
 
-# ---- coverage (METHODS §11) --------------------------------------------------------------------
+# ---- coverage (docs/methods.md §2) --------------------------------------------------------------------
 
 N, CLUSTERS = 500, 150
 

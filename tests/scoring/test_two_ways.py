@@ -77,7 +77,7 @@ def test_units_are_counted_in_the_way_that_has_fewest() -> None:
     assert part.units == 3 and (mean(boot, UNITS[:, 1] * 1.0) - part).units == 3
 
 
-# ---- coverage (METHODS §11) ----------------------------------------------------------------------
+# ---- coverage (docs/methods.md §2) ----------------------------------------------------------------------
 
 
 def covers(seed: int, name: float, pair: float, units: np.ndarray | None) -> bool:

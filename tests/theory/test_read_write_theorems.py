@@ -1,4 +1,4 @@
-"""Theorems of reading and writing (METHODS §4–6), each with its negative twin, through the whole of scoring."""
+"""Theorems of reading and writing (docs/methods.md §6–8), each with its negative twin, through the whole of scoring."""
 
 import pytest
 import torch

@@ -156,7 +156,7 @@ def test_swapping_every_latent_of_a_perfect_dictionary_is_the_source_patch(world
 
 
 def test_permuting_or_rescaling_latents_moves_no_score():
-    # without ties: METHODS breaks them by index, which a permutation changes
+    # without ties: the method breaks them by index, which a permutation changes
     section, rows, bias = two_groups(jitter=0.3)
     bench = bench_of(section)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))

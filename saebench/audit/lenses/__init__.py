@@ -1,4 +1,4 @@
-"""The eight lenses (METHODS §12): each turns evidence into cards."""
+"""The eight lenses (docs/methods.md §12): each turns evidence into cards."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,6 +1,6 @@
 """RAVEL: prompts that ask for one of several facts about an entity [Huang et al. 2024].
 
-METHODS §0 and §3. No prompt differs from another in one attribute alone (continent follows from
+docs/methods.md §2 and §5. No prompt differs from another in one attribute alone (continent follows from
 country), so a source is another entity of the same split with a different value of the edited
 attribute; a perfect edit gives the source's value where it is asked for (*cause*) and leaves every
 other answer as it was (*isolate*). Prompts that the model answers wrongly are filtered first.

@@ -1,4 +1,4 @@
-"""Scores of other benchmarks beside ours, on the same data: written from their papers (METHODS §12, peers).
+"""Scores of other benchmarks beside ours, on the same data: written from their papers (docs/methods.md §12, peers).
 
 A *concept* is one value of one attribute, and a probe is a logistic regression that tells it from the rest.
 

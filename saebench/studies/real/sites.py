@@ -1,6 +1,6 @@
 """Where S, IO and position act in IOI: every block × position, by patching the source's activation.
 
-METHODS §8. `python -m saebench.studies.real.sites --out results/smollm2-135m` writes `sites.csv` and a
+docs/methods.md §2. `python -m saebench.studies.real.sites --out results/smollm2-135m` writes `sites.csv` and a
 figure. Prompts and sources are those of `select`, which no score is measured on.
 """
 
