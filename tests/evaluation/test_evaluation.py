@@ -16,7 +16,6 @@ from saebench.kinds.names.prompts import split_distances
 from saebench.kinds.names.sections import draw
 from saebench.models.loading import load_model
 from saebench.records import store
-from saebench.scoring.axes import EVERY
 from saebench.site import Site
 
 SITE = "blocks.1.hook_resid_pre@end"
@@ -194,40 +193,6 @@ def test_names_is_the_bad_parametrization_it_is_kept_as():
         result = arena.score(arena.realise(control("no-edit"), site), site).result
         success.append(next(s.value for s in result.scores if s.attribute == "io" and s.edit == "supervised"))
     assert success[0] >= 0.9 > success[1]
-
-
-def leaves(settings, path=()):
-    for name, value in settings.items():
-        yield from leaves(value, (*path, name)) if isinstance(value, dict) else [(*path, name)]
-
-
-def changed(settings, path):
-    """The settings with one value replaced."""
-    first, *rest = path
-    return {**settings, first: changed(settings[first], rest) if rest else "another"}
-
-
-@pytest.mark.parametrize("path", list(leaves(EVERY["disentangle"].settings)))
-def test_how_masks_and_rotations_are_learned_is_part_of_the_id(path, monkeypatch):
-    """Of results that have them: on IOI nothing is learned, and its ids stay."""
-    site = Site.parse("blocks.1.hook_resid_pre@entity")
-    arenas = {task: make_arena(task) for task in ("ravel", "ioi")}
-    before = {task: arena.id("x", site) for task, arena in arenas.items()}
-    axis = EVERY["disentangle"]
-    monkeypatch.setitem(EVERY, "disentangle", axis._replace(settings=changed(axis.settings, path)))
-    assert arenas["ravel"].id("x", site) != before["ravel"]
-    assert arenas["ioi"].id("x", site) == before["ioi"]
-
-
-def test_the_version_of_learning_is_part_of_the_id(monkeypatch):
-    arena, site = make_arena("ravel"), Site.parse("blocks.1.hook_resid_pre@entity")
-    before = arena.id("x", site)
-    axis = EVERY["disentangle"]
-    monkeypatch.setitem(EVERY, "disentangle", axis._replace(version=axis.version + 1))
-    assert arena.id("x", site) != before
-    # results of two versions cannot be compared, and say so
-    assert arena.versions["disentangle"] == axis.version + 1
-    assert "disentangle" not in make_arena("ioi").versions
 
 
 def test_all_sites_are_those_of_the_residual_stream_each_once():

@@ -1,0 +1,98 @@
+"""What is finished is shown again without a model, and a batch that was stopped goes on."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import sae_files
+import simulated
+
+from saebench.evaluation.arena import NOT_COMPETENT, Arena, Scored
+from saebench.evaluation.batch import run
+from saebench.evaluation.contestants import control
+from saebench.evaluation.options import Options, Request
+from saebench.records import store
+from saebench.site import Site
+
+TWICE = """
+import sys
+from saebench.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print("torch" in sys.modules)
+"""
+
+
+def test_a_second_evaluation_imports_no_torch(tmp_path, monkeypatch):
+    """Of an SAE, of a control made from it, and of all controls, whose L0s are its own."""
+    monkeypatch.setattr(sae_files, "D_IN", 32)
+    sae = str(sae_files.goodfire(tmp_path / "sae", sae_files.weights()))
+    command = [sys.executable, "-W", "ignore", "-c", TWICE, "evaluate", sae, f"control:permuted:{sae}"]
+    command += ["control:random:4", "control:all", "--task", "synthetic/independent", "--force-mismatch"]
+    command += ["--out", str(tmp_path / "out"), "--device", "cpu", "--format", "json"]
+    environment = {**os.environ, "SAEBENCH_CACHE": str(tmp_path / "cache")}
+    printed = []
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        printed.append(done.stdout.splitlines())
+    assert (printed[0].pop(), printed[1].pop()) == ("True", "False")
+    assert printed[0] == printed[1] and len(printed[0]) > 10
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Names of what is scored, in order; results are made up, ids are real."""
+    names = []
+
+    def score(self, realised, site):
+        names.append(realised.info.name)
+        info = realised.info.model_dump()
+        id = self.id(realised.info.sha256, site)
+        result = simulated.result(id=id, name=realised.info.name, dictionary=info, task=self.task.name)
+        return Scored(result, simulated.outcomes(n=4))
+
+    monkeypatch.setattr(Arena, "score", score)
+    return names
+
+
+def request(out, n: int) -> Request:
+    controls = tuple(f"control:random:{k + 1}:64" for k in range(n))
+    return Request(controls, ("synthetic/independent",), out=out, options=Options(device="cpu"))
+
+
+def test_a_batch_that_was_stopped_repeats_nothing(tmp_path, scored, monkeypatch):
+    original = Arena.score
+
+    def killed(self, realised, site):
+        if len(scored) == 7:
+            raise KeyboardInterrupt
+        return original(self, realised, site)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Arena, "score", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(run(request(tmp_path, 20), pytest.fail))
+    assert len(store.find(tmp_path)) == 7
+    results = list(run(request(tmp_path, 20), pytest.fail))
+    # every one of the twenty was scored once
+    assert len(results) == 20 and len(scored) == len(set(scored)) == 20
+    monkeypatch.setattr(Arena, "bench", pytest.fail)
+    assert len(list(run(request(tmp_path, 20), pytest.fail))) == 20 and len(scored) == 20
+
+
+def test_a_result_of_a_model_that_cannot_do_the_task_is_not_shown_unasked(tmp_path, scored, monkeypatch):
+    from saebench.evaluation.api import make_arena
+
+    arena = make_arena("synthetic/independent", options=Options(device="cpu"))
+    forced = make_arena("synthetic/independent", options=Options(device="cpu", allow_incompetent=True))
+    site, mean = Site.parse("synthetic@sample"), control("mean")
+    made = forced.score(forced.realise(mean, site), site)
+    marked = made.result.model_copy(update={"warnings": (f"{NOT_COMPETENT}: accuracy 0.5",)})
+    store.save(marked, made.outcomes, tmp_path)
+    assert forced.score_or_reuse(mean, site, tmp_path).warnings and len(scored) == 1
+    arena.score_or_reuse(mean, site, tmp_path)
+    assert len(scored) == 2
