@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from saebench.errors import IncompetentModelError, SaebenchError, StoreError, TaskError
 from saebench.evaluation.arena import Arena
-from saebench.evaluation.contestants import Contestant, control, every_control, resolve
+from saebench.evaluation.contestants import SAE, Contestant, control, every_control, resolve
 from saebench.evaluation.controls import Sized
 from saebench.evaluation.naming import named_tasks
 from saebench.evaluation.options import Request
@@ -104,8 +104,9 @@ def _jobs(arena: Arena, found: list[Contestant], asked: str | None, with_control
 
 def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[Contestant]:
     """Controls for the table, their L0s measured from the SAEs at this very site."""
-    saes = [c for c in contestants if c.d_sae is not None and not arena.refuses(c)]
-    return every_control([Sized(c.name, arena.sample_l0(c, site), c.d_sae or 0) for c in saes])
+    saes = {c.info.source: c for c in contestants if isinstance(c, SAE) and not arena.refuses(c)}
+    sizes = [Sized(source, arena.sample_l0(sae, site), sae.d_sae) for source, sae in saes.items()]
+    return every_control(sizes, saes)
 
 
 def _score(

@@ -5,7 +5,7 @@ dictionary or intervention at a site. Nothing here imports torch before weights 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -223,16 +223,18 @@ class Checkpoint(NamedTuple):
         return known_of(self.load("cpu"))
 
 
-def control(spec: str) -> ControlContestant:
-    """The control `NAME[:ARGUMENT]`.
+def control(spec: str, saes: Mapping[str, SAE] = {}) -> ControlContestant:
+    """The control `NAME[:ARGUMENT]`; an SAE that it is made from may be among those known by source.
 
     Raises:
         ControlError: for an unknown name, or an argument that it does not take.
         CheckpointError: if it takes an SAE that cannot be found or read.
     """
     made, value = find_control(spec)
-    needs_sae = made.takes is not None and made.takes.sae
-    return ControlContestant(spec, made, value, SAE.named(value.sae) if needs_sae else None)
+    sae = None
+    if made.takes is not None and made.takes.sae:
+        sae = saes.get(value.sae) or SAE.named(value.sae)
+    return ControlContestant(spec, made, value, sae)
 
 
 def from_object(obj: Any) -> SAE:
@@ -256,10 +258,10 @@ def resolve(spec: str, architecture: str | None = None) -> list[Contestant]:
     return [SAE.named(name, architecture) for name in names]
 
 
-def every_control(table: Sequence[Sized]) -> list[Contestant]:
+def every_control(table: Sequence[Sized], saes: Mapping[str, SAE] = {}) -> list[Contestant]:
     """All controls that a table of these SAEs is to be read against."""
     return [
-        control(f"{name}:{argument}" if argument else name)
+        control(f"{name}:{argument}" if argument else name, saes)
         for name, entry in CONTROLS.items()
         for argument in entry.in_all(table)
     ]

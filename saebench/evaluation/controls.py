@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Sized(NamedTuple):
-    """An SAE of a table: its name, its L0 measured at the site, its width."""
+    """An SAE of a table: what it is asked for by, its L0 measured at the site, its width."""
 
     name: str
     l0: float
