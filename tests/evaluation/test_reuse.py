@@ -32,7 +32,7 @@ def test_a_second_evaluation_imports_no_torch(tmp_path, monkeypatch):
     sae = str(sae_files.goodfire(tmp_path / "sae", sae_files.weights()))
     command = [sys.executable, "-W", "ignore", "-c", TWICE, "evaluate", sae, f"control:permuted:{sae}"]
     command += ["control:random:4", "control:all", "--task", "synthetic/independent", "--force-mismatch"]
-    command += ["--out", str(tmp_path / "out"), "--device", "cpu", "--format", "json"]
+    command += ["--out", str(tmp_path / "out"), "--device", "cpu", "--budget", "tiny", "--format", "json"]
     environment = {**os.environ, "SAEBENCH_CACHE": str(tmp_path / "cache")}
     printed = []
     for _ in range(2):
@@ -61,7 +61,9 @@ def scored(monkeypatch):
 
 def request(out, n: int) -> Request:
     controls = tuple(f"control:random:{k + 1}:64" for k in range(n))
-    return Request(controls, ("synthetic/independent",), out=out, options=Options(device="cpu"))
+    return Request(
+        controls, ("synthetic/independent",), out=out, options=Options(device="cpu", budget="tiny")
+    )
 
 
 def test_a_batch_that_was_stopped_repeats_nothing(tmp_path, scored, monkeypatch):
@@ -87,7 +89,7 @@ def test_a_batch_that_was_stopped_repeats_nothing(tmp_path, scored, monkeypatch)
 def test_a_result_of_a_model_that_cannot_do_the_task_is_not_shown_unasked(tmp_path, scored, monkeypatch):
     from saebench.evaluation.api import make_arena
 
-    arena = make_arena("synthetic/independent", options=Options(device="cpu"))
+    arena = make_arena("synthetic/independent", options=Options(device="cpu", budget="tiny"))
     forced = make_arena("synthetic/independent", options=Options(device="cpu", allow_incompetent=True))
     site, mean = Site.parse("synthetic@sample"), control("mean")
     made = forced.score(forced.realise(mean, site), site)
