@@ -152,5 +152,5 @@ def evaluations(bench: Bench) -> Table:
         f"One evaluation on {bench.real}, quick budget",
         "IOI and RAVEL at their first default site; untrained TopK SAEs with 64 active latents.",
         rows,
-        summary | {"s in all": sum(row["s"] for row in rows)},
+        summary | {"s in all": float(sum(row["s"] for row in rows))},
     )

@@ -36,7 +36,7 @@ class Evidence:
         return list(dict.fromkeys(self.truth["family"])) if len(self.truth) else []
 
     def family(self, name: str) -> pd.DataFrame:
-        return self.truth[self.truth["family"] == name].reset_index(drop=True)
+        return self.truth.loc[self.truth["family"] == name].reset_index(drop=True)
 
 
 def board_of(family: str) -> str:

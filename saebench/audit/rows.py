@@ -49,6 +49,17 @@ class Row(NamedTuple):
     draws: Float[np.ndarray, "n_draws"] | None = None
 
 
+def worth(row: Row) -> float:
+    """The row's value where it is known to have one.
+
+    Raises:
+        ValueError: for an undefined row.
+    """
+    if row.value is None:
+        raise ValueError(f"{row.name} has no value on {row.axis}: {row.reason}")
+    return row.value
+
+
 class Difference(NamedTuple):
     """A paired difference with its 95 % interval."""
 
@@ -93,7 +104,7 @@ class Rows:
 
     rows: tuple[Row, ...] = field(repr=False)
 
-    def where(self, keep: Callable[[Row], bool] | None = None, **fields: object) -> "Rows":
+    def where(self, keep: Callable[[Row], bool] | None = None, **fields: str | int) -> "Rows":
         """The rows whose fields equal those given."""
         return Rows(
             tuple(
@@ -103,13 +114,13 @@ class Rows:
             )
         )
 
-    def one(self, **fields: object) -> Row | None:
+    def one(self, **fields: str | int) -> Row | None:
         """The only row with these fields; None if there is none.
 
         Raises:
             ValueError: if there are several.
         """
-        found = self.where(**fields).rows
+        found = self.where(None, **fields).rows
         if len(found) > 1:
             raise ValueError(f"{len(found)} rows have {fields}")
         return found[0] if found else None

@@ -147,7 +147,8 @@ def _codes(obj: Any, acts: Float[Tensor, "n d_in"]) -> Tensor:
     if training:
         obj.eval()
     try:
-        codes = obj.encode(acts)
+        encode: Any = obj.encode
+        codes = encode(acts)
     finally:
         if training:
             obj.train()

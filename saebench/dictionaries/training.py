@@ -157,7 +157,9 @@ def train_sae(
         if take is not None:
             with torch.random.fork_rng(devices=[]):
                 copy = deepcopy(sae)
-                copy.fold_activation_norm_scaling_factor(trainer.activation_scaler.scaling_factor)
+                scale = trainer.activation_scaler.scaling_factor
+                if scale is not None:
+                    copy.fold_activation_norm_scaling_factor(scale)
                 take(_finished(copy, architecture))
 
     # The trainer always draws a progress bar on stderr; errors leave it as exceptions, not as text.

@@ -64,7 +64,7 @@ class Transcoder(Dictionary):
         state = {
             name: value.to(device=device, dtype=dtype).contiguous() for name, value in self.state.items()
         }
-        return Transcoder(state, self.name, self.architecture, self.reads, self.k, self._subtracts)
+        return Transcoder(state, self.name, self.architecture, self.reads or "", self.k, self._subtracts)
 
     def digest(self) -> str:
         """sha256 of the weights and of the settings that change a code."""

@@ -21,9 +21,8 @@ def names_passages(task: Task, model: LanguageModel, rng: np.random.Generator, n
     templates, found = words.of_split("fit"), []
     for _ in range(n):
         io, s = (int(i) for i in rng.choice(len(words.names), 2, replace=False))
-        template, place, thing = (
-            listed[int(rng.integers(len(listed)))] for listed in (templates, words.places, words.objects)
-        )
+        template = templates[int(rng.integers(len(templates)))]
+        place, thing = (str(rng.choice(listed)) for listed in (words.places, words.objects))
         case = Case(io, s, int(rng.integers(2)), template, place, thing)
         found.append(Passage(*write_prompt(case, words, model)))
     return found

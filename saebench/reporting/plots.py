@@ -38,7 +38,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def marks(i: int) -> dict[str, str]:
+def marks(i: int) -> dict[str, Any]:
     """Colour and shape of the i-th thing in a figure."""
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 

@@ -5,7 +5,7 @@ training recipes (architecture and sparsity) what both are measured on.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ _FLAT = 1e-12
 def cards(evidence: Evidence) -> Iterator[Card]:
     if not evidence.families:
         return
-    columns: dict[tuple[str, str], pd.Series] = {}
+    columns: dict[tuple[str, str], Any] = {}
     for name in evidence.families:
         means = _recipes(evidence.family(name))
         columns |= {(name, axis): means[axis] for axis in evidence.axes if defined(means, axis)}
@@ -40,8 +40,8 @@ def cards(evidence: Evidence) -> Iterator[Card]:
 
 def _recipes(frame: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of the fully trained SAEs of every recipe."""
-    last = frame[frame["step"] == frame["step"].max()]
-    return last.groupby(["architecture", "share"]).mean(numeric_only=True)
+    last = frame.loc[frame["step"] == frame["step"].max()]
+    return pd.DataFrame(last.groupby(["architecture", "share"]).mean(numeric_only=True))
 
 
 class Table(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 
 from saebench.audit.cards import Card, Question, Verdict, worst
 from saebench.audit.evidence import Evidence
-from saebench.audit.rows import N_DRAWS, Difference, Row, Rows, difference
+from saebench.audit.rows import N_DRAWS, Difference, Row, Rows, difference, worth
 from saebench.audit.thresholds import BARS, CHEAT_MARGIN
 
 LENS = "gaming"
@@ -34,7 +34,7 @@ def ordering(evidence: Evidence, axes_of: Callable[[str], Sequence[str]]) -> Ite
                 continue
             cheat = mean_row(rows.where(group="cheat", name=name), axes)
             saes = [mean_row(rows.where(group="trained", name=n), axes) for n in _names(rows)]
-            best = max(saes, key=lambda row: row.value)
+            best = max(saes, key=worth)
             moved = difference(cheat, best)
             assert moved is not None, "means are always defined"
             reason = f"mean of {', '.join(axes)}, minus that of {best.name}, the best SAE"
@@ -48,9 +48,10 @@ def _names(rows: Rows) -> list[str]:
 def mean_row(rows: Rows, axes: Sequence[str]) -> Row:
     """One dictionary's mean over axes as a row with draws of its own."""
     parts = [rows.one(axis=axis) for axis in axes]
-    kept = [row for row in parts if row is not None and row.value is not None and row.draws is not None]
-    value = sum(row.value for row in kept) / len(axes)
-    draws = sum((row.draws for row in kept), np.zeros(N_DRAWS)) / len(axes)
+    kept = [(row.value, row.draws) for row in parts if row is not None]
+    value = sum(v for v, d in kept if v is not None and d is not None) / len(axes)
+    drawn = [d for v, d in kept if v is not None and d is not None]
+    draws = np.sum([np.zeros(N_DRAWS), *drawn], axis=0) / len(axes)
     return next(iter(rows))._replace(axis="ordering", value=value, draws=draws)
 
 
@@ -68,7 +69,7 @@ def ahead(rows: Rows, name: str, axes: tuple[str, ...]) -> dict[str, Difference]
 
 def best_sae(rows: Rows) -> Row | None:
     saes = [row for row in rows.where(group="trained") if row.value is not None]
-    return max(saes, key=lambda row: row.value, default=None)
+    return max(saes, key=worth, default=None)
 
 
 def cheat(name: str, lead: dict[str, Difference], ask: Question) -> Card:

@@ -7,7 +7,7 @@ from scipy import stats
 
 from saebench.audit.cards import Card, Question
 from saebench.audit.evidence import Evidence
-from saebench.audit.rows import Difference, Row, Rows, difference
+from saebench.audit.rows import Difference, Row, Rows, difference, worth
 from saebench.audit.thresholds import BARS
 
 LENS = "order"
@@ -31,10 +31,10 @@ def ceiling(rows: Rows, ask: Question) -> Card:
     saes = [row for row in rows.where(group="trained") if row.value is not None]
     if not saes:
         return ask.missing(_why(rows.where(group="trained")))
-    top = max(saes, key=lambda row: row.value)
+    top = max(saes, key=worth)
     low, high = (1.0 if v is None else v for v in (top.low, top.high))
     reason = f"{top.name} minus the ceiling"
-    return ask.below(top.value - 1, low - 1, high - 1, BARS.ceiling_margin, reason, [top.name])
+    return ask.below(worth(top) - 1, low - 1, high - 1, BARS.ceiling_margin, reason, [top.name])
 
 
 def above_null(rows: Rows, ask: Question) -> Card:
@@ -65,7 +65,7 @@ def random_directions(rows: Rows, ask: Question) -> Card:
     """
     best = max(
         (r for r in rows.where(group="reference") if ":random:" in r.name and r.value is not None),
-        key=lambda r: r.value,
+        key=worth,
         default=None,
     )
     if best is None:

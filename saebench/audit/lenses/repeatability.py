@@ -9,7 +9,7 @@ from scipy import stats
 
 from saebench.audit.cards import Card, Question
 from saebench.audit.evidence import Evidence
-from saebench.audit.rows import Row, Rows, Z
+from saebench.audit.rows import Row, Rows, Z, worth
 from saebench.audit.thresholds import BARS
 
 LENS = "repeatability"
@@ -91,4 +91,4 @@ def coverage(rows: Rows, ask: Question) -> Card:
 
 def _agree(one: Row, other: Row) -> bool:
     errors = [0.0 if r.low is None or r.high is None else (r.high - r.low) / (2 * Z) for r in (one, other)]
-    return abs(one.value - other.value) <= Z * float(np.hypot(*errors)) + 1e-12
+    return abs(worth(one) - worth(other)) <= Z * float(np.hypot(errors[0], errors[1])) + 1e-12

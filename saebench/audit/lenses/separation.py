@@ -49,19 +49,20 @@ def spread(rows: Rows, ask: Question) -> Card:
 
 def away(rows: Rows, ask: Question) -> Card:
     """How many SAEs have a score that is credibly neither at the floor nor at the ceiling, the end that most are at."""
-    there = [r for r in rows if r.value is not None and r.low is not None and r.high is not None]
+    there = [(r.low, r.high, r.name) for r in rows if r.low is not None and r.high is not None]
     if not there:
         return ask.missing(_why(list(rows)))
-    counts = {end: sum(not r.low <= end <= r.high for r in there) for end in (0.0, 1.0)}
+    counts = {end: sum(not low <= end <= high for low, high, _ in there) for end in (0.0, 1.0)}
     end, n = min(counts.items(), key=lambda item: item[1])
     reason = f"of {len(there)} SAEs, those whose interval does not hold {end:g}"
-    return ask.above(n, n, n, 0.0, reason, [r.name for r in there])
+    return ask.above(n, n, n, 0.0, reason, [name for *_, name in there])
 
 
 def _pairs(rows: Rows) -> dict[tuple[str, str], tuple[float, bool]]:
     """For every pair of SAEs its difference, and whether it is credible after Holm's correction."""
     saes = sorted((r for r in rows if r.group in SAES and r.value is not None), key=lambda r: r.name)
-    found = {(a.name, b.name): difference(a, b) for a, b in combinations(saes, 2)}
+    pairs = {(a.name, b.name): difference(a, b) for a, b in combinations(saes, 2)}
+    found = {pair: d for pair, d in pairs.items() if d is not None}
     p = np.array([_p(d) for d in found.values()])
     credible = holm(p).rejected if len(p) else []
     return {pair: (d.value, bool(c)) for (pair, d), c in zip(found.items(), credible, strict=True)}

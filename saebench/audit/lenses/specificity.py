@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from saebench.audit.cards import Card, Question
 from saebench.audit.evidence import Evidence
-from saebench.audit.rows import Difference, Row, Rows, difference
+from saebench.audit.rows import Difference, Row, Rows, difference, worth
 from saebench.audit.thresholds import BARS, FALLS, UNMOVED
 
 LENS = "specificity"
@@ -66,6 +66,6 @@ def silent(rows: Rows, ask: Question) -> Card:
         return ask.below(
             0.0, 0.0, 0.0, BARS.null_task, f"undefined, as it should be: {found[0].reason}", names
         )
-    top = max(said, key=lambda row: row.value)
-    low, high = (top.value if v is None else v for v in (top.low, top.high))
-    return ask.below(top.value, low, high, BARS.null_task, f"{top.name} where nothing has an effect", names)
+    top = max(said, key=worth)
+    low, high = (worth(top) if v is None else v for v in (top.low, top.high))
+    return ask.below(worth(top), low, high, BARS.null_task, f"{top.name} where nothing has an effect", names)

@@ -1,6 +1,7 @@
 """Truth: do scores rank SAEs as recovery of the true features does, at equal L0?"""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -146,7 +147,7 @@ def _recovery(ask: Question, got: tuple[float, float, float], rows: Sequence[str
     if high < BARS.truth:
         return ask.above(value, low, high, BARS.truth, reason, rows)
     card = ask.above(value, low, high, BARS.truth, reason, rows)
-    return Card(**card.__dict__ | {"verdict": Verdict.PROVISIONAL})
+    return replace(card, verdict=Verdict.PROVISIONAL)
 
 
 def _summary(cards: list[Card], check: str, reason: str, bar: int) -> Card:

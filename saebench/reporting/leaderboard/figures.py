@@ -5,7 +5,7 @@ SVG and PNG, without dates, ids or fonts that would change from run to run.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saebench.records.result import AxisScore
 from saebench.reporting.leaderboard.boards import AXES, KINDS, Row, Table
@@ -59,7 +59,7 @@ def _title(figure: "Figure", table: Table) -> None:
     )
 
 
-def _styles(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+def _styles(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     names = sorted({row.result.dictionary.architecture or "unknown" for row in rows})
     return {name: marks(i) for i, name in enumerate(names)}
 
@@ -85,7 +85,7 @@ def _pareto(figure: "Figure", table: Table) -> None:
     _title(figure, table)
 
 
-def _points(panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, dict[str, str]]) -> None:
+def _points(panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, dict[str, Any]]) -> None:
     for name, mark in styles.items():
         xs, ys, errors = [], [], []
         for row in rows:

@@ -102,11 +102,11 @@ def one(part: Part, out: str) -> str:
 
 def scratch(folder: Path) -> Path:
     """Where parts are written: a place of its own for every version of axes and tasks, so that none mix."""
-    from saebench.axes import MEASURES
     from saebench.records.provenance import identity
+    from saebench.scoring.axes import EVERY
     from saebench.spec import load_task
 
-    versions = {name: axis.version for name, axis in MEASURES.items()}
+    versions = {name: axis.version for name, axis in EVERY.items()}
     digests = {name: load_task(name).sha256 for name in NULL_SITES}
     return folder / identity(versions=versions, tasks=digests)[:8]
 

@@ -61,9 +61,9 @@ def row_of(sae: Any, family: str) -> Row:
                 row["recovery/matched_cosine_calibrated"] = (
                     float(calibrated) if isinstance(calibrated, Estimate) else None
                 )
-    acts = section.fit.acts, section.test.acts
-    codes = [dictionary.encode(a).codes for a in acts]
-    return row | peers(Views(*codes, *acts, dictionary.W_dec), concepts)
+    fit, test = section.fit.acts, section.test.acts
+    views = Views(dictionary.encode(fit).codes, dictionary.encode(test).codes, fit, test, dictionary.W_dec)
+    return row | peers(views, concepts)
 
 
 def _board(run: Run, sae: Any) -> list[Any]:

@@ -39,7 +39,7 @@ def mlp_pool(model: nn.Module, tokenizer, sentences: int, seed: int) -> tuple[Te
     """Input and output of the MLP at every token of fresh sentences, the first and padding left out."""
     found: list[tuple[Tensor, Tensor]] = []
     mlp = model.get_submodule(f"transformer.h.{LAYER}.mlp")
-    handle = mlp.register_forward_hook(lambda module, args, output: found.append((args[0], output)))
+    handle = mlp.register_forward_hook(lambda *call: found.append((call[1][0], call[-1])))
     rng, parts = Random(seed), []
     try:
         for _ in range(0, sentences, 500):

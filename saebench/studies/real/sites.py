@@ -109,7 +109,7 @@ def draw_figure(table: pd.DataFrame, path: Path, title: str) -> None:
     for number, position in enumerate(positions, 1):
         axes = figure.add_subplot(1, len(positions), number)
         for color, role in zip(("#0072b2", "#d55e00", "#7f7f7f"), ROLES, strict=True):
-            rows = table[(table.position == position) & (table.attribute == role)].sort_values("block")
+            rows = table.loc[(table.position == position) & (table.attribute == role)].sort_values(by="block")
             axes.plot(
                 rows.block, rows.effect, color=color, label=role.upper() if role != "pos" else "position"
             )
