@@ -35,14 +35,7 @@ assert "stacked" in dict(checkpoints.formats())
 
 # the new control, and the new option from Python
 assert "control:zero" in [contestant.name for contestant in every_control([])]
-options = dict(
-    tasks=[OUT / "tasks"],
-    device="cpu",
-    budget="tiny",
-    out=OUT / "results",
-    whisper="hush",
-    force_mismatch=True,
-)
+options = dict(tasks=[OUT / "tasks"], device="cpu", budget="tiny", whisper="hush", force_mismatch=True)
 results = [
     saebench.evaluate(sae, "mine", out=OUT / "results", **options)
     for sae in ("control:zero", str(OUT / "sae.safetensors"))
