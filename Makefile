@@ -30,10 +30,10 @@ evaluate: setup ## score the bundled SAEs and controls on IOI; TASK=all adds RAV
 	  --task $(if $(TASK),$(TASK),ioi) --model $(MODEL)
 
 test: setup ## run the tests
-	@$(PY) -m pytest -n 2
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 test-slow: setup ## run the long tests too: simulations, fuzzing, training
-	@$(PY) -m pytest -n 2 -m ''
+	@$(PY) -m pytest -n 2 --dist loadfile -m ''
 
 check: setup ## format, lint, types
 	@.venv/bin/ruff format --check .

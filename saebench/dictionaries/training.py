@@ -229,11 +229,3 @@ def shuffled_batches(
         for rows in torch.randperm(len(activations), generator=generator).split(batch):
             if len(rows) == batch or len(activations) < batch:
                 yield activations[rows]
-
-
-def batches_from(
-    draw: Callable[[int], Float[Tensor, "batch d_in"]], batch: int
-) -> Iterator[Float[Tensor, "batch d_in"]]:
-    """Batches from a function that draws fresh activations, for ever."""
-    while True:
-        yield draw(batch)

@@ -226,32 +226,3 @@ def pair_composition(codes: SparseCodes, sizes: tuple[int, int]) -> Float[Tensor
     effect = torch.cat(effects)
     # a latent that is on alike for all pairs has no part: only rounding is left of its effects
     return composition(torch.where(effect > _ROUNDING * mean, effect, 0.0))
-
-
-class ExplainedVariance:
-    """`1 − Σ‖x − x̂‖² / Σ‖x − x̄‖²`, streamed in float64 with x̄ the mean of what was seen.
-
-    The sum of squares about the mean is updated batch by batch (Chan, Golub and LeVeque 1979), so
-    that no large second moment is subtracted from another. At most 1, which is best.
-    """
-
-    def __init__(self, d_in: int) -> None:
-        self.n, self.error = 0, 0.0
-        self.mean = torch.zeros(d_in, dtype=torch.float64)
-        self.about_mean = 0.0
-
-    def update(self, x: Float[Tensor, "n d_in"], hat: Float[Tensor, "n d_in"]) -> None:
-        x, hat = x.double(), hat.double()
-        mean, n = x.mean(0), len(x)
-        shift = mean - self.mean.to(mean)
-        whole = self.n + n
-        self.about_mean += float((x - mean).square().sum())
-        self.about_mean += float(shift.square().sum()) * self.n * n / whole
-        self.mean = self.mean.to(mean) + shift * n / whole
-        self.error += float((x - hat).square().sum())
-        self.n = whole
-
-    @property
-    def value(self) -> float | None:
-        """None while nothing varies."""
-        return 1 - self.error / self.about_mean if self.about_mean > 0 else None

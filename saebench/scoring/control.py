@@ -25,12 +25,6 @@ def success(ctx: Context, key: Key) -> Estimate:
     return mean
 
 
-def best_success(ctx: Context, name: str, k: int = -1) -> Estimate:
-    """The ceiling of an edit of size k: the oracle's own edit of that size, else the supervised one."""
-    sized = Key("task", "success", name, "ceiling", k)
-    return success(ctx, sized if sized in ctx.outcomes else sized._replace(k=-1))
-
-
 def _effect(ctx: Context, key: Key) -> Maybe:
     """`(LD(edit) − LD(base)) / (LD(source patch) − LD(base))`; 1 is best."""
     asks = ctx.outcomes[Key("task", "asks", key.attribute)]

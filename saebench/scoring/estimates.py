@@ -315,17 +315,6 @@ def holm(p: Float[np.ndarray, "m"], alpha: float = 1 - LEVEL) -> HolmResult:
     return HolmResult(adjusted, adjusted <= alpha)
 
 
-def p_two_sided(difference: Estimate) -> float:
-    """Two-sided p of "no difference", from estimate / bootstrap standard error.
-
-    The percentile p cannot fall below 1 / n_resamples, too coarse for Holm over dozens of scores.
-    """
-    error = difference.standard_error
-    if error == 0:
-        return 1.0 if float(difference) == 0 else 0.0
-    return float(2 * scipy_stats.norm.sf(abs(float(difference)) / error))
-
-
 def rank_interval(
     draws: Float[np.ndarray, "n_resamples m"],
     values: Float[np.ndarray, "m"] | None = None,
