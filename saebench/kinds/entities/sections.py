@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from saebench.cross_section import CrossSection, Read, Split
-from saebench.dictionaries.supervised import independent
+from saebench.dictionaries.supervised import independent, unidentified_parents
 from saebench.errors import IncompetentModelError
 from saebench.kinds.base import Built, Competence, Settings, require_position
 from saebench.kinds.entities.asking import SIZES, Asked, answers_of, ask, best_asked, known
@@ -85,9 +85,18 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         ahead - 0.5, test.right.float().numpy(force=True), least=ENOUGH, chance=_chance(facts)
     )
     kept, notes = _shares_kept(asked, facts)
+    notes = (*notes, *_unidentified(section))
     return Built(
         section, competence, (*facts.notes, *notes), {"independent": independent(facts.attributes)}, kept
     )
+
+
+def _unidentified(section: CrossSection) -> list[str]:
+    """Parent values with one child: a supervised dictionary cannot tell the two apart there."""
+    return [
+        f"{child} cannot be told from what it follows to where that has one {child}: {', '.join(parents)}"
+        for child, parents in unidentified_parents(section).items()
+    ]
 
 
 def _chance(facts: Facts) -> float:
