@@ -30,6 +30,41 @@ class Mutation(NamedTuple):
 
 MUTATIONS = (
     Mutation(
+        "audit: a difference is not paired",
+        "audit/rows.py",
+        "moved = one.draws - other.draws",
+        "moved = one.draws + other.draws",
+        "audit/test_lenses.py",
+    ),
+    Mutation(
+        "audit: an interval that straddles its bar passes",
+        "audit/cards.py",
+        "Verdict.PASS if low > bar else",
+        "Verdict.PASS if value > bar else",
+        "audit/test_documents.py",
+    ),
+    Mutation(
+        "audit: ranks over all L0 bands together",
+        "audit/lenses/truth.py",
+        "here = at[self._band[at] == band]",
+        "here = at",
+        "audit/test_lenses.py",
+    ),
+    Mutation(
+        "audit: noise keeps what all SAEs share at a seed",
+        "audit/lenses/repeatability.py",
+        "left = left - left.mean(0, keepdims=True)",
+        "left = left - 0 * left.mean(0, keepdims=True)",
+        "audit/test_lenses.py",
+    ),
+    Mutation(
+        "audit: the SAE farthest above its null is the one that counts",
+        "audit/lenses/order.py",
+        "name, least = min(found.items(), key=lambda item: item[1].value)",
+        "name, least = max(found.items(), key=lambda item: item[1].value)",
+        "audit/test_lenses.py",
+    ),
+    Mutation(
         "greedy: sign of the gain",
         "edits/few_latents.py",
         "gain = 2 * d * torch.einsum",

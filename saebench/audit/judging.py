@@ -54,6 +54,11 @@ class Audit(NamedTuple):
             measured and not failed, bool(doubtful), reason, {k: str(v) for k, v in lenses.items()}
         )
 
+    def measured(self, board: str) -> bool:
+        """Whether any lens that can take an axis out of the ordering was put to this board."""
+        cards = [c for c in self.cards if c.board == board and c.verdict != Verdict.NOT_APPLICABLE]
+        return any((c.lens, "") in GREYING or (c.lens, c.check) in GREYING for c in cards)
+
     def ordering(self, board: str) -> list[str]:
         """The axes whose mean orders the board."""
         return [axis for axis in self.axes if self.axis(board, axis).passes]
@@ -88,6 +93,7 @@ def document(audit: Audit) -> str:
             "axes": {axis: audit.axis(board, axis)._asdict() for axis in audit.axes},
         }
         for board in audit.boards
+        if audit.measured(board)
     }
     head = {"schema": SCHEMA, "definitions": audit.definitions, "axes": audit.axes, "bars": BARS._asdict()}
     parts = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in head.items()]

@@ -7,7 +7,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.audit.rows import N_DRAWS, Row
+from saebench.audit.committed import numbers
+from saebench.audit.rows import Row
 from saebench.axes.base import Bench
 from saebench.axes.bench import make_bench
 from saebench.dictionaries.supervised import fit_supervised
@@ -22,7 +23,6 @@ from saebench.records.outcomes import Outcomes
 from saebench.scoring import Scored, score
 from saebench.scoring.axes import AXES, EVERY
 from saebench.scoring.base import Headline
-from saebench.scoring.estimates import Estimate
 
 
 class Stand:
@@ -91,17 +91,3 @@ class Stand:
             base._replace(axis=axis, **numbers(headline, draws))
             for axis, headline in self.headlines(dictionary).items()
         ]
-
-
-def numbers(headline: Headline, draws: bool) -> dict[str, Any]:
-    """The normalised headline as fields of a row; an undefined one keeps its reason."""
-    shown = headline.normalized
-    if not isinstance(shown, Estimate):
-        return {"value": None, "reason": shown.reason}
-    low, high = shown.interval()
-    return {
-        "value": float(shown),
-        "low": low,
-        "high": high,
-        "draws": shown.draws[:N_DRAWS] if draws else None,
-    }

@@ -139,3 +139,14 @@ def test_committed_cards_are_what_the_committed_tables_say(name: str):
     own = tables / "tolerances.toml"
     known = own if own.is_file() else RESULTS / "tolerances.toml"
     assert judging.verify(RESULTS / "audit" / f"{name}.json", tables, known) == []
+
+
+def test_no_cheat_tops_the_ordering_of_a_committed_board():
+    audit = judging.read_document(RESULTS / "audit" / "after.json")
+    cards = [c for c in audit.cards if c.lens == "gaming" and c.axis == "ordering"]
+    assert {c.check for c in cards} >= {
+        "PCA and tiny detectors",
+        "memorised prompts",
+        "reconstruction in the bias",
+    }
+    assert [c.id for c in cards if c.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE)] == []

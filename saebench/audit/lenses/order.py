@@ -41,7 +41,7 @@ def above_null(rows: Rows, ask: Question) -> Card:
     """The SAE that is least above its own matched null."""
     found = dict(_against_null(rows))
     if not found:
-        return ask.missing(_why(rows.where(group="trained")))
+        return ask.missing(_why(rows.where(group="null")))
     name, least = min(found.items(), key=lambda item: item[1].value)
     beaten = sum(d.low <= BARS.above_null for d in found.values())
     reason = (

@@ -30,12 +30,19 @@ def repeats(rows: Rows) -> Rows:
 
 
 def table(rows: Rows) -> Float[np.ndarray, "n_saes n_seeds"] | None:
-    """Values by SAE and task seed; None without at least two of both. SAEs undefined at a seed are left out."""
-    seeds = rows.distinct("task_seed")
-    cells = {(r.name, r.task_seed): r.value for r in rows}
-    lines = [[cells.get((name, seed)) for seed in seeds] for name in rows.distinct("name")]
-    whole = [line for line in lines if None not in line]
-    return np.array(whole, float) if len(whole) > 1 and len(seeds) > 1 else None
+    """Values by SAE and task seed; None without at least two of both.
+
+    Where some are missing, the SAEs and seeds that make the largest full table.
+    """
+    cells = {(r.name, r.task_seed): r.value for r in rows if r.value is not None}
+    names, seeds = rows.distinct("name"), rows.distinct("task_seed")
+    seeds.sort(key=lambda seed: -sum((name, seed) in cells for name in names))
+    blocks = []
+    for n in range(2, len(seeds) + 1):
+        whole = [name for name in names if all((name, seed) in cells for seed in seeds[:n])]
+        if len(whole) > 1:
+            blocks.append([[cells[name, seed] for seed in seeds[:n]] for name in whole])
+    return np.array(max(blocks, key=lambda block: len(block) * len(block[0])), float) if blocks else None
 
 
 def noise(values: Float[np.ndarray, "n_saes n_seeds"], paired: bool) -> tuple[float, int]:

@@ -111,11 +111,18 @@ def scratch(folder: Path) -> Path:
     return folder / identity(versions=versions, tasks=digests)[:8]
 
 
-def join(parts_folder: Path, out: Path) -> None:
-    """All parts in one table."""
+def join(parts_folder: Path, out: Path, results: Path | None) -> None:
+    """All parts in one table, with what it held before and what a directory of results holds of the boards.
+
+    What is newer replaces what is the same measurement. To begin anew, delete the table.
+    """
+    from saebench.audit import committed
     from saebench.audit.rows import Rows, read, write
 
-    rows = Rows(())
+    rows = read(out / "boards.parquet")
+    if results is not None:
+        for task in NULL_SITES:
+            rows += Rows(tuple(committed.rows(results, task)))
     for path in sorted(parts_folder.glob("*.parquet")):
         rows += read(path)
     write(rows, out / "boards.parquet")
@@ -127,6 +134,7 @@ def main() -> None:
     parser.add_argument("--parts", type=Path, default=Path(".audit"), help="where parts are kept meanwhile")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="a word that the parts' names contain, such as ioi-seed")
+    parser.add_argument("--results", type=Path, help="take what these results hold, instead of measuring it")
     parser.add_argument("--join", action="store_true", help="only join the parts that are there")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -136,8 +144,9 @@ def main() -> None:
     for folder in (place, asked.out):
         folder.mkdir(parents=True, exist_ok=True)
     if not asked.join:
-        run([part for part in parts(tuple(AXES)) if asked.only in part.file], place, asked.workers)
-    join(place, asked.out)
+        todo = [part for part in parts(tuple(AXES)) if asked.only in part.file]
+        run([p for p in todo if asked.results is None or p.what != "saes"], place, asked.workers)
+    join(place, asked.out, asked.results)
 
 
 def run(todo: list[Part], place: Path, workers: int) -> None:

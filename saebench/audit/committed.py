@@ -1,0 +1,55 @@
+"""Rows from a directory of results: what was scored there needs no measuring again, and no torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from saebench.audit.rows import N_DRAWS, Row
+from saebench.records import store
+from saebench.records.result import Result
+from saebench.scoring import score
+from saebench.scoring.axes import AXES
+from saebench.scoring.base import Headline
+from saebench.scoring.estimates import Estimate
+
+_NULL = "control:random-like:"
+_UNDERTRAINED = "-undertrained"
+_GROUPS = {"sae": "trained", "labelled": "ceiling", "control": "reference"}
+
+
+def group_of(result: Result) -> str | None:
+    """What a result is to the audit; None for what only edits."""
+    name = result.dictionary.name
+    if name.startswith(_NULL):
+        return "null"
+    if result.dictionary.kind == "sae" and name.endswith(_UNDERTRAINED):
+        return "undertrained"
+    return _GROUPS.get(result.dictionary.kind)
+
+
+def rows(results: Path, task: str) -> Iterator[Row]:
+    """Every dictionary of a task, from its stored outcomes."""
+    for path in store.find(results):
+        stored = store.load(path)
+        result, group = stored.result, group_of(stored.result)
+        if result.task.name != task or group is None:
+            continue
+        name = result.dictionary.name
+        board = f"{task} · {result.model.name} · {result.site}"
+        base = Row(board, group, name, "", None, task_seed=result.seed, budget=result.budget)
+        base = base._replace(of=name.removeprefix(_NULL) if group == "null" else "")
+        found = score(stored.outcomes, seed=result.seed).axes
+        yield from (base._replace(axis=axis, **numbers(found[axis])) for axis in AXES)
+
+
+def numbers(headline: Headline, draws: bool = True) -> dict:
+    """The normalised headline as fields of a row; an undefined one keeps its reason."""
+    shown = headline.normalized
+    if not isinstance(shown, Estimate):
+        return {"value": None, "reason": shown.reason}
+    low, high = shown.interval()
+    return {
+        "value": float(shown),
+        "low": low,
+        "high": high,
+        "draws": shown.draws[:N_DRAWS] if draws else None,
+    }
