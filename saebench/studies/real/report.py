@@ -1,0 +1,291 @@
+"""`python -m saebench.studies.real.report`: `results/smollm2-135m/README.md`, statement by statement.
+
+Every statement is a number over the same prompts and resamples as what it is compared with: means over
+SAEs, and differences of such means, with the 95 % interval of the difference. What contradicts the
+papers stands first.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from saebench.records import store
+from saebench.records.files import write_text
+from saebench.records.result import Result
+from saebench.scoring import Scored, score
+from saebench.scoring.estimates import Estimate, Maybe, Undefined
+
+FOLDER = Path("results/smollm2-135m")
+AXES = ("approximation", "control", "interpretability", "occlusion", "oversplitting", "disentangle")
+
+
+class Row(NamedTuple):
+    """A result and its estimates."""
+
+    result: Result
+    scored: Scored
+
+    @property
+    def name(self) -> str:
+        return self.result.dictionary.name.rsplit("/", 1)[-1]
+
+
+class Statement(NamedTuple):
+    """What a paper found, and what was found here."""
+
+    paper: str
+    measured: str
+    value: Maybe
+    holds: Callable[[float, float], bool | None]
+    """From the ends of the interval: whether the paper's finding holds, or None where it is open."""
+
+    @property
+    def verdict(self) -> str:
+        if isinstance(self.value, Undefined):
+            return "undefined"
+        said = self.holds(*self.value.interval())
+        return {True: "holds", False: "contrary", None: "open"}[said]
+
+
+def above(bar: float) -> Callable[[float, float], bool | None]:
+    """Holds if the interval lies above the bar, is contrary if it lies below."""
+    return lambda low, high: True if low > bar else False if high < bar else None
+
+
+def below(bar: float) -> Callable[[float, float], bool | None]:
+    return lambda low, high: True if high < bar else False if low > bar else None
+
+
+def load(folder: Path) -> dict[tuple[str, str], list[Row]]:
+    """Results by task and site."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for path in store.find(folder):
+        stored = store.load(path)
+        row = Row(stored.result, score(stored.outcomes, stored.result.seed))
+        found.setdefault((row.result.task.name, row.result.site), []).append(row)
+    return found
+
+
+def headline(row: Row, axis: str) -> Maybe:
+    found = row.scored.axes.get(axis)
+    return Undefined("not measured here") if found is None else found.value
+
+
+def entry(row: Row, axis: str, name: str, attribute: str | None = None, edit: str | None = None) -> Maybe:
+    """One score; the first of its sizes where it has several."""
+    for found in row.scored.entries:
+        if (found.axis, found.name, found.attribute, found.edit) == (axis, name, attribute, edit):
+            return found.value
+    return Undefined("not measured here")
+
+
+def mean(values: Iterable[Maybe]) -> Maybe:
+    """Mean of estimates over the same resamples; undefined ones are left out, unless all are."""
+    listed = list(values)
+    known = [v for v in listed if isinstance(v, Estimate)]
+    if not known:
+        reasons = [v.reason for v in listed if isinstance(v, Undefined)]
+        return Undefined(reasons[0] if reasons else "no such SAE")
+    total = known[0]
+    for value in known[1:]:
+        total = total + value
+    return total * (1 / len(known))
+
+
+def difference(a: Maybe, b: Maybe) -> Maybe:
+    for side in (a, b):
+        if isinstance(side, Undefined):
+            return side
+    assert isinstance(a, Estimate) and isinstance(b, Estimate)
+    return a - b
+
+
+def named(rows: Sequence[Row], *parts: str) -> list[Row]:
+    """Rows whose names hold all of the parts."""
+    return [row for row in rows if all(part in row.name for part in parts)]
+
+
+def makelov(rows: Sequence[Row], attributes: Sequence[str]) -> Iterator[Statement]:
+    """Findings of arXiv 2405.08366 on one board."""
+    supervised, tasks = named(rows, "control:supervised"), named(rows, "-ioi-seed0")
+    identity, web = named(rows, "control:identity"), named(rows, "-docs-")
+    for name in ("sufficiency", "necessity"):
+        value = mean(entry(row, "approximation", name) for row in supervised)
+        yield Statement(
+            "Supervised dictionaries approximate", f"{name} of the supervised one", value, above(0.9)
+        )
+    for attribute in attributes:
+        value = mean(entry(row, "control", "edit_fidelity", attribute, "supervised") for row in supervised)
+        told = f"fidelity of the supervised edit of {attribute.upper()}"
+        yield Statement("Supervised dictionaries control", told, value, above(0.9))
+    told = "read & write of the supervised one − mean of the task SAEs"
+    axis = "interpretability"
+    value = difference(mean(headline(r, axis) for r in supervised), mean(headline(r, axis) for r in tasks))
+    yield Statement("Supervised dictionaries can be interpreted, SAEs less", told, value, above(0.0))
+    value = difference(
+        mean(headline(r, "control") for r in tasks), mean(headline(r, "control") for r in supervised)
+    )
+    yield Statement(
+        "SAEs' control trails the supervised one's", "control, task SAEs − supervised", value, below(0.0)
+    )
+    value = difference(
+        mean(headline(r, "control") for r in tasks), mean(headline(r, "control") for r in identity)
+    )
+    yield Statement("SAEs edit better than neurons", "control, task SAEs − neurons", value, above(0.0))
+    if web:
+        twins = [row for name in ("topk-", "batchtopk-") for row in tasks if row.name.startswith(name)]
+        twins = [row for row in twins if "-64-" in row.name]
+        for axis in ("approximation", "control", "interpretability"):
+            value = difference(mean(headline(r, axis) for r in twins), mean(headline(r, axis) for r in web))
+            told = f"{axis}, task SAEs − web-text SAEs (topk and batchtopk, k = 64)"
+            yield Statement("Task SAEs do better than web-text SAEs", told, value, above(0.0))
+    value = mean(headline(row, "occlusion") for row in tasks)
+    told = (
+        "what is written of the weaker attribute, of what is written of the stronger; mean of the task SAEs"
+    )
+    yield Statement("A strong attribute occludes a weak one", told, value, below(1.0))
+    value = mean(headline(row, "oversplitting") for row in tasks)
+    told = "1 = one latent for each value; mean of the task SAEs"
+    yield Statement("SAEs split a value over many latents", told, value, below(0.5))
+
+
+def sae_ravel(rows: Sequence[Row]) -> Iterator[Statement]:
+    """Findings of arXiv 2409.04478."""
+    saes, axis = named(rows, "ravel+docs"), "disentangle"
+
+    def of(*parts: str) -> Maybe:
+        return mean(headline(row, axis) for row in named(rows, *parts))
+
+    trained = mean(headline(row, axis) for row in saes)
+    for name, told in (("control:identity", "neurons"), ("control:pca", "principal components")):
+        yield Statement(
+            "SAEs do not disentangle better than neurons",
+            f"disentangle, SAEs − {told}",
+            difference(trained, of(name)),
+            below(0.0),
+        )
+    yield Statement(
+        "DAS disentangles better than SAEs",
+        "disentangle, DAS − SAEs",
+        difference(of("control:das"), trained),
+        above(0.0),
+    )
+    yield Statement(
+        "SAEs disentangle better than nothing", "disentangle, SAEs − ½", _minus(trained, 0.5), above(0.0)
+    )
+
+
+def _minus(value: Maybe, number: float) -> Maybe:
+    return value if isinstance(value, Undefined) else value - number
+
+
+def shown(value: Maybe) -> str:
+    if isinstance(value, Undefined):
+        return f"undefined: {value.reason}"
+    low, high = value.interval()
+    return f"{float(value):.2f} [{low:.2f}, {high:.2f}]"
+
+
+ORDER = {"contrary": 0, "open": 1, "holds": 2, "undefined": 3}
+
+
+def statements_table(statements: Iterable[Statement]) -> str:
+    """Markdown; contrary findings first."""
+    lines = ["| the paper's finding | measured here | value | |", "|---|---|---|---|"]
+    for s in sorted(statements, key=lambda s: ORDER[s.verdict]):
+        verdict = f"**{s.verdict}**" if s.verdict == "contrary" else s.verdict
+        lines.append(f"| {s.paper} | {s.measured} | {shown(s.value)} | {verdict} |")
+    return "\n".join(lines)
+
+
+def board_table(rows: Sequence[Row]) -> str:
+    """Raw headlines of every row of a board."""
+    axes = [axis for axis in AXES if any(axis in row.scored.axes for row in rows)]
+    lines = ["| | L0 | " + " | ".join(axes) + " |", "|---|---|" + "---|" * len(axes)]
+    for row in sorted(rows, key=lambda row: (row.name.startswith("control:"), row.name)):
+        l0 = row.result.dictionary.l0
+        cells = [shown(headline(row, axis)).split(":")[0] for axis in axes]
+        lines.append(f"| `{row.name}` | {'–' if l0 is None else f'{l0:.1f}'} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def saes_table(folder: Path) -> str:
+    """Digests, commands and times of the SAEs."""
+    found = json.loads((folder / "saes.json").read_text(encoding="utf-8"))
+    lines = [
+        f"Trained on {found['device']} (torch {found['torch']}). Held out: 4,096 activations that were not"
+        " trained on.\n",
+        "| | FVU | L0 | dead | s | sha256 | command |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in found["saes"]:
+        name = "/".join(row["path"].split("/")[1:])
+        lines.append(
+            f"| `{name}` | {row['fvu']:.4f} | {row['l0']:.1f} | {row['dead']} | {row['seconds']:.0f} |"
+            f" `{row['sha256'][:12]}` | `{row['command']}` |"
+        )
+    return "\n".join(lines)
+
+
+def sites_paragraph(folder: Path) -> str:
+    """Where each attribute's effect is largest, from `sites.csv`."""
+    table = pd.read_csv(folder / "sites.csv")
+    lines = [
+        "| attribute | position | block of the largest effect | change of LD / LD |",
+        "|---|---|---|---|",
+    ]
+    for attribute in table.attribute.unique():
+        for position in ("s2", "end"):
+            rows = table[(table.attribute == attribute) & (table.position == position)]
+            top = rows.loc[rows.effect.abs().idxmax()]
+            lines.append(
+                f"| {attribute.upper()} | `{position}` | {top.block} | {top.effect:.2f}"
+                f" [{top.low:.2f}, {top.high:.2f}] |"
+            )
+    return "\n".join(lines)
+
+
+def model_notes(rows: Sequence[Row]) -> str:
+    """What was left out on this model, and how well it does what is left."""
+    first = rows[0].result
+    argmax = [r for r in rows[0].scored.entries if r.axis == "task" and r.name == "argmax"]
+    lines = [f"- LD > 0 on {first.task.model_accuracy:.1%} of {first.task.n.test} test prompts"]
+    lines += [
+        f"- vocabulary arg-max right on {float(e.value):.1%}" for e in argmax if isinstance(e.value, Estimate)
+    ]
+    return "\n".join([*lines, *(f"- {note}" for note in first.warnings if "not competent" not in note)])
+
+
+def write(folder: Path) -> str:
+    """The whole page."""
+    boards = load(folder)
+    parts = [(folder / "intro.md").read_text(encoding="utf-8").rstrip()]
+    for (task, site), rows in sorted(boards.items()):
+        statements = list(
+            sae_ravel(rows) if task == "ravel" else makelov(rows, ("io", "s") if "@end" in site else ("s",))
+        )
+        parts += [
+            f"## {task.upper()} at `{site}`",
+            model_notes(rows),
+            statements_table(statements),
+            board_table(rows),
+        ]
+    parts += ["## Where IO, S and position act", "![effects](sites.png)", sites_paragraph(folder)]
+    parts += ["## The SAEs", saes_table(folder)]
+    return "\n\n".join(parts) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
+    folder = parser.parse_args().folder
+    write_text(folder / "README.md", write(folder))
+    print(folder / "README.md")
+
+
+if __name__ == "__main__":
+    main()
