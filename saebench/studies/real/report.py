@@ -61,9 +61,11 @@ def below(bar: float) -> Callable[[float, float], bool | None]:
 
 
 def load(folder: Path) -> dict[tuple[str, str], list[Row]]:
-    """Results by task and site."""
+    """Results of one model's folder, by task and site."""
     found: dict[tuple[str, str], list[Row]] = {}
-    for path in store.find(folder):
+    for path in store.find(folder.parent):
+        if folder not in path.parents:
+            continue
         stored = store.load(path)
         row = Row(stored.result, score(stored.outcomes, stored.result.seed))
         found.setdefault((row.result.task.name, row.result.site), []).append(row)
@@ -252,7 +254,7 @@ def sites_paragraph(folder: Path) -> str:
 def model_notes(rows: Sequence[Row]) -> str:
     """What was left out on this model, and how well it does what is left."""
     first = rows[0].result
-    argmax = [r for r in rows[0].scored.entries if r.axis == "task" and r.name == "argmax"]
+    argmax = [r for r in rows[0].scored.entries if r.axis == "task" and r.name == "accuracy"]
     lines = [f"- LD > 0 on {first.task.model_accuracy:.1%} of {first.task.n.test} test prompts"]
     lines += [
         f"- vocabulary arg-max right on {float(e.value):.1%}" for e in argmax if isinstance(e.value, Estimate)
@@ -274,7 +276,8 @@ def write(folder: Path) -> str:
             statements_table(statements),
             board_table(rows),
         ]
-    parts += ["## Where IO, S and position act", "![effects](sites.png)", sites_paragraph(folder)]
+    if (folder / "sites.csv").is_file():
+        parts += ["## Where IO, S and position act", "![effects](sites.png)", sites_paragraph(folder)]
     parts += ["## The SAEs", saes_table(folder)]
     return "\n\n".join(parts) + "\n"
 
