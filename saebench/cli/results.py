@@ -37,12 +37,23 @@ def figures(
     results: Annotated[Path, typer.Argument(help="A directory of results.")] = DEFAULT_OUT,
     out: Annotated[Path | None, typer.Option(help="Where to write. Default: RESULTS/figures.")] = None,
 ) -> None:
-    """Draw cause against isolate, aware edits by size, and disentangle by layer, as PNG files."""
+    """Draw the axes over training, cause against isolate, aware edits by size, and disentangle by layer (PNG)."""
     from saebench.records import store
     from saebench.reporting import disentangle_figures as disentangling_figures
+    from saebench.reporting import training_figures
 
     found = [store.load(path).result for path in store.find(results)]
-    for path in disentangling_figures.write(found, out or results / "figures"):
+    folder = out or results / "figures"
+    written = training_figures.write(found, folder)
+    try:
+        written += disentangling_figures.write(found, folder)
+    except ResultError as error:
+        if not written:
+            raise ResultError(
+                f"{error} Curves over training need at least {training_figures.LEAST} results of one run's"
+                " snapshots, named like k8/step_1000."
+            ) from error
+    for path in written:
         print(path)
 
 

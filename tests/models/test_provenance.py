@@ -1,9 +1,8 @@
 """A dictionary of another model is told by what it says of itself."""
 
-from types import SimpleNamespace
-
 import pytest
 
+from saebench.models.loading import load_model
 from saebench.models.provenance import official, strangeness
 
 
@@ -45,6 +44,8 @@ def test_names_of_two_models(one, other):
     ],
 )
 def test_what_differs_is_named_on_both_sides(trained, bos, said):
-    found = strangeness(trained, bos, SimpleNamespace(name="demo", prepends_bos=True))
+    model = load_model("demo")
+    assert model.prepends_bos
+    found = strangeness(trained, bos, model)
     assert len(found) == bool(said)
     assert all(word in found[0] for word in said)
