@@ -10,6 +10,7 @@ from saebench.checkpoints.diagnostics import Activity, Measured, activity
 from saebench.dictionaries.normalization import average_factor
 from saebench.dictionaries.sae import SaelensDictionary
 from saebench.dictionary import Dictionary, Encoding
+from saebench.errors import CheckpointError
 
 UNIT = 0.01
 """How far from 1 the norm of a decoder row may be before it is said."""
@@ -29,8 +30,20 @@ class OnActivations(NamedTuple):
     caveats: tuple[str, ...]
 
 
-def measure(loaded: Loaded, acts: Float[Tensor, "n d_in"]) -> OnActivations:
-    """What it does on activations; where a scale is missing, or seems to be, with and without it."""
+def measure(
+    loaded: Loaded, acts: Float[Tensor, "n d_in"], read: Float[Tensor, "n d_read"] | None = None
+) -> OnActivations:
+    """What it does on activations; where a scale is missing, or seems to be, with and without it.
+
+    `read` are those of the same tokens where a transcoder reads.
+    """
+    if loaded.reads is not None:
+        if read is None:
+            raise CheckpointError(
+                f"{loaded.info.name} reads {loaded.reads} and writes {loaded.hook}: activations of one place do"
+                " not say what it does. Give a model to take both from."
+            )
+        return OnActivations(loaded, activity(loaded.dictionary, acts, read), None, ())
     if loaded.needs_factor:
         raw = activity(loaded.scaled(1.0).dictionary, acts)
         ready = loaded.fitted(acts)

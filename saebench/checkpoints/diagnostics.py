@@ -39,19 +39,24 @@ class Activity(NamedTuple):
 
 
 @torch.no_grad()
-def activity(dictionary: Dictionary, acts: Float[Tensor, "n d_in"], block: int = 1024) -> Activity:
+def activity(
+    dictionary: Dictionary,
+    acts: Float[Tensor, "n d_in"],
+    read: Float[Tensor, "n d_read"] | None = None,
+    block: int = 1024,
+) -> Activity:
     """Measures codes, error and norms, in blocks of activations.
 
     Engels, Riggs and Tegmark 2024 (arXiv 2410.14670) regress the error vector and its squared norm
     on the activation: what a linear map can predict is not a matter of missing nonlinear features.
     Lee et al. 2025 (arXiv 2503.24277): for quasi-orthogonal unit rows, `‖codes‖₂ ≈ ‖a − b_dec‖₂`;
-    rows of another length are counted into their codes.
+    rows of another length are counted into their codes. A transcoder encodes `read`.
     """
     active = torch.zeros(dictionary.d_sae, dtype=torch.bool, device=acts.device)
     row_norms = dictionary.W_dec.norm(dim=1)
     errors, ratios, count = [], [], 0
-    for part in acts.split(block):
-        encoding = dictionary.encode(part)
+    for part, into in zip(acts.split(block), (acts if read is None else read).split(block), strict=True):
+        encoding = dictionary.encode(into)
         on = encoding.codes != 0
         active |= on.any(0)
         count += int(on.sum())

@@ -53,6 +53,8 @@ class Inspection:
     duplicates: float
     """Share of latents whose nearest neighbour has `|cos| ≥ 0.9`."""
     trained_l0: float | None
+    reads: str | None = None
+    """The hook point a transcoder reads; `hook` is where it writes."""
     n_acts: int = 0
     activity: Activity | None = None
     fvu_unfolded: Measured | None = None
@@ -86,6 +88,7 @@ class Inspection:
             ("architecture", kind),
             ("d_in × d_sae", f"{info.d_in} × {info.d_sae}"),
             ("hook point", self.hook or "not given"),
+            *([("reads", self.reads)] if self.reads else []),
             ("model", self.model or "not given"),
             ("normalisation", self.normalization),
             ("folded", "; ".join(self.folded) or "nothing"),
@@ -130,8 +133,9 @@ def inspect(
     """
     loaded = spec if isinstance(spec, Loaded) else load(spec, architecture=architecture)
     notes = list(loaded.warnings)
+    read: Tensor | None = None
     if acts is None and model is not None:
-        acts, said = activations(model, loaded)
+        acts, read, said = activations(model, loaded)
         notes += said
     rows = loaded.dictionary.W_dec
     norms = rows.norm(dim=1)
@@ -139,7 +143,7 @@ def inspect(
     measured = unfolded = None
     if acts is not None:
         acts = _fitting(acts, loaded).to(rows.device, rows.dtype)
-        loaded, measured, unfolded, said = measure(loaded, acts)
+        loaded, measured, unfolded, said = measure(loaded, acts, read)
         # what was measured takes the place of what the checkpoint alone had to leave open
         notes = [*said, *(n for n in notes if not (said and n.startswith("scale not folded")))]
     target = trained_l0(loaded)
@@ -157,6 +161,7 @@ def inspect(
         neighbours=_of(near) if len(near) else None,
         duplicates=float((near >= DUPLICATE).double().mean()) if len(near) else 0.0,
         trained_l0=target,
+        reads=loaded.reads,
         n_acts=0 if acts is None else len(acts),
         activity=measured,
         fvu_unfolded=unfolded,
@@ -167,9 +172,9 @@ def inspect(
 
 def activations(
     model: LanguageModel, loaded: Loaded, prompts: int = 1500, per_prompt: int = 4, seed: int = 0
-) -> tuple[Float[Tensor, "n d_in"] | None, list[str]]:
-    """Activations at the SAE's own hook point on sentences of the demo corpus, the first token left
-    out; or the reason why there are none, as a warning.
+) -> tuple[Float[Tensor, "n d_in"] | None, Float[Tensor, "n d_read"] | None, list[str]]:
+    """Activations where it writes, and where a transcoder reads, on sentences of the demo corpus, the first
+    token left out; or the reason why there are none, as a warning.
 
     Raises:
         SiteError: if the model lacks the hook point.
@@ -179,19 +184,21 @@ def activations(
     from saebench.site import Site
 
     if loaded.hook is None:
-        return None, ["no activations: the checkpoint does not name its hook point"]
+        return None, None, ["no activations: the checkpoint does not name its hook point"]
     site = Site.parse(loaded.hook, default_position="end")
     width = model.d_in(site.hook, site.head)
     if width != loaded.info.d_in:
         said = f"{loaded.hook} of {model.name} has width {width}, the SAE {loaded.info.d_in}"
-        return None, [f"no activations: {said}"]
+        return None, None, [f"no activations: {said}"]
     rng = Random(seed)
     tokens = [model.tokens(sentence(rng).text) for _ in range(prompts)]
-    places = {
-        i: Placement(site.hook, torch.tensor([rng.randrange(1, len(t)) for t in tokens]), site.head)
-        for i in range(per_prompt)
-    }
-    return torch.cat(list(capture(model, tokens, places).values())), []
+    at = [torch.tensor([rng.randrange(1, len(t)) for t in tokens]) for _ in range(per_prompt)]
+    found = capture(model, tokens, {i: Placement(site.hook, one, site.head) for i, one in enumerate(at)})
+    acts = torch.cat(list(found.values()))
+    if loaded.reads is None:
+        return acts, None, []
+    found = capture(model, tokens, {i: Placement(loaded.reads, one) for i, one in enumerate(at)})
+    return acts, torch.cat(list(found.values())), []
 
 
 def _fitting(acts: Float[Tensor, "n d_in"], loaded: Loaded) -> Float[Tensor, "n d_in"]:

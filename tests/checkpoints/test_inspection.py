@@ -368,3 +368,13 @@ def fvu(result):
 
 def f_factor(acts):
     return acts.shape[1] ** 0.5 / float(acts.norm(dim=1).mean())
+
+
+def test_a_transcoder_is_inspected_where_it_reads_and_writes(demo_model):
+    found = inspect("demo:mlp-transcoder", model=demo_model)
+    assert (found.hook, found.reads) == ("blocks.0.hook_mlp_out", "blocks.0.mlp.hook_in")
+    assert found.activity is not None and 6 < found.activity.l0 < 10
+    assert found.activity.fvu.value is not None and found.activity.fvu.value < 0.08
+    assert "reads" in found.text()
+    with pytest.raises(CheckpointError, match="one place"):
+        inspect("demo:mlp-transcoder", acts=torch.zeros(4, 96))
