@@ -41,6 +41,24 @@ def exact(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=lenient)
 
 
+WORK = 1_000_000
+"""Multiply-adds of a block for one token from which another thread is worth its waiting."""
+
+
+@contextmanager
+def few_threads(d_model: int) -> Iterator[None]:
+    """As many of torch's threads as a model of that width keeps busy, at most as many as were set.
+
+    Threads of a small model mostly wait for each other: the bundled one (width 96) takes one.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, 12 * d_model**2 // WORK)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in facts.DTYPES}
 
 
