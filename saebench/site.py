@@ -99,6 +99,11 @@ class Site:
         return f"{self.hook}{head}@{self.position}"
 
     @property
+    def place(self) -> str:
+        """Hook point and head, as a dictionary names where it was trained."""
+        return self.hook + (f"[{self.head}]" if self.head is not None else "")
+
+    @property
     def layer(self) -> int | None:
         """The block's index, or None for a hook point outside the blocks."""
         match = _BLOCK.match(self.hook)

@@ -2,6 +2,7 @@
 
 import warnings as python_warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from saebench.checkpoints.base import Loaded, Parts, as_dtype, reading
 from saebench.checkpoints.files import require_finite
 from saebench.dictionaries.normalization import NORMALIZATIONS
+from saebench.dictionaries.objects import ObjectDictionary
 from saebench.dictionaries.sae import TEMPORAL, SaelensDictionary, build, digest, trained_centred
 from saebench.dictionaries.transcoder import Transcoder
 from saebench.errors import CheckpointError, unknown
@@ -144,6 +146,15 @@ def cast(loaded: Loaded, device: str, dtype: torch.dtype) -> SaelensDictionary |
     state = as_dtype(old.sae.state_dict(), dtype, device)
     config = {**old.sae.cfg.to_dict(), "metadata": {}}
     return SaelensDictionary(build(config, state), old.name, old.factor, old.centred)
+
+
+def placed(loaded: Loaded, device: str) -> Loaded:
+    """The same with codes, rows and offsets on a device."""
+    if isinstance(loaded.dictionary, ObjectDictionary):
+        return replace(loaded, dictionary=loaded.dictionary.on(device))
+    if str(loaded.dictionary.W_dec.device) == device:
+        return loaded
+    return replace(loaded, dictionary=cast(loaded, device, torch.float32))
 
 
 def check_settings(config: dict[str, Any], path: Path) -> None:

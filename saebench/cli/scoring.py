@@ -37,7 +37,7 @@ def evaluate(
     **options: Any,
 ) -> None:
     """Score dictionaries: SAEs, controls, ceilings. Writes results and prints a table."""
-    from saebench.errors import choice
+    from saebench.errors import SaebenchError, choice
     from saebench.evaluation.batch import run
     from saebench.evaluation.options import Options, Request
     from saebench.reporting import exports
@@ -45,9 +45,15 @@ def evaluate(
     choice("format", format, ("table", "json"))
     choice("export", export or "csv", exports.FORMS)
     names = tuple(task.split(",")) if task else ()
+    out = out.expanduser()
     request = Request(tuple(saes), names, model, site, out, force, Options.of(options))
-    found = []
-    for result in run(request, lambda e: complain(e, debug)):
+    found, wrong = [], []
+
+    def note(error: SaebenchError) -> None:
+        wrong.append(error)
+        complain(error, debug)
+
+    for result in run(request, note):
         found.append(result)
         if result is not None and format == "json":
             print(result.json_line(), flush=True)
@@ -62,6 +68,9 @@ def evaluate(
         for path in exports.write(results, export, out / "exported"):
             print(f"Exported: {path}", file=sys.stderr)
     if len(results) < len(found):
+        print(f"saebench: {len(found) - len(results)} of {len(found)} not scored:", file=sys.stderr)
+        for error in wrong:
+            print(f"  {str(error).partition('. ')[0][:160]}", file=sys.stderr)
         raise typer.Exit(2)
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saebench.dictionary import Encodes, Known, encode_any
+from saebench.errors import CheckpointError
 
 
 class SparseCodes(NamedTuple):
@@ -97,6 +98,12 @@ def encode_split(
         offsets.append(encoding.offset.expand(len(at), -1))
         tick(len(at))
     codes = SparseCodes(torch.cat(rows), torch.cat(latents), torch.cat(values), len(acts), dictionary.d_sae)
+    bad = ~torch.cat(recon).isfinite().all(1)
+    if bad.any():
+        raise CheckpointError(
+            f"{dictionary.name} gives values that are not finite on {int(bad.sum())} of {len(acts)} activations, so"
+            " that no score of it is defined. Its weights are finite: they overflow on what they are multiplied with."
+        )
     return Encoded(codes, torch.cat(recon), torch.cat(offsets))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from saebench.errors import OptionError, SiteError
 from saebench.evaluation.arena import Arena, Tick
-from saebench.evaluation.contestants import from_object, resolve
+from saebench.evaluation.contestants import SAE, from_object, resolve
 from saebench.evaluation.naming import only_task
 from saebench.evaluation.options import Options, parameters
 from saebench.evaluation.sources import source_of
@@ -32,13 +32,15 @@ def evaluate(
     *,
     out: str | Path | None = None,
     force: bool = False,
+    name: str | None = None,
     **options: Any,
 ) -> Result:
     """Scores one dictionary on one task at one site; all five axes, with intervals.
 
     `sae` is a path or name as on the command line, a SAELens SAE, or any object with `encode`,
     `decode` and `W_dec` (then `site` is required unless the object names its hook point). Touches
-    the disk only if `out` is given: then a finished result is shown again unless `force`. In a
+    the disk only if `out` is given: then a finished result is shown again unless `force`. `name` is
+    what the results call it (`k8/step_1000` makes curves over training). In a
     training loop pass a `LanguageModel` from `saebench.load_model` as `model`, so that it is loaded
     once.
 
@@ -52,16 +54,18 @@ def evaluate(
         SaebenchError: one short paragraph for everything the input can get wrong.
     """
     chosen = Options.of({"budget": budget, **options})
-    name = task or ("ravel" if chosen.ravel_data else "ioi")
-    arena = make_arena(name, model, chosen)
+    arena = make_arena(task or ("ravel" if chosen.ravel_data else "ioi"), model, chosen)
     named = isinstance(sae, str | Path)
-    contestants = resolve(str(sae), chosen.architecture) if named else [from_object(sae)]
+    contestants = resolve(str(sae), chosen.architecture) if named else [from_object(sae, name)]
     if len(contestants) != 1:
         raise OptionError(f"{sae!r} names {len(contestants)} dictionaries; `evaluate` scores one at a time.")
+    arena.require_place(contestants[0], site)
+    if name and isinstance(contestants[0], SAE):
+        contestants = [contestants[0].called(name)]
     sites = arena.sites([contestants[0].hook], site)
     if len(sites) != 1:
         raise SiteError(f"`evaluate` scores at one site; got {', '.join(map(str, sites))}.")
-    return arena.score_or_reuse(contestants[0], sites[0], Path(out) if out else None, force)
+    return arena.score_or_reuse(contestants[0], sites[0], Path(out).expanduser() if out else None, force)
 
 
 def _with_options(signature: inspect.Signature) -> inspect.Signature:

@@ -59,10 +59,10 @@ class Arena:
     @contextmanager
     def _exact(self) -> Iterator[None]:
         """Full precision, fixed orders of summation, and nothing of the caller's settings moved."""
-        from saebench.models.devices import exact
+        from saebench.models.devices import exact, few_threads
         from saebench.models.surroundings import undisturbed
 
-        with undisturbed(), exact(self.model.device):
+        with undisturbed(), exact(self.model.device), few_threads(self.model.d_model):
             yield
 
     def sites(self, hooks: Sequence[str | None], asked: str | None) -> list[Site]:
@@ -78,10 +78,10 @@ class Arena:
         position = next((s.position for s in (*listed, *everywhere)), "end")
         if asked == "all":
             points = {*residual(list(self.source.facts.hook_points)), *filter(None, hooks)}
-            return sorted((Site(h, position) for h in points), key=Site.sort_key)
+            return sorted((Site.parse(h, position) for h in points), key=Site.sort_key)
         if asked:
             return [Site.parse(part, position) for part in asked.split(",")]
-        found = {Site(hook, _position(hook, listed, position)) for hook in hooks if hook}
+        found = {Site.parse(hook, _position(hook, listed, position)) for hook in hooks if hook}
         if not found and not listed:
             raise SiteError(
                 f"No site to score at: the SAE does not name its hook point, and task"
@@ -89,6 +89,22 @@ class Arena:
                 f" Add --site HOOK@POSITION, for example --site blocks.1.hook_resid_pre@{position}."
             )
         return sorted(found, key=Site.sort_key) or listed
+
+    def require_place(self, contestant: Contestant, asked: str | None) -> None:
+        """Raises for an SAE that does not say where it was trained, where nobody else does.
+
+        A task's default site is for rows that belong to no place; an SAE scored at another place than
+        its own gives numbers that mean nothing.
+
+        Raises:
+            SiteError: with what to add.
+        """
+        nowhere = contestant.d_sae is not None and contestant.hook is None
+        if nowhere and not asked and not self.task.spec.generates:
+            raise SiteError(
+                f"{contestant.name} does not name the hook point that it was trained at. Add --site"
+                " HOOK@POSITION (in Python: site=…), for example --site blocks.1.hook_resid_pre@end."
+            )
 
     def _only_site(self, asked: str | None) -> list[Site]:
         """A generator's one site."""
@@ -185,8 +201,28 @@ class Arena:
         _, bench = self.bench(site)
         with self._exact():
             realised = contestant.at(bench, self.options.seed)
-        marked = (*realised.warnings, f"scored with --force-mismatch: {strange}")
-        return realised._replace(warnings=marked) if strange else realised
+        marked = [*realised.warnings, *self._strangeness(contestant)]
+        if strange:
+            marked.append(f"scored with --force-mismatch: {strange}")
+        return realised._replace(warnings=tuple(marked))
+
+    def _strangeness(self, contestant: Contestant) -> list[str]:
+        """What an SAE says of its training that is otherwise here, as warnings.
+
+        Raises:
+            TrainingDataError: with `strict`.
+        """
+        if contestant.d_sae is None or self.task.spec.generates:
+            return []
+        from saebench.models.provenance import strangeness
+
+        found = strangeness(contestant.model_name, contestant.prepend_bos, self.model)
+        if found and self.options.strict:
+            raise TrainingDataError(
+                f"{contestant.name}: {'; '.join(found)}. --strict refuses that; without it the SAE is scored and"
+                " the result says so."
+            )
+        return found
 
     def require_its_data(self, contestant: Contestant) -> None:
         """Raises for an SAE that was trained on other data than the task's.
@@ -317,8 +353,10 @@ class Arena:
         incompetent = any(warning.startswith(NOT_COMPETENT) for warning in result.warnings)
         if incompetent and not self.options.allow_incompetent:
             return None
+        if self.options.strict and any(warning.startswith("trained on") for warning in result.warnings):
+            return None
         return result.model_copy(update={"dictionary": contestant.described(result.dictionary)})
 
 
 def _position(hook: str, listed: Sequence[Site], default: str) -> str:
-    return next((site.position for site in listed if site.hook == hook), default)
+    return next((site.position for site in listed if site.place == hook), default)

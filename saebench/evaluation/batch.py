@@ -5,7 +5,14 @@ from typing import Any, NamedTuple
 
 from saebench.errors import IncompetentModelError, SaebenchError, StoreError, TaskError
 from saebench.evaluation.arena import Arena
-from saebench.evaluation.contestants import SAE, Contestant, control, every_control, resolve
+from saebench.evaluation.contestants import (
+    SAE,
+    Contestant,
+    control,
+    every_control,
+    resolve,
+    told_apart,
+)
 from saebench.evaluation.controls import Sized
 from saebench.evaluation.naming import named_tasks
 from saebench.evaluation.options import Request
@@ -45,7 +52,17 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
         language = language if task.spec.generates else source
         arena = Arena(task, source, request.options)
         here = [c for c in found if asked or c.task in (None, task.name)]
-        jobs = _jobs(arena, here, request.site, with_controls="control:all" in request.saes)
+        placed = []
+        for contestant in here:
+            try:
+                arena.require_place(contestant, request.site)
+                placed.append(contestant)
+            except SaebenchError as error:
+                complain(error)
+                yield None
+        if here and not placed and "control:all" not in request.saes:
+            continue
+        jobs = _jobs(arena, placed, request.site, with_controls="control:all" in request.saes)
         with progress(len(jobs), task.name) as steps:
             arena.tick = steps.detail
             yield from _score(arena, jobs, request, steps, complain)
@@ -81,7 +98,7 @@ def _contestants(request: Request, complain: Callable[[SaebenchError], None]) ->
         except SaebenchError as error:
             complain(error)
             failures += 1
-    return found, failures
+    return told_apart(found), failures
 
 
 def _jobs(arena: Arena, found: list[Contestant], asked: str | None, with_controls: bool) -> list[Job]:
@@ -92,7 +109,7 @@ def _jobs(arena: Arena, found: list[Contestant], asked: str | None, with_control
     for site in arena.sites([c.hook for c in found], asked):
         # generated data has one site: what was trained elsewhere is refused there, not left out
         anything = (asked and asked != "all") or spec.generates
-        here = [c for c in found if c.hook in (None, site.hook) or anything]
+        here = [c for c in found if c.hook in (None, site.place) or anything]
         if with_controls:
             here += [*_controls(arena, site, here), *map(control, spec.own_controls)]
         elif asked == "all":

@@ -6,7 +6,8 @@ dictionary or intervention at a site. Nothing here imports torch before weights 
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saebench import demo
@@ -46,6 +47,16 @@ class Contestant(ABC):
     @property
     def d_sae(self) -> int | None:
         """Latents of an SAE; None for controls."""
+        return None
+
+    @property
+    def model_name(self) -> str | None:
+        """The language model that an SAE says it was trained on."""
+        return None
+
+    @property
+    def prepend_bos(self) -> bool | None:
+        """Whether it says that its training texts began with a BOS token."""
         return None
 
     @property
@@ -151,6 +162,11 @@ class SAE(Contestant):
     def info(self) -> DictionaryInfo:
         return self.known.info
 
+    def called(self, name: str) -> "SAE":
+        """The same under another name."""
+        info = self.info.model_copy(update={"name": name})
+        return replace(self, known=self.known._replace(info=info))
+
     @property
     def name(self) -> str:
         return self.info.name
@@ -162,6 +178,14 @@ class SAE(Contestant):
     @property
     def d_sae(self) -> int:
         return self.info.d_sae
+
+    @property
+    def model_name(self) -> str | None:
+        return self.known.model_name
+
+    @property
+    def prepend_bos(self) -> bool | None:
+        return self.known.prepend_bos
 
     @property
     def task(self) -> str | None:
@@ -190,7 +214,9 @@ class SAE(Contestant):
 
     def at(self, bench: "Bench", seed: int = 0) -> Realised:
         loaded = self.fitted(bench.section)
-        return Realised(loaded.dictionary, loaded.info, loaded.warnings)
+        return Realised(
+            loaded.dictionary, loaded.info.model_copy(update={"name": self.name}), loaded.warnings
+        )
 
     def described(self, stored: DictionaryInfo) -> DictionaryInfo:
         return self.info.model_copy(update={"l0": stored.l0, "sha256": stored.sha256})
@@ -202,7 +228,9 @@ class InMemory(NamedTuple):
     loaded: "Loaded"
 
     def load(self, device: str) -> "Loaded":
-        return self.loaded
+        from saebench.checkpoints.building import placed
+
+        return placed(self.loaded, device)
 
 
 class Checkpoint(NamedTuple):
@@ -237,11 +265,33 @@ def control(spec: str, saes: Mapping[str, SAE] = {}) -> ControlContestant:
     return ControlContestant(spec, made, value, sae)
 
 
-def from_object(obj: Any) -> SAE:
+def from_object(obj: Any, name: str | None = None) -> SAE:
     """A contestant from an object in memory (see `checkpoints.load_object`)."""
     from saebench import checkpoints
 
-    return SAE.of(checkpoints.load_object(obj))
+    return SAE.of(checkpoints.load_object(obj, name=name))
+
+
+def told_apart(contestants: Sequence[Contestant]) -> list[Contestant]:
+    """The same; checkpoints of one name take as many of the folders above as tell them apart."""
+    names = [c.name for c in contestants]
+    found = []
+    for contestant in contestants:
+        if isinstance(contestant, SAE) and names.count(contestant.name) > 1:
+            same = [c.info.source for c in contestants if isinstance(c, SAE) and c.name == contestant.name]
+            contestant = contestant.called(_shortest(contestant.info.source, same))
+        found.append(contestant)
+    return found
+
+
+def _shortest(source: str, among: Sequence[str]) -> str:
+    """The last folders of a path, as many as no other path shares."""
+    paths = {other: Path(other).expanduser().absolute().parts for other in among}
+    mine = paths[source]
+    for length in range(1, len(mine)):
+        if sum(parts[-length:] == mine[-length:] for parts in paths.values()) == 1:
+            return "/".join(mine[-length:])
+    return source
 
 
 def resolve(spec: str, architecture: str | None = None) -> list[Contestant]:

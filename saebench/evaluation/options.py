@@ -41,6 +41,7 @@ class Options:
     memory: str | None = option(None, "For patched passes, e.g. 2GB.")
     allow_incompetent: bool = option(False, "Score although the model cannot do the task.")
     force_mismatch: bool = option(False, "Score on data that an SAE was not trained on.")
+    strict: bool = option(False, "Refuse an SAE that says it was trained on another model.")
 
     def __post_init__(self) -> None:
         choice("budget", self.budget, BUDGETS)
@@ -63,7 +64,7 @@ class Options:
                 raise OptionError(unknown("option", name, known))
         values = {name: value for name, value in given.items() if value is not None}
         if "tasks" in values:
-            values["tasks"] = tuple(Path(path) for path in _several(values["tasks"]))
+            values["tasks"] = tuple(Path(path).expanduser() for path in _several(values["tasks"]))
         if "ravel_attributes" in values:
             parts = [name for part in _several(values["ravel_attributes"]) for name in part.split(",")]
             values["ravel_attributes"] = tuple(filter(None, parts))
