@@ -27,11 +27,11 @@ from saebench.checkpoints.building import CENTRED, assemble, cast
 from saebench.checkpoints.files import survey
 from saebench.checkpoints.naming import several
 from saebench.checkpoints.origin import display_name
-from saebench.checkpoints.peeking import known_of, known_of_parts
+from saebench.checkpoints.remembering import known_of
 from saebench.dictionaries.sae import SaelensDictionary
 from saebench.errors import CheckpointError, unknown
 from saebench.models.surroundings import undisturbed
-from saebench.records.known import Known, recall
+from saebench.records.known import Known
 
 FORMATS: dict[str, Format] = {
     "sae_lens": Format(
@@ -126,24 +126,6 @@ def load(
         parts, kind, path = read(place, architecture)
         loaded = assemble(parts, path, place.name, spec, kind)
     return replace(loaded, dictionary=cast(loaded, device, dtype))
-
-
-@undisturbed()
-def peek(spec: str, architecture: str | None = None) -> Known:
-    """What is known of a checkpoint without keeping its weights: from a reading before, else from its
-    settings and shapes (then without a digest).
-
-    Raises:
-        CheckpointError: if it is not one that can be read.
-    """
-    remembered = recall(spec, architecture)
-    if remembered is not None:
-        return remembered
-    place = resolve(spec)
-    if place.path is None:
-        return known_of(load(spec, architecture=architecture))
-    parts, kind, _ = read(place, architecture)
-    return known_of_parts(parts, place.name, spec, kind)
 
 
 class Place(NamedTuple):
@@ -344,5 +326,4 @@ __all__ = [
     "known_of",
     "load",
     "load_object",
-    "peek",
 ]

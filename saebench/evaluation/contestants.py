@@ -154,7 +154,7 @@ class SAE(Contestant):
     @classmethod
     def of(cls, loaded: "Loaded") -> "SAE":
         """An SAE in memory."""
-        from saebench.checkpoints.peeking import known_of
+        from saebench.checkpoints.remembering import known_of
 
         return cls(known_of(loaded), InMemory(loaded))
 
@@ -246,7 +246,7 @@ class Checkpoint(NamedTuple):
 
     def known(self) -> Known:
         """What reading it says; the weights are not kept."""
-        from saebench.checkpoints.peeking import known_of
+        from saebench.checkpoints.remembering import known_of
 
         return known_of(self.load("cpu"))
 
