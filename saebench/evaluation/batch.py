@@ -5,14 +5,7 @@ from typing import Any, NamedTuple
 
 from saebench.errors import IncompetentModelError, SaebenchError, StoreError, TaskError
 from saebench.evaluation.arena import Arena
-from saebench.evaluation.contestants import (
-    SAE,
-    Contestant,
-    control,
-    every_control,
-    resolve,
-    told_apart,
-)
+from saebench.evaluation.contestants import SAE, Contestant, control, every_control, resolve, told_apart
 from saebench.evaluation.controls import Sized
 from saebench.evaluation.naming import named_tasks
 from saebench.evaluation.options import Request
