@@ -196,3 +196,19 @@ def _coefficients(
     gram = torch.stack([torch.stack([(p * q).sum() for q in parts]) for p in parts])
     right = torch.stack([(p * centred).sum() for p in parts])
     return torch.linalg.lstsq(gram.cpu(), right.cpu()).solution.to(atoms)
+
+
+def unidentified_parents(section: CrossSection) -> dict[str, list[str]]:
+    """Parent values with a single child: parent and child cannot be told apart there."""
+    found: dict[str, list[str]] = {}
+    names = [a.name for a in section.attributes]
+    for at, child in enumerate(section.attributes):
+        if child.parent is None:
+            continue
+        pairs = section.fit.labels[:, [names.index(child.parent), at]].unique(dim=0)
+        parents, counts = pairs[:, 0].unique(return_counts=True)
+        values = section.attributes[names.index(child.parent)].values
+        single = [values[int(p)] for p, c in zip(parents, counts, strict=True) if int(c) == 1]
+        if single:
+            found[child.name] = single
+    return found

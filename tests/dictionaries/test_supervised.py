@@ -7,7 +7,7 @@ import torch
 from worlds import two_groups
 
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
-from saebench.dictionaries.supervised import fit_supervised, independent, product
+from saebench.dictionaries.supervised import fit_supervised, independent, product, unidentified_parents
 from saebench.kinds.names.sections import parametrizations
 
 
@@ -95,6 +95,14 @@ def test_without_declaring_the_nesting_the_parent_loses_part_of_its_effect():
     atoms = fit_supervised(flat, "mse").W_dec
     share = (atoms[10] - atoms[11]).norm() / (continents[0] - continents[1]).norm()
     assert float(share) == pytest.approx(5 / 6, abs=1e-3)
+
+
+def test_a_parent_with_one_child_is_reported():
+    section, _ = nested()
+    assert unidentified_parents(section) == {}
+    labels = section.fit.labels[section.fit.labels[:, 0] < 6]
+    lonely = section_of(labels, section.fit.acts[: len(labels)], section.attributes)
+    assert unidentified_parents(lonely) == {"country": ["y"]}
 
 
 def test_an_edit_moves_one_atom_out_and_one_in():
