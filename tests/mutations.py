@@ -300,7 +300,7 @@ MUTATIONS = (
         "scoring/read_write.py",
         "np.clip(x, 0.0, 1.0))",
         "np.maximum(x, 0.0))",
-        "scoring/test_scoring.py",
+        "theory/test_read_write_theorems.py",
     ),
     Mutation(
         "read & write: the null is the dictionary itself",
