@@ -284,6 +284,7 @@ class Arena:
         from saebench.scoring import score, write_entry, write_headline
 
         scored = score(out, seed=self.options.seed)
+        out.headlines = scored.draws
         scores = tuple(write_entry(entry) for entry in scored.entries)
         l0 = next((s.value for s in scores if s.name == "l0"), None)
         info = realised.info.model_copy(update={"l0": l0})

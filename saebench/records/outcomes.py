@@ -56,6 +56,8 @@ class Outcomes:
     template: Mapping[str, Int[np.ndarray, "_"]] = field(default_factory=dict)
     """Phrasing of every prompt, where the task has several; a number among `templates`."""
     templates: tuple[str, ...] = ()
+    headlines: Mapping[str, Float[np.ndarray, "_"]] = field(default_factory=dict)
+    """Resampled headlines by axis, normalised, for ranks: the same prompts give paired draws."""
 
     def like(self) -> "Outcomes":
         """An empty table over the same prompts."""

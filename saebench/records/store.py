@@ -8,19 +8,20 @@ processes may write into one directory.
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
 from pydantic import ValidationError
 
 from saebench.errors import ResultError, StoreError
 from saebench.records.files import safe_name, write_all
 from saebench.records.outcomes import Outcomes
 from saebench.records.result import SCHEMA, Result
-from saebench.records.table import read_id, read_table, table_bytes
+from saebench.records.table import read_headlines, read_id, read_table, table_bytes
 
 _STALE_SECONDS = 3600.0
 
@@ -88,13 +89,28 @@ class Stored:
         Raises:
             ResultError: if the table is missing, damaged, or belongs to another result.
         """
+        self._refuse_another()
+        return read_table(self.table_path)
+
+    @property
+    def headlines(self) -> Mapping[str, np.ndarray]:
+        """Resampled headlines by axis; empty where the table is missing or older.
+
+        Raises:
+            ResultError: if the table is damaged, or belongs to another result.
+        """
+        if not self.has_outcomes:
+            return {}
+        self._refuse_another()
+        return read_headlines(self.table_path)
+
+    def _refuse_another(self) -> None:
         found = read_id(self.table_path)
         if found != self.result.id:
             raise ResultError(
                 f"{self.table_path} holds the outcomes of result {found[:8]!r}, but the JSON file"
                 f" beside it is result {self.result.id[:8]!r}. Score it again (--force)."
             )
-        return read_table(self.table_path)
 
 
 def _upgrade_0(data: dict) -> dict:

@@ -5,10 +5,11 @@ column that is mostly zero are left out (one that is zero everywhere keeps its f
 its existence survives). The rows with an empty axis and the score `prompt` list every prompt of a
 split with its cluster; `pivot` over them and a fill with 0 give back the full table. Under the same
 empty axis `unit` (`k` numbers the way: what recurs across clusters) and `template` describe the
-prompts; older tables lack them. Facts, attributes and the templates' texts stand in the schema's
-metadata as JSON. The same outcomes give the same bytes.
+prompts; older tables lack them. Facts, attributes, the templates' texts and the resampled headlines
+stand in the schema's metadata as JSON. The same outcomes give the same bytes.
 """
 
+import base64
 import io
 import itertools
 import json
@@ -102,8 +103,26 @@ def _metadata(outcomes: Outcomes, id: str) -> bytes:
         "attributes": {name: list(facts) for name, facts in outcomes.attributes.items()},
         "facts": [[*key, value] for key, value in outcomes.facts.items()],
         **({"templates": outcomes.templates} if outcomes.templates else {}),
+        "headlines": {axis: _encode(draws) for axis, draws in outcomes.headlines.items()},
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _encode(draws: np.ndarray) -> str:
+    return base64.b64encode(np.asarray(draws, "<f4").tobytes()).decode()
+
+
+def _decode(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float64)
+
+
+def read_headlines(path: Path) -> dict[str, np.ndarray]:
+    """Resampled headlines of a table by axis, without reading its rows; empty in older tables.
+
+    Raises:
+        ResultError: if the file is missing or is not such a table.
+    """
+    return {axis: _decode(text) for axis, text in _content(path).get("headlines", {}).items()}
 
 
 def read_id(path: Path) -> str:
@@ -112,6 +131,11 @@ def read_id(path: Path) -> str:
     Raises:
         ResultError: if the file is missing or is not such a table.
     """
+    return str(_content(path)["id"])
+
+
+def _content(path: Path) -> dict:
+    """What a table's metadata says, without reading its rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -120,7 +144,7 @@ def read_id(path: Path) -> str:
         content = json.loads(metadata[_METADATA])
         if content["schema"] != TABLE_SCHEMA:
             raise ValueError(f"schema {content['schema']!r}, expected {TABLE_SCHEMA}")
-        return str(content["id"])
+        return {"id": content["id"], **content}
     except (OSError, KeyError, ValueError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 
@@ -187,4 +211,5 @@ def _outcomes(table, content: dict) -> Outcomes:
             template[key.split] = column
     units = {split: np.stack(of_split, axis=1) for split, of_split in ways.items()}
     templates = tuple(content.get("templates", ()))
-    return Outcomes(clusters, attributes, columns, facts, units, template, templates)
+    headlines = {axis: _decode(text) for axis, text in content.get("headlines", {}).items()}
+    return Outcomes(clusters, attributes, columns, facts, units, template, templates, headlines)

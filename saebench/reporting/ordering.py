@@ -36,10 +36,16 @@ class Ordering(NamedTuple):
     """The others, each with the reason."""
     audited: bool
 
-    def merit(self, result: Result) -> float:
-        """Mean normalised headline over `by`; an undefined one counts 0: no credit for no number."""
-        found = [result.axes[axis].normalized or 0.0 for axis in self.by if axis in result.axes]
-        return sum(found) / len(self.by) if self.by else 0.0
+    def merit(self, result: Result) -> float | None:
+        """Mean normalised headline over `by`; None if one of them is undefined, which is not a 0."""
+        found = [result.axes.get(axis, AxisScore()).normalized for axis in self.by]
+        numbers = [value for value in found if value is not None]
+        return sum(numbers) / len(numbers) if numbers and len(numbers) == len(found) else None
+
+    def place(self, result: Result) -> float:
+        """To sort by: the best first, those without a mean last."""
+        merit = self.merit(result)
+        return float("inf") if merit is None else -merit
 
     @property
     def sentence(self) -> str:
@@ -71,7 +77,7 @@ def _same(saes: Sequence[Result], axis: str) -> str | None:
     """Why an axis tells no two of these apart, or None if it may."""
     scores = [result.axes[axis] for result in saes if axis in result.axes]
     defined = [score for score in scores if score.normalized is not None]
-    if len(saes) > 1 and not defined:
+    if saes and not defined:
         return next((score.reason for score in scores if score.reason), "undefined for every SAE")
     if len(defined) < 2:
         return None

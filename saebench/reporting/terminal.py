@@ -24,8 +24,10 @@ def order_of(results: Sequence[Result]) -> Ordering:
 
 def best_first(results: Sequence[Result]) -> list[Result]:
     """In order of merit; those that only edit last, since four axes do not apply to them."""
-    merit = order_of(results).merit if results else None
-    return sorted(results, key=lambda r: (r.dictionary.kind == "intervention", -merit(r) if merit else 0))
+    if not results:
+        return []
+    by = order_of(results)
+    return sorted(results, key=lambda r: (r.dictionary.kind == "intervention", by.place(r)))
 
 
 def _cell(axis: AxisScore, notes: Footnotes) -> Text:

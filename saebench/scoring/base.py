@@ -3,6 +3,9 @@
 import zlib
 from dataclasses import dataclass, field
 
+import numpy as np
+from jaxtyping import Float
+
 from saebench.records.outcomes import OWN, Key, Outcomes
 from saebench.records.result import AxisScore, Score
 from saebench.scoring.estimates import (
@@ -14,6 +17,8 @@ from saebench.scoring.estimates import (
     normalized,
     normalized_interval,
 )
+
+RANK_DRAWS = 500
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,12 @@ class Scored:
 
     axes: dict[str, Headline] = field(default_factory=dict)
     entries: list[Entry] = field(default_factory=list)
+
+    @property
+    def draws(self) -> dict[str, Float[np.ndarray, "_"]]:
+        """Resampled normalised headlines, the first 500: enough for a rank, and few enough to keep."""
+        found = {name: headline.normalized for name, headline in self.axes.items()}
+        return {name: e.draws[:RANK_DRAWS] for name, e in found.items() if isinstance(e, Estimate)}
 
 
 def _number(maybe: Maybe | None) -> float | None:

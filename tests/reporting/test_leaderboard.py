@@ -174,6 +174,29 @@ def test_ties_look_like_ties() -> None:
     none = row(0, 0.9, 0.01)
     none = none.model_copy(update={"axes": {**none.axes, "control": AxisScore(reason="x")}})
     assert "control" not in rank([none])[0] and rank([none])[0][OVERALL] == Rank(1, 1, 1)
+    # beside one that has a number it has no mean: undefined is not 0
+    beside = rank([none, row(1, -0.2, 0.01)])
+    assert OVERALL not in beside[0] and beside[1][OVERALL] == Rank(1, 1, 1)
+
+
+def test_ranks_are_paired_by_the_stored_resamples(tmp_path: Path) -> None:
+    """Wide intervals that move together keep their order; the same ones apart are ties."""
+    shared = np.random.default_rng(0).normal(0, 0.1, 500)
+    for i, value in enumerate((0.5, 0.48, 0.3)):
+        axes = {axis: simulated.axis_score(value, 0.196) for axis in AXES}
+        result = simulated.sae(i).model_copy(update={"axes": axes})
+        noise = np.random.default_rng(i + 1).normal(0, 0.003, 500)
+        outcomes = simulated.outcomes(i)
+        outcomes.headlines = {axis: value - 0.05 * i + shared + noise for axis in AXES}
+        store.save(result, outcomes, tmp_path / "paired")
+        store.save(result, simulated.outcomes(i), tmp_path / "apart")
+
+    def ranges(folder: str) -> list[str]:
+        (table,) = collect(tmp_path / folder, tmp_path).tables
+        return [str(row.ranks["control"]) for row in table.rows]
+
+    assert ranges("paired") == ["1", "2", "3"]
+    assert ranges("apart")[0].startswith("1–")
 
 
 def test_rank_intervals_cover_the_true_ranks() -> None:

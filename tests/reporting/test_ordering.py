@@ -48,6 +48,8 @@ def test_what_the_audit_fails_is_not_ordered_by():
     assert "Not by control: a cheat wins." in without.sentence
     assert by_all.merit(results[0]) == pytest.approx((4 * 0.2 + 0.9) / 5)
     assert without.merit(results[0]) == pytest.approx(0.2)
+    nothing = results[0].model_copy(update={"axes": {**results[0].axes, "occlusion": AxisScore(reason="x")}})
+    assert by_all.merit(nothing) is None and by_all.place(nothing) > by_all.place(results[1])
 
 
 def test_verdicts_are_those_of_the_board(tmp_path):

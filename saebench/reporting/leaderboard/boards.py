@@ -18,6 +18,7 @@ from saebench.records import store
 from saebench.records.result import AxisScore, Result
 from saebench.reporting.ordering import Ordering, Verdict, ordering, read_verdicts
 from saebench.scoring.axes import AXES as EVERY_AXIS
+from saebench.scoring.base import RANK_DRAWS
 from saebench.scoring.estimates import rank_interval
 
 AXES = {name: axis.heading for name, axis in EVERY_AXIS.items()}
@@ -28,7 +29,6 @@ KINDS = {
     "intervention": "Interventions: they only edit",
     "control": "Controls",
 }
-N_DRAWS = 500
 _Z = 1.959964
 
 
@@ -85,8 +85,8 @@ class Row:
     ranks: dict[str, Rank]
     """By axis, and `mean` for the mean of those that order the board; empty for what does not compete."""
 
-    overall: float
-    """Mean over the axes that the board is ordered by."""
+    overall: float | None
+    """Mean over the axes that the board is ordered by; None if one of them is undefined."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,14 @@ class Table:
         return [row for row in self.rows if row.result.dictionary.kind == kind]
 
 
+class Found(NamedTuple):
+    """A result on its board, with its file relative to the leaderboard."""
+
+    result: Result
+    path: str
+    stored: store.Stored
+
+
 class Collected(NamedTuple):
     tables: list[Table]
     superseded: int
@@ -114,16 +122,17 @@ def collect(results_dir: Path, out_dir: Path) -> Collected:
     Raises:
         ResultError: if a result file is damaged.
     """
-    newest: dict[tuple, tuple[Result, str]] = {}
+    newest: dict[tuple, Found] = {}
     paths = store.find(results_dir)
     for path in paths:
-        result = store.load(path).result
+        stored = store.load(path)
+        result = stored.result
         key = (Board.of(result), result.dictionary.name, result.dictionary.sha256)
         relative = Path(os.path.relpath(path.resolve(), Path(out_dir).resolve())).as_posix()
         known = newest.get(key)
-        if known is None or (known[0].created, known[0].id) < (result.created, result.id):
-            newest[key] = (result, relative)
-    boards: dict[Board, list[tuple[Result, str]]] = {}
+        if known is None or (known.result.created, known.result.id) < (result.created, result.id):
+            newest[key] = Found(result, relative, stored)
+    boards: dict[Board, list[Found]] = {}
     for key in newest:
         boards.setdefault(key[0], []).append(newest[key])
     audit = results_dir / "audit" / "after.json"
@@ -131,59 +140,68 @@ def collect(results_dir: Path, out_dir: Path) -> Collected:
     return Collected(tables, len(paths) - len(newest))
 
 
-def _table(board: Board, entries: list[tuple[Result, str]], verdicts: Mapping[str, Verdict] | None) -> Table:
-    kinds, by = list(KINDS), ordering([result for result, _ in entries], verdicts)
+def _table(board: Board, entries: list[Found], verdicts: Mapping[str, Verdict] | None) -> Table:
+    kinds, by = list(KINDS), ordering([entry.result for entry in entries], verdicts)
 
-    def order(entry: tuple[Result, str]) -> tuple:
-        result = entry[0]
-        return (kinds.index(result.dictionary.kind), -by.merit(result), result.dictionary.name, result.id)
+    def order(entry: Found) -> tuple:
+        result = entry.result
+        return (kinds.index(result.dictionary.kind), by.place(result), result.dictionary.name, result.id)
 
     entries = sorted(entries, key=order)
-    contestants = [result for result, _ in entries if result.dictionary.kind == "sae"]
-    ranks = rank(contestants, by)
+    contestants = [entry for entry in entries if entry.result.dictionary.kind == "sae"]
+    ranks = rank([c.result for c in contestants], by, [c.stored.headlines for c in contestants])
     rows = [
-        Row(r, path, ranks[i] if i < len(ranks) else {}, by.merit(r)) for i, (r, path) in enumerate(entries)
+        Row(e.result, e.path, ranks[i] if i < len(ranks) else {}, by.merit(e.result))
+        for i, e in enumerate(entries)
     ]
     return Table(board, tuple(rows), by)
 
 
-def rank(results: Sequence[Result], by: Ordering | None = None) -> list[dict[str, Rank]]:
+def rank(
+    results: Sequence[Result], by: Ordering | None = None, headlines: Sequence[Mapping[str, np.ndarray]] = ()
+) -> list[dict[str, Rank]]:
     """Ranks of each result by axis and by the mean that the board is ordered by, each with its interval.
 
-    The draws are normal, with the standard error of the stored interval, and independent between
-    dictionaries. Paired draws would be narrower, since dictionaries share prompts: ranks err towards
-    calling a tie. The mean's standard error is that of axes moving together.
+    `headlines` are the resampled headlines stored with each result. Dictionaries on one board share
+    their resamples, so ranks are taken within each and what prompts have in common cancels; draws are
+    moved to the estimates first (METHODS §11). Results without them (older ones) get independent
+    normal draws with their standard error instead, which errs towards calling a tie.
     """
     by = by or ordering(results)
+    stored = list(headlines) or [{} for _ in results]
     found: list[dict[str, Rank]] = [{} for _ in results]
-    # in id order, so that the draws do not depend on how the table is sorted
-    order = sorted(range(len(results)), key=lambda i: results[i].id)
-    means, errors = {}, {}
-    for axis in AXES:
-        scores = [results[i].axes.get(axis, AxisScore()) for i in order]
-        means[axis] = np.array([np.nan if s.normalized is None else s.normalized for s in scores])
-        errors[axis] = np.array([_error(s) for s in scores])
-    means[OVERALL] = np.array([by.merit(results[i]) for i in order])
-    errors[OVERALL] = np.mean([errors[axis] for axis in by.by or AXES], axis=0)
-    for seed, name in enumerate(means):
-        at = np.flatnonzero(np.isfinite(means[name]))
-        if not len(at):
-            continue
-        draws = _draws(means[name][at], errors[name][at], seed)
-        bounds = rank_interval(draws)
-        places = 1 + (means[name][at][None, :] > means[name][at][:, None]).sum(1)
-        for i, place, (low, high) in zip(at.tolist(), places, bounds, strict=True):
-            low, high = min(low, place), max(high, place)
-            found[order[i]][name] = Rank(int(place), int(low), int(high))
+    draws: dict[tuple[int, str], np.ndarray] = {}
+    for axis, name in enumerate(AXES):
+        for i, result in enumerate(results):
+            score = result.axes.get(name, AxisScore())
+            if score.normalized is not None:
+                # what a result lacks is drawn by its id, so that ranks do not depend on the order of rows
+                own = stored[i].get(name)
+                made = own if own is not None else _normal(score, [axis, int(result.id[:8], 16)])
+                draws[i, name] = made + (score.normalized - np.nanmean(made))
+    for i, result in enumerate(results):
+        if by.merit(result) is not None:
+            draws[i, OVERALL] = np.mean([draws[i, name] for name in by.by], axis=0)
+    for name in (*AXES, OVERALL):
+        at = [i for i in range(len(results)) if (i, name) in draws]
+        values = np.array([_value(results[i], name, by) for i in at])
+        together = np.stack([draws[i, name] for i in at], axis=1) if at else np.empty((0, 0))
+        bounds = rank_interval(together, values) if at else []
+        for i, value, (low, high) in zip(at, values, bounds, strict=True):
+            place = 1 + int((values > value).sum())
+            found[i][name] = Rank(place, min(int(low), place), max(int(high), place))
     return found
 
 
-def _error(score: AxisScore) -> float:
-    return (score.ci[1] - score.ci[0]) / (2 * _Z) if score.ci and score.normalized is not None else 0.0
+def _value(result: Result, name: str, by: Ordering) -> float:
+    value = by.merit(result) if name == OVERALL else result.axes[name].normalized
+    assert value is not None, "only what is defined is ranked"
+    return value
 
 
-def _draws(mean: Float[np.ndarray, "m"], error: Float[np.ndarray, "m"], seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(mean, error, size=(N_DRAWS, len(mean)))
+def _normal(score: AxisScore, seed: list[int]) -> Float[np.ndarray, "n"]:
+    error = (score.ci[1] - score.ci[0]) / (2 * _Z) if score.ci else 0.0
+    return np.random.default_rng(seed).normal(score.normalized, error, size=RANK_DRAWS)
 
 
 def l0_band(l0: float | None) -> str:

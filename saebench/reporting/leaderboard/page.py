@@ -12,18 +12,9 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 
 from saebench.records.result import AxisScore, Result, Score
-from saebench.reporting.leaderboard.boards import (
-    AXES,
-    KINDS,
-    N_DRAWS,
-    OVERALL,
-    Board,
-    Collected,
-    Row,
-    Table,
-    l0_band,
-)
+from saebench.reporting.leaderboard.boards import AXES, KINDS, OVERALL, Board, Collected, Row, Table, l0_band
 from saebench.reporting.ordering import Ordering
+from saebench.scoring.base import RANK_DRAWS
 
 LARGEST = 3_000_000
 _REMARK = "Scores behind the axes and their curves stand in the raw results only: there are too many here."
@@ -52,7 +43,7 @@ def _render(found: Collected, figures: Sequence[str], whole: bool) -> str:
         versions=sorted({run.saebench for run in runs}),
         commits=sorted({(run.commit or "unknown")[:12] for run in runs}),
         figures=[name for name in figures if name.endswith(".svg")],
-        n_draws=N_DRAWS,
+        n_draws=RANK_DRAWS,
     )
 
 

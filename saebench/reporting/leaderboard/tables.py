@@ -69,7 +69,7 @@ def _line(row: Row) -> str:
         "–" if d.l0 is None else f"{d.l0:.1f}",
         str(d.d_sae),
         *(cell(row.result.axes.get(axis, AxisScore())) for axis in AXES),
-        number(row.overall),
+        "–" if row.overall is None else number(row.overall),
     ]
     return "| " + " | ".join(cells) + " |"
 
