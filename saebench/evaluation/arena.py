@@ -214,8 +214,10 @@ class Arena:
         """
         if contestant.d_sae is None or self.task.spec.generates:
             return []
+        from saebench.models.language_model import LanguageModel
         from saebench.models.provenance import strangeness
 
+        assert isinstance(self.model, LanguageModel), "tasks that generate their data have no other model"
         found = strangeness(contestant.model_name, contestant.prepend_bos, self.model)
         if found and self.options.strict:
             raise TrainingDataError(

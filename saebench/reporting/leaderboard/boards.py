@@ -200,6 +200,7 @@ def _value(result: Result, name: str, by: Ordering) -> float:
 
 
 def _normal(score: AxisScore, seed: list[int]) -> Float[np.ndarray, "n"]:
+    assert score.normalized is not None, "only what is defined is ranked"
     error = (score.ci[1] - score.ci[0]) / (2 * _Z) if score.ci else 0.0
     return np.random.default_rng(seed).normal(score.normalized, error, size=RANK_DRAWS)
 
