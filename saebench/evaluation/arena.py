@@ -329,6 +329,9 @@ class Arena:
     ) -> Result:
         """A finished result with the same id, under the name asked for, else a new one, saved."""
         self.require_its_data(contestant)
+        if self.options.strict:
+            # a finished result may have been scored without it
+            self._strangeness(contestant)
         stored = self._stored(contestant, contestant.sha256, site, None if force else out)
         if stored is not None:
             return stored

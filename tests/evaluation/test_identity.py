@@ -25,6 +25,7 @@ ELSEWHERE = {
     "architecture": "the dictionary's digest is in the id",
     "memory": "numbers do not depend on the size of a batch",
     "allow_incompetent": "whether a number is shown at all",
+    "strict": "whether a number is shown at all",
     "force_mismatch": "whether a number is shown at all",
 }
 
