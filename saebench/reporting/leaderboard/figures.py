@@ -112,7 +112,10 @@ def _points(panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, dic
 def _intervals(figure: "Figure", table: Table) -> None:
     rows = [row for kind in KINDS for row in table.of_kind(kind)][:MOST_ROWS]
     height = 1.4 + 0.26 * len(rows)
-    panels = _panels(figure, height=height, left=1.9, top=0.62, bottom=0.62)
+    names = [label(row.result.dictionary.name, 44) for row in rows]
+    # as much room as the longest name takes, at about .075 inches a character
+    left = 0.3 + 0.075 * max(map(len, names), default=0)
+    panels = _panels(figure, height=height, left=left, top=0.62, bottom=0.62)
     for panel, (axis, title) in zip(panels, AXES.items(), strict=True):
         panel.set_title(title, fontsize=10)
         for level in (0, 1):
@@ -140,7 +143,7 @@ def _intervals(figure: "Figure", table: Table) -> None:
         for y, score in enumerate(scores):
             if score.normalized is None:
                 panel.text(0.02, y, "undefined", fontsize=7, va="center", color="#666666")
-    panels[0].set_yticks(range(len(rows)), [label(r.result.dictionary.name, 28) for r in rows])
+    panels[0].set_yticks(range(len(rows)), names)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     total = len(table.rows)
     shown = "" if total <= MOST_ROWS else f"; the first {MOST_ROWS} of {total}"
