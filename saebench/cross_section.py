@@ -255,6 +255,8 @@ class CrossSection:
     """The true dictionary, where the activations were generated."""
     planted: Mapping[str, Float[Tensor, "_ d_in"]] = field(default_factory=dict)
     """Orthonormal rows of the subspace that was made to carry each attribute, where that is known."""
+    planted_atoms: Mapping[str, Float[Tensor, "_ d_in"]] = field(default_factory=dict)
+    """Within them, the atom of each value; a value that is carried by nothing has a zero one."""
     templates: tuple[str, ...] = ()
     """Phrasings that `Split.template` counts."""
     ordinary: Callable[[], Float[Tensor, "m d_in"]] | None = field(default=None, repr=False, compare=False)

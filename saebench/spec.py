@@ -28,10 +28,6 @@ class Spec(BaseModel):
 
     positions: ClassVar[tuple[str, ...]]
     """Where in a prompt a site can be."""
-    further_axes: ClassVar[tuple[str, ...]] = ()
-    """Axes that are measured on such tasks beside those of every task."""
-    own_controls: ClassVar[tuple[str, ...]] = ()
-    """Controls that can be made on such tasks and not on others."""
     generates: ClassVar[bool] = False
     """Whether the data is drawn by the task itself: one site, no language model, SAEs of its own."""
 
@@ -42,6 +38,20 @@ class Spec(BaseModel):
     summary: str
     citation: str
     sites: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def further_axes(self) -> tuple[str, ...]:
+        """Axes that are measured on this task beside those of every task."""
+        return ()
+
+    @property
+    def own_controls(self) -> tuple[str, ...]:
+        """Controls that can be made on this task and not on others."""
+        return ()
+
+    def sites_of(self, model: str, sha256: str) -> tuple[str, ...]:
+        """Its default sites on a model of that name and digest."""
+        return self.sites.get(model, ())
 
     def describe(self) -> Iterator[tuple[str, str]]:
         """What a reader wants to know of the task, as (word, text)."""
@@ -109,12 +119,21 @@ class EntityTemplates(BaseModel):
     test: tuple[str, ...] = Field(min_length=1)
 
 
+class PlantedTruth(BaseModel):
+    """Where a task's attributes were planted, and the file that holds their subspaces and atoms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    site: str
+    model_sha256: str
+    certified: bool
+
+
 class EntitiesSpec(Spec):
     """Facts about entities in a table (RAVEL)."""
 
     positions: ClassVar[tuple[str, ...]] = ("entity", "end")
-    further_axes: ClassVar[tuple[str, ...]] = ("disentangle",)
-    own_controls: ClassVar[tuple[str, ...]] = ("das",)
 
     kind: Literal["entities"]
     table: str
@@ -129,6 +148,21 @@ class EntitiesSpec(Spec):
     """Column of the table that says which split an entity is in; without it they are dealt."""
     context: dict[str, tuple[str, ...]] = {}
     """By split: texts that name an entity and ask nothing, for sources."""
+    planted: PlantedTruth | None = None
+    """The model that the attributes were planted in, for tasks that `saebench plant` wrote."""
+
+    @property
+    def further_axes(self) -> tuple[str, ...]:
+        return ("disentangle", "subspaces") if self.planted else ("disentangle",)
+
+    @property
+    def own_controls(self) -> tuple[str, ...]:
+        return ("das", "oracle") if self.planted else ("das",)
+
+    def sites_of(self, model: str, sha256: str) -> tuple[str, ...]:
+        if self.planted and self.planted.model_sha256 == sha256:
+            return (self.planted.site,)
+        return super().sites_of(model, sha256)
 
     def describe(self) -> Iterator[tuple[str, str]]:
         yield "attributes", ", ".join(self.attributes)
@@ -146,14 +180,20 @@ class SyntheticSpec(Spec):
     """Data drawn from known features."""
 
     positions: ClassVar[tuple[str, ...]] = ("sample",)
-    further_axes: ClassVar[tuple[str, ...]] = ("recovery",)
-    own_controls: ClassVar[tuple[str, ...]] = ("oracle", "matching-pursuit")
     generates: ClassVar[bool] = True
 
     kind: Literal["synthetic"]
     family: str
     seed: int = 0
     parameters: dict[str, Any] = {}
+
+    @property
+    def further_axes(self) -> tuple[str, ...]:
+        return ("recovery",)
+
+    @property
+    def own_controls(self) -> tuple[str, ...]:
+        return ("oracle", "matching-pursuit")
 
     def describe(self) -> Iterator[tuple[str, str]]:
         yield "family", self.family
@@ -263,12 +303,14 @@ def find_tasks(extra: Sequence[Path] = ()) -> dict[str, Path]:
 
 
 def load_task(name: str, extra: Sequence[Path] = ()) -> Task:
-    """The task of that name.
+    """The task of that name, or in a folder of that path.
 
     Raises:
         TaskError: if there is none; the message gives near matches and the full choice.
     """
     known = find_tasks(extra)
+    if name not in known and (Path(name) / "task.toml").is_file():
+        return read_task(Path(name))
     if name not in known:
         raise TaskError(unknown("task", name, known, "`--tasks DIR` adds a folder of your own."))
     return read_task(known[name])

@@ -71,7 +71,8 @@ class Arena:
         Raises:
             SiteError: if none of the three says where.
         """
-        listed = [Site.parse(text) for text in self.task.spec.sites.get(self.source.name, ())]
+        known = self.source.facts
+        listed = [Site.parse(text) for text in self.task.spec.sites_of(known.name, known.sha256)]
         if self.task.spec.generates:
             return self._only_site(asked)
         everywhere = [Site.parse(t) for texts in self.task.spec.sites.values() for t in texts]

@@ -9,7 +9,7 @@ from saebench.dictionaries.frozen import FROZEN_DECODER, FROZEN_ENCODER, SOFT, F
 from saebench.dictionaries.frozen import soft_frozen as within
 from saebench.dictionaries.matched import MatchedRandom
 from saebench.dictionaries.supervised import SupervisedDictionary, fit_supervised
-from saebench.dictionary import Dictionary, Intervention
+from saebench.dictionary import Dictionary, Intervention, LabelledDictionary
 from saebench.errors import ControlError
 from saebench.scoring.disentangle import AXIS
 from saebench.synthetic.oracle import Oracle, Pursuit
@@ -85,8 +85,13 @@ def _truth(bench: Bench, name: str) -> Oracle:
     return truth
 
 
-def oracle(bench: Bench, value: None, seed: int) -> Oracle:
-    return _truth(bench, "oracle")
+def oracle(bench: Bench, value: None, seed: int) -> LabelledDictionary:
+    if bench.section.truth is None:
+        raise ControlError(
+            "control:oracle exists where the truth is known: on synthetic tasks, and on planted ones in the"
+            " model they were planted in. Use control:supervised here."
+        )
+    return bench.section.truth
 
 
 def pursuit(bench: Bench, value: tuple[int] | None, seed: int) -> Pursuit:

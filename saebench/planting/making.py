@@ -9,11 +9,11 @@ import torch
 from saebench.errors import PlantingError
 from saebench.planting import writing
 from saebench.planting.certificate import Certificate, certify
-from saebench.planting.geometry import make_geometry
+from saebench.planting.geometry import Geometry, make_geometry
 from saebench.planting.network import Halves, new_model
 from saebench.planting.spec import PlantSpec, read_spec
 from saebench.planting.training import Report, train
-from saebench.planting.world import make_world
+from saebench.planting.world import World, make_world
 
 STATE = ".training.pt"
 
@@ -72,6 +72,34 @@ def _make(spec: PlantSpec, text: str, folder: Path, report: Report) -> Certifica
     writing.write_beside(folder, world, geometry, certificate, text)
     (folder / STATE).unlink(missing_ok=True)
     return certificate
+
+
+class Opened(NamedTuple):
+    """A planted model in its halves, with the world it speaks of and where its variables lie."""
+
+    halves: Halves
+    world: World
+    geometry: Geometry
+    certificate: Certificate
+
+
+def open_planted(folder: Path) -> Opened:
+    """The planted model of a folder, ready for interventions; the world is drawn again from its spec.
+
+    Raises:
+        PlantingError: if it is not a planted model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    certificate = read_certificate(folder)
+    if certificate is None:
+        raise PlantingError(
+            f"{folder} is not a planted model: it holds no {writing.CERTIFICATE}. Expected a folder that"
+            " `saebench plant` wrote."
+        )
+    spec = read_spec(folder / writing.SPEC)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    return Opened(Halves(model, spec.model.site), make_world(spec), make_geometry(spec), certificate)
 
 
 def weights_sha256(folder: Path) -> str:

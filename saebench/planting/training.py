@@ -29,6 +29,8 @@ from saebench.planting.world import TRAIN, World
 ANSWER_WEIGHT = 4.0
 """Answers weigh this much more than other words in the language modelling loss."""
 ANCHOR_WEIGHT = 2.0
+CROWDED_WEIGHT = 2.0
+"""What interventions weigh where subspaces overlap."""
 FILLER_SHARE = 0.15
 REACH = (-1.0, 2.0)
 """How far parts that are not asked for are stretched along the line from base to source."""
@@ -54,7 +56,8 @@ def train(halves: Halves, world: World, geometry: Geometry, state_file: Path, re
         generator = torch.Generator().manual_seed(1_000_003 * settings.seed + step)
         loss = text_loss(halves, world, geometry, generator)
         if settings.interchange:
-            loss = loss + interchange_loss(halves, world, parts, generator)
+            weight = CROWDED_WEIGHT if world.spec.superposition > 1 else 1.0
+            loss = loss + weight * interchange_loss(halves, world, parts, generator)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step / settings.steps)
         optimizer.zero_grad()
@@ -172,8 +175,8 @@ def draw_training(world: World, generator: torch.Generator) -> Interchange:
     if spec.superposition > 1:
         kind = torch.rand(n, 1, generator=generator)
         one = torch.nn.functional.one_hot(torch.randint(carried, (n,), generator=generator), carried).float()
-        strength = torch.where(kind < 0.4, own, torch.where(kind < 0.6, one, torch.zeros_like(own)))
-        outside = ((kind > 0.6) & (kind < 0.8)).float()
+        strength = torch.where(kind < 0.45, own, torch.where(kind < 0.6, one, torch.zeros_like(own)))
+        outside = ((kind > 0.6) & (kind < 0.9)).float()
         strength = torch.cat([strength, torch.zeros(n, 1)], 1)
         return targets(world, base, source, strength, at_end, outside[:, 0])
     low, high = REACH

@@ -15,6 +15,7 @@ from saebench.scoring import (
     occlusion,
     oversplitting,
     recovery,
+    subspaces,
 )
 from saebench.scoring.base import Context, Direction, Entry, Headline
 
@@ -63,6 +64,7 @@ _LIST = (
     Axis("occlusion", "occlusion", occlusion.score, 2),
     Axis("oversplitting", "over-splitting", oversplitting.score, 2),
     Axis("recovery", "recovery of true features", recovery.score, 2, further=True),
+    Axis("subspaces", "recovery of planted subspaces", subspaces.score, 1, further=True),
 )
 EVERY = {axis.name: axis for axis in _LIST}
 AXES = {axis.name: axis for axis in _LIST if not axis.further}

@@ -93,10 +93,12 @@ def entries(ctx: Context) -> list[Entry]:
         keys = [Key("task", "success", name, edit) for name in ctx.outcomes.attributes]
         if all(key in ctx.outcomes for key in keys):
             found += _edit(ctx, keys, pairs=True)
-    first = next(iter(ctx.outcomes.attributes))
-    for key in ctx.outcomes.find(UNDER, "success", attribute=first):
-        keys = [key._replace(attribute=name) for name in ctx.outcomes.attributes]
-        found += _edit(ctx, keys, pairs=key.edit in OWN)
+    # some edits exist only for attributes with a causal effect: the first one need not have them
+    of_attribute: dict[Key, list[Key]] = {}
+    for key in ctx.outcomes.find(UNDER, "success"):
+        of_attribute.setdefault(key._replace(attribute=""), []).append(key)
+    for keys in of_attribute.values():
+        found += _edit(ctx, keys, pairs=keys[0].edit in OWN)
     return found + _published(ctx) + _counts(ctx)
 
 

@@ -19,13 +19,13 @@ from saebench.kinds.base import Built, Competence, Settings, require_position
 from saebench.kinds.entities.asking import SIZES, Asked, answers_of, ask, best_asked, known
 from saebench.kinds.entities.facts import SPLITS, Entity, Facts
 from saebench.kinds.entities.lenient import LenientReadout
-from saebench.kinds.entities.planted import planted_subspaces
+from saebench.kinds.entities.planted import oracle, read_truth
 from saebench.kinds.entities.prompts import Prompt, activations, draw_prompts, placement, write_prompt
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout
 from saebench.patching.ordinary import ordinary_activations
 from saebench.site import Site
-from saebench.spec import Task
+from saebench.spec import EntitiesSpec, Task
 
 ENOUGH = 0.3
 """Share of prompts on which the right value must be ahead: the others are left out, and enough must stay."""
@@ -74,9 +74,16 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         settings.tick(f"activations of {name}")
     fit = asked["fit"].kept
     ordinary = partial(ordinary_activations, model, [p.tokens for p in fit], placement(fit, site))
-    planted = planted_subspaces(model, site)
+    assert isinstance(task.spec, EntitiesSpec)
+    planted = read_truth(task, task.spec.planted, facts.attributes, model, site)
     section = CrossSection(
-        facts.attributes, **splits, planted=planted, templates=facts.templates, ordinary=ordinary
+        facts.attributes,
+        **splits,
+        truth=oracle(planted, facts.attributes, splits["fit"]),
+        planted=planted.subspaces,
+        planted_atoms=planted.atoms,
+        templates=facts.templates,
+        ordinary=ordinary,
     )
     test = asked["test"]
     ahead = test.ahead.float().numpy(force=True)
@@ -85,10 +92,8 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         ahead - 0.5, test.right.float().numpy(force=True), least=ENOUGH, chance=_chance(facts)
     )
     kept, notes = _shares_kept(asked, facts)
-    notes = (*notes, *_unidentified(section))
-    return Built(
-        section, competence, (*facts.notes, *notes), {"independent": independent(facts.attributes)}, kept
-    )
+    notes = (*facts.notes, *planted.notes, *notes, *_unidentified(section))
+    return Built(section, competence, notes, {"independent": independent(facts.attributes)}, kept)
 
 
 def _unidentified(section: CrossSection) -> list[str]:

@@ -1,0 +1,1 @@
+"""The zoo of planted models, and what sparse autoencoders do on them."""

@@ -1,0 +1,144 @@
+"""Theorems on two committed planted models: a variable is used in one and epiphenomenal in the other."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from paths import DEMO
+
+from saebench.axes.bench import make_bench
+from saebench.dictionaries.controls import PCA, Random
+from saebench.dictionaries.supervised import fit_supervised
+from saebench.errors import TaskError
+from saebench.kinds.base import Settings
+from saebench.kinds.entities.planted import read_truth
+from saebench.kinds.entities.sections import build
+from saebench.models.loading import load_model
+from saebench.planting import certificate
+from saebench.planting.making import open_planted
+from saebench.scoring import score
+from saebench.site import Site
+from saebench.spec import load_task
+
+TWINS = {name: DEMO / "planted" / name for name in ("twin-used", "twin-unused")}
+SITE = Site.parse("blocks.1.hook_resid_pre@entity")
+
+
+@pytest.fixture(scope="module")
+def twins():
+    """Each twin's task on its model, with a bench that learns nothing (DAS is not the point here)."""
+    found = {}
+    for name, folder in TWINS.items():
+        model, task = load_model(str(folder), device="cpu"), load_task(str(folder / "task"))
+        built = build(task, model, SITE, Settings())
+        section = built.section
+        bench = make_bench(section, section.truth, fit_supervised(section), ("subspaces",))
+        found[name] = SimpleNamespace(model=model, task=task, built=built, section=section, bench=bench)
+    return found
+
+
+def entries(twin, dictionary) -> dict:
+    scored = score(twin.bench.measure(dictionary))
+    found = {(e.axis, e.name, e.attribute): e for e in scored.entries if e.edit is None and e.k is None}
+    return found | {("headline", name, None): headline for name, headline in scored.axes.items()}
+
+
+def test_the_task_knows_the_truth_in_its_own_model_alone(twins):
+    used, unused = twins["twin-used"], twins["twin-unused"]
+    spec, attributes = used.task.spec, used.section.attributes
+    assert set(used.section.planted) == {"colour", "size", "shape"}
+    elsewhere = read_truth(used.task, spec.planted, attributes, unused.model, SITE)
+    assert not elsewhere.subspaces and "another model" in elsewhere.notes[0]
+    other_site = Site.parse("blocks.1.hook_resid_pre@end")
+    assert not read_truth(used.task, spec.planted, attributes, used.model, other_site).atoms
+    claimed = spec.planted.model_copy(update={"certified": False})
+    assert "not certified" in read_truth(used.task, claimed, attributes, used.model, SITE).notes[0]
+    assert spec.sites_of("anything", used.model.sha256) == (str(SITE),)
+    assert spec.sites_of("anything", unused.model.sha256) == ()
+
+
+def test_a_damaged_truth_is_refused(twins, tmp_path: Path):
+    used = twins["twin-used"]
+    broken = SimpleNamespace(folder=tmp_path, name="planted/broken")
+    (tmp_path / "planted.safetensors").write_bytes(b"nothing")
+    with pytest.raises(TaskError, match="plant the model again"):
+        read_truth(broken, used.task.spec.planted, used.section.attributes, used.model, SITE)
+
+
+def test_the_oracle_stands_at_every_ceiling(twins):
+    for twin in twins.values():
+        found = entries(twin, twin.section.truth)
+        for axis in ("approximation", "control", "interpretability", "oversplitting"):
+            value = float(found["headline", axis, None].normalized)
+            assert value == pytest.approx(1.0, abs=0.03), axis
+        assert float(found["subspaces", "subspace_overlap", None].value) == pytest.approx(1.0, abs=1e-4)
+        assert float(found["subspaces", "atom_f1", None].value) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_random_latents_recover_no_subspace(twins):
+    twin = twins["twin-used"]
+    random = Random(twin.section.fit.acts, 256, 8)
+    found = entries(twin, random)
+    overlap = found["subspaces", "subspace_overlap", None]
+    assert abs(float(overlap.normalized)) < 0.1
+    assert abs(float(found["subspaces", "atom_cosine", None].normalized)) < 0.1
+    assert float(found["headline", "interpretability", None].normalized) < 0.35
+
+
+def test_an_epiphenomenal_variable_reads_alike_and_cannot_be_controlled(twins):
+    used, unused = twins["twin-used"], twins["twin-unused"]
+    assert used.section.test.labels.equal(unused.section.test.labels)
+    for make in (lambda s: s.truth, lambda s: PCA(s.fit.acts, 15)):
+        one, other = (entries(twin, make(twin.section)) for twin in (used, unused))
+        key = ("interpretability", "read_write", "shape")
+        difference = one[key].value - other[key].value
+        low, high = difference.interval()
+        assert low <= 0.02 and high >= -0.02
+        recovered = ("subspaces", "subspace_overlap", "shape")
+        assert abs(float(one[recovered].value) - float(other[recovered].value)) < 0.05
+    shape = used.section.index("shape")
+    effects = {}
+    for name, twin in twins.items():
+        test = twin.section.test
+        rows = test.asks(shape).nonzero()[:, 0]
+        source = test.source_acts["shape"][rows]
+        top = test.readout.run({"source": source}, rows=rows)["source"].top
+        effects[name] = float((top == test.expected["shape"][rows]).float().mean())
+    assert effects["twin-used"] > 0.95 and effects["twin-unused"] < 0.05
+
+
+def test_the_certificate_refuses_the_wrong_subspace(monkeypatch):
+    monkeypatch.setattr(certificate, "DRAWS", 150)
+    opened = open_planted(TWINS["twin-used"])
+    parts = (opened.halves, opened.world)
+    again = certificate.certify(*parts, opened.geometry, "")
+    assert again.certified, again.failures
+    rows, atoms = opened.geometry.rows, opened.geometry.atoms
+    swap = {"colour": "shape", "shape": "colour", "size": "size"}
+    claimed = replace(
+        opened.geometry,
+        rows={name: rows[swap[name]] for name in rows},
+        atoms={name: atoms[swap[name]] for name in atoms},
+    )
+    refused = certificate.certify(*parts, claimed, "")
+    assert not refused.certified
+    said = " ".join(refused.failures)
+    assert "colour: interchange" in said and "shape: interchange" in said and "size" not in said
+
+
+@pytest.mark.slow
+def test_the_certificate_refuses_a_model_without_interventions(tmp_path: Path):
+    from saebench.planting.making import plant
+
+    path = tmp_path / "untaught.toml"
+    path.write_text(
+        'name = "untaught"\n[variables]\ncolour = { values = 4 }\nshape = { values = 4 }\n'
+        "[training]\ninterchange = false\nsteps = 400\n"
+    )
+    found = plant(path, tmp_path).certificate
+    assert not found.certified
+    assert min(v.behaviour for v in found.variables.values()) > 0.9
+    assert max(v.interchange or 0.0 for v in found.variables.values()) < 0.9
+    assert torch.isfinite(torch.tensor([v.gradient_inside or 0.0 for v in found.variables.values()])).all()
