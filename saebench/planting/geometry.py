@@ -81,8 +81,12 @@ def _coordinates(variable: VariableSpec, generator: torch.Generator) -> Float[Te
 
 
 def _spread(n: int, rank: int, generator: torch.Generator) -> Float[Tensor, "n rank"]:
-    """Unit vectors pushed apart; a simplex where the rank allows it."""
-    free = torch.randn(n, rank, generator=generator, dtype=torch.float64).requires_grad_()
+    """Unit vectors pushed apart: a simplex where the rank allows it, at right angles where it allows that."""
+    free = torch.randn(n, rank, generator=generator, dtype=torch.float64)
+    if rank >= n:
+        # pushed apart they would be a simplex, which leaves a dimension empty
+        return torch.linalg.qr(free.T).Q.T
+    free.requires_grad_()
     optimizer = torch.optim.Adam([free], lr=0.05)
     for _ in range(_PACKING_STEPS):
         points = torch.nn.functional.normalize(free, dim=1)

@@ -69,6 +69,15 @@ def test_subspaces_are_orthogonal_where_they_fit_and_packed_where_not():
     assert 0.3 < crowded.coherence < 0.95  # Σ ranks / d_model is 2; at random it would be near 1
 
 
+def test_atoms_fill_the_rank_that_was_asked_for():
+    variables = {"a": {"values": 5}, "b": {"values": 4, "present": 0.5}, "c": {"values": 6, "rank": 2}}
+    geometry = make_geometry(spec(variables))
+    for name, rank in (("a", 4), ("b", 4), ("c", 2)):
+        atoms = geometry.atoms[name]
+        assert int(torch.linalg.matrix_rank(atoms, atol=1e-4)) == rank == len(geometry.rows[name])
+    assert geometry.atoms["b"][0].norm() == 0  # `none` is carried by nothing
+
+
 def test_a_circle_has_its_values_in_order():
     days = make_geometry(spec({"day": {"values": 7, "circular": True}})).atoms["day"]
     steps = (days - days.roll(1, 0)).norm(dim=1)

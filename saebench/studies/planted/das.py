@@ -1,0 +1,70 @@
+"""Whether DAS finds the planted subspaces: one rotation per variable, at the planted rank.
+
+`python -m saebench.studies.planted.das` writes `das.csv`, a row as soon as a model is done; models that are
+in it are left out.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from saebench.studies.planted import zoo
+
+
+def overlaps(folder: Path) -> Iterator[dict[str, Any]]:
+    """For every variable that the answers are read from: the overlap of DAS at its rank, and by chance."""
+    import torch
+
+    from saebench.edits.das import fit_das
+    from saebench.kinds.base import Settings
+    from saebench.kinds.entities.sections import build
+    from saebench.measures.subspaces import by_chance, overlap
+    from saebench.models.loading import load_model
+    from saebench.planting.making import open_planted
+    from saebench.site import Site
+    from saebench.spec import load_task
+
+    torch.set_num_threads(1)
+    spec = open_planted(folder).world.spec
+    model, task = load_model(str(folder), device="cpu"), load_task(str(folder / "task"))
+    section = build(task, model, Site(spec.model.hook, "entity"), Settings()).section
+    unused = [name for name in section.planted if not spec.variables[name].used]
+    ranks = sorted({len(section.planted[name]) for name in section.planted if name not in unused})
+    das = fit_das(section, ranks=ranks, skip=unused)
+    for name, planted in section.planted.items():
+        if name not in unused:
+            found = das.rows[name]
+            yield {
+                "model": folder.name,
+                "variable": name,
+                "planted_rank": len(planted),
+                "found_rank": len(found),
+                "overlap": overlap(found, planted).overlap,
+                "by_chance": by_chance(len(found), len(planted), section.d_in),
+            }
+
+
+def main() -> None:
+    """Command line."""
+    import pandas as pd
+
+    from saebench.planting.making import read_certificate
+    from saebench.records.files import write_text
+
+    parser = argparse.ArgumentParser(prog="python -m saebench.studies.planted.das")
+    parser.add_argument("--models", type=Path, default=zoo.CACHE, help="the zoo")
+    parser.add_argument("--out", type=Path, default=Path("results/planted"), help="where das.csv goes")
+    parser.add_argument("--only", action="append", choices=zoo.names(), help="a model (repeatable)")
+    options = parser.parse_args()
+    file = options.out / "das.csv"
+    rows = pd.read_csv(file).to_dict("records") if file.exists() else []
+    for name in options.only or zoo.names():
+        certificate = read_certificate(options.models / name)
+        if certificate and certificate.certified and name not in {row["model"] for row in rows}:
+            rows += overlaps(options.models / name)
+            write_text(file, pd.DataFrame(rows).to_csv(index=False, float_format="%.4g"))
+
+
+if __name__ == "__main__":
+    main()
