@@ -68,9 +68,11 @@ def evaluate(
         for path in exports.write(results, export, out / "exported"):
             print(f"Exported: {path}", file=sys.stderr)
     if len(results) < len(found):
-        print(f"saebench: {len(found) - len(results)} of {len(found)} not scored:", file=sys.stderr)
-        for error in wrong:
-            print(f"  {str(error).partition('. ')[0][:160]}", file=sys.stderr)
+        # of one input the paragraph above says all
+        if len(found) > 1:
+            print(f"saebench: {len(found) - len(results)} of {len(found)} not scored:", file=sys.stderr)
+            for error in wrong:
+                print(f"  {str(error).partition('. ')[0][:160]}", file=sys.stderr)
         raise typer.Exit(2)
 
 

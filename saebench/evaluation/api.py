@@ -53,6 +53,8 @@ def evaluate(
     Raises:
         SaebenchError: one short paragraph for everything the input can get wrong.
     """
+    if options.get("ravel_data") is not None:
+        options["ravel_data"] = str(options["ravel_data"])
     chosen = Options.of({"budget": budget, **options})
     arena = make_arena(task or ("ravel" if chosen.ravel_data else "ioi"), model, chosen)
     named = isinstance(sae, str | Path)

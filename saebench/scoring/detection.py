@@ -49,7 +49,9 @@ def mean_over_values(of_values: Estimate, drawn: Float[np.ndarray, "n_resamples 
     A value that was not drawn has no F1 there, and must not count as one with an F1 of 0.
     """
     known = np.where(drawn > 0, of_values.draws, 0.0)
-    draws = (known * drawn).sum(1) / drawn.sum(1)
+    whole = drawn.sum(1)
+    # a resample in which no value was drawn says nothing, and intervals leave it out
+    draws = np.divide((known * drawn).sum(1), whole, out=np.full(len(whole), np.nan), where=whole > 0)
     return Estimate(of_values.value.mean(), draws, normal=True, units=of_values.units)
 
 

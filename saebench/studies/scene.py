@@ -38,7 +38,8 @@ class Scene:
 
     def read(self, sae: Any, *axes: str) -> dict[tuple[str, str], Estimate]:
         """Estimates by name and attribute of the recovery scores and of the axes given."""
-        chosen = {name: MEASURES[name] for name in (*axes, "recovery")}
+        # what latents write is measured with interpretability, and other axes read it there
+        chosen = {name: MEASURES[name] for name in ("interpretability", *axes, "recovery")}
         out = replace(self.bench, measures=chosen).measure(from_object(sae))
         return {
             (e.name, e.attribute or ""): e.value for e in score(out).entries if isinstance(e.value, Estimate)

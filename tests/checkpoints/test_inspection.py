@@ -303,7 +303,7 @@ def test_a_demo_sae_unfolded_on_purpose(quiet_model, tmp_path_factory):
 
     state, config = quiet_sae("topk")
     sound = written(tmp_path_factory.mktemp("sound"), state, config)
-    acts, _ = activations(quiet_model, load(sound))
+    acts, *_ = activations(quiet_model, load(sound))
     s = f_factor(acts)
     # undo the folding: what training on scaled activations would have saved
     state |= {"W_enc": state["W_enc"] / s, "W_dec": state["W_dec"] * s, "b_dec": state["b_dec"] * s}
@@ -323,7 +323,7 @@ def unfolded(quiet_model, tmp_path_factory) -> tuple[dict, dict, float]:
 
     state, config = quiet_sae("standard")
     paths = {"folded": written(tmp_path_factory.mktemp("folded"), state, config)}
-    acts, _ = activations(quiet_model, load(paths["folded"]))
+    acts, *_ = activations(quiet_model, load(paths["folded"]))
     s = f_factor(acts)
     state |= {"b_enc": state["b_enc"] * s, "b_dec": state["b_dec"] * s}
     for name, scale in (("declared", "expected_average_only_in"), ("lost", "none")):

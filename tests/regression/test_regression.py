@@ -210,8 +210,12 @@ def test_seeds_are_a_second_level() -> None:
     assert d.ci and (d.ci[1] - d.ci[0]) / 2 / d.error == pytest.approx(2.306, abs=0.01)
 
 
-def false_alarms(sides: tuple[int, int], sets: int, spread: float = 0.05) -> float:
-    """Share of comparisons of equals with p < 5 %, when SAEs differ from seed to seed by `spread`."""
+def false_alarms(sides: tuple[int, int], sets: int, spread: float = 0.5) -> float:
+    """Share of comparisons of equals with p < 5 %, when SAEs differ from seed to seed by `spread`.
+
+    Prompts move a mean by 0.02 here: with them as the larger part, few seeds' Student's t errs far to
+    the careful side.
+    """
     low = 0
     for seed in range(sets):
         rng = np.random.default_rng([seed, *sides])

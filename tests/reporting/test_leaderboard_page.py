@@ -94,7 +94,8 @@ def test_it_sorts_by_mouse_and_by_keyboard(browser, page: Path) -> None:
 
     show(browser, page)
     means = column(browser, "Mean")
-    assert len(means) == 13 and means == sorted(means, reverse=True)
+    known = [mean for mean in means if mean is not None]
+    assert len(means) == 13 and means[: len(known)] == known == sorted(known, reverse=True)
     head = browser.find_element("css selector", "button[data-key='control']")
     head.click()
     values = column(browser, "Control")

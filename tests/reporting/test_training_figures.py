@@ -12,7 +12,9 @@ from saebench.reporting import training_figures
 
 @pytest.fixture(scope="module")
 def result() -> Result:
-    path = next(p for p in store.find(RESULTS) if "demo=topk@" in str(p) and p.name.startswith("ioi"))
+    path = next(
+        p for p in store.find(RESULTS) if p.parent.name.startswith("demo=topk@") and p.name.startswith("ioi")
+    )
     return store.load(path).result
 
 

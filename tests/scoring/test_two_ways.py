@@ -234,6 +234,8 @@ def test_latents_are_resampled_for_each_dictionary_on_its_own() -> None:
     expected = np.hypot(one.standard_error, two.standard_error)
     assert (one - two).standard_error == pytest.approx(expected, rel=0.1)
     assert (explained(0) - one).standard_error == 0
+    own = (Context.of(latents(s)).bootstraps[ACTIVE].counts for s in (0, 1))
+    assert not np.array_equal(*own)
     # prompts are shared: that is what pairs two dictionaries
     same = (Context.of(latents(s)).test.counts for s in (0, 1))
     assert np.array_equal(*same)

@@ -164,7 +164,7 @@ def rank(
 
     `headlines` are the resampled headlines stored with each result. Dictionaries on one board share
     their resamples, so ranks are taken within each and what prompts have in common cancels; draws are
-    moved to the estimates first (METHODS §11). Results without them (older ones) get independent
+    moved to the estimates first (docs/methods.md §2). Results without them (older ones) get independent
     normal draws with their standard error instead, which errs towards calling a tie.
     """
     by = by or ordering(results)
