@@ -4,7 +4,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +39,7 @@ def against_numpy(bench: Bench) -> Table:
     table = outcomes()
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Path(folder) / "t.parquet", Path(folder) / "t.npz"
-        columns = {str(i): values for i, values in enumerate(table.columns.values())}
+        columns: dict[str, Any] = {str(i): values for i, values in enumerate(table.columns.values())}
 
         def parquet() -> None:
             ours.write_bytes(table_bytes(table, "id"))
@@ -59,7 +61,7 @@ def against_numpy(bench: Bench) -> Table:
 def whole_leaderboard(bench: Bench) -> Table:
     """A leaderboard of 2,500 results, against reading those results alone."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
-    import simulated
+    simulated: Any = import_module("simulated")
 
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)

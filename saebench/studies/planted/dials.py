@@ -35,7 +35,7 @@ def draw(folder: Path) -> Path:
         return save(figure, folder / "dials.png")
 
 
-def _against(ax: Any, asked: pd.Series, measured: pd.Series, label: str) -> None:
+def _against(ax: Any, asked: Any, measured: Any, label: str) -> None:
     top = 1.1 * max(asked.max(), measured.max())
     ax.plot([0, top], [0, top], ":", color="#4b5563")
     ax.plot(asked, measured, "o", color=COLOURS[0], alpha=0.5)
@@ -44,7 +44,7 @@ def _against(ax: Any, asked: pd.Series, measured: pd.Series, label: str) -> None
 
 def _certificates(ax: Any, frame: pd.DataFrame) -> None:
     """The worst variable of each model."""
-    worst = frame.groupby("model")[[f"measured_{name}" for name in _FIGURES]].min()
+    worst: Any = frame.groupby("model")[[f"measured_{name}" for name in _FIGURES]].min()
     for name, colour, marker in zip(_FIGURES, COLOURS, MARKERS, strict=False):
         ax.plot(worst.index, worst[f"measured_{name}"], marker, color=colour, label=name.replace("_", " "))
     ax.axhline(0.98, color="#4b5563", linestyle=":")
