@@ -17,7 +17,7 @@ from saebench.edits.pairs import balances
 from saebench.errors import IncompetentModelError, SiteError, TaskError
 from saebench.kinds.base import Built, Settings
 from saebench.kinds.entities.facts import Entity, Phrase, cut, in_other_words, read_facts
-from saebench.kinds.entities.planted import planted_subspaces
+from saebench.kinds.entities.planted import _bundled
 from saebench.kinds.entities.prompts import draw_prompts, write_prompt
 from saebench.kinds.entities.sections import build, draw_source
 from saebench.measures.subspaces import overlap, swapped
@@ -296,8 +296,8 @@ def planted_names(section: CrossSection) -> list[str]:
 def test_planted_subspaces_are_known_at_their_site_and_nowhere_else(model, section):
     shipped = load_file(DEMO / "planted.safetensors")
     assert all(torch.equal(section.planted[name], rows) for name, rows in shipped.items())
-    assert planted_subspaces(model, Site.parse("blocks.2.hook_resid_pre@entity")) == {}
-    assert planted_subspaces(replace(model, name="another"), SITE) == {}
+    assert _bundled(model, Site.parse("blocks.2.hook_resid_pre@entity")) == {}
+    assert _bundled(replace(model, name="another"), SITE) == {}
 
 
 # ---- phrasings ---------------------------------------------------------------------------------
