@@ -382,7 +382,7 @@ MUTATIONS = (
     Mutation(
         "detection: a value that was not drawn counts as missed",
         "scoring/detection.py",
-        "draws = (known * drawn).sum(1) / drawn.sum(1)",
+        "draws = np.divide((known * drawn).sum(1), whole, out=np.full(len(whole), np.nan), where=whole > 0)",
         "draws = of_values.draws.mean(1)",
         "scoring/test_two_ways.py",
     ),
