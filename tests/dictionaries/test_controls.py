@@ -97,7 +97,7 @@ def test_every_control_is_found_by_name(bench, spec):
         ("random:", "whole number"),
         ("permuted", "needs an SAE"),
         ("supervised:median", "mse"),
-        ("oracle", "synthetic tasks only"),
+        ("oracle", "where the truth is known"),
     ],
 )
 def test_wrong_controls_say_what_is_expected(bench, spec, said):
