@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from saebench.cache.code import code
 from saebench.evaluation.options import Options
 from saebench.models import facts
 from saebench.models.facts import ModelFacts
-from saebench.records.memo import Memo, code
+from saebench.records.memo import Memo
 from saebench.spec import Task
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from saebench.cache.code import code
 from saebench.models.sources import find_source
-from saebench.records.memo import Memo, code
+from saebench.records.memo import Memo
 
 DTYPES = ("float32", "bfloat16", "float16")
 _ACCELERATORS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")

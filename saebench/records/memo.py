@@ -9,8 +9,6 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +18,6 @@ from saebench.records.files import write_text
 
 _SETTLED_SECONDS = 2.0
 """A file that changed this recently may change again without its time moving."""
-
-
-def code(*packages: str, libraries: Iterable[str] = ()) -> str:
-    """Digest of the source of some packages of saebench and of the versions of libraries."""
-    return _code(packages, tuple(libraries))
-
-
-@cache
-def _code(packages: tuple[str, ...], libraries: tuple[str, ...]) -> str:
-    total = hashlib.sha256()
-    for package in packages:
-        for path in sorted((Path(__file__).parents[1] / package).rglob("*.py")):
-            total.update(path.read_bytes())
-    for library in libraries:
-        total.update(f"{library} {metadata.version(library)}\n".encode())
-    return total.hexdigest()
 
 
 class Memo:
