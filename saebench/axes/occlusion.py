@@ -14,7 +14,7 @@ from saebench.measures.read_write import along_atoms
 from saebench.measures.thresholds import best_cuts, cut, dense_latents
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring import Context
-from saebench.scoring.occlusion import AXIS, DOSES, TAUS, pairs
+from saebench.scoring.occlusion import AXIS, DOSES, ELSEWHERE, TAUS, pairs
 
 
 def prepare(bench: Bench, seed: int, tick: Tick) -> None:
@@ -33,7 +33,10 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
         if value is not None:
             out.facts[Key(AXIS, "attribute_reconstruction", attribute.name)] = value
     by_strong: dict[str, list[str]] = bench.learned[AXIS]
-    if not subject.dictionary.reads_labels:
+    if subject.dictionary.reads is not None:
+        # what is added to the activation that it writes never reaches the one that it encodes
+        out.facts[Key(AXIS, ELSEWHERE)] = 1.0
+    elif not subject.dictionary.reads_labels:
         for strong, weak in by_strong.items():
             _without(subject, strong, weak, bench, out)
         for name in dict.fromkeys(name for weak in by_strong.values() for name in weak):

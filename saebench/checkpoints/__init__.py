@@ -29,9 +29,11 @@ from saebench.checkpoints.naming import several
 from saebench.checkpoints.origin import display_name
 from saebench.checkpoints.remembering import known_of
 from saebench.dictionaries.sae import SaelensDictionary
+from saebench.dictionary import Dictionary
 from saebench.errors import CheckpointError, unknown
 from saebench.models.surroundings import undisturbed
 from saebench.records.known import Known
+from saebench.records.result import DictionaryInfo
 
 FORMATS: dict[str, Format] = {
     "sae_lens": Format(
@@ -268,26 +270,13 @@ def load_object(
     Raises:
         CheckpointError: if it cannot be scored (see `from_object`).
     """
-    from saebench.dictionaries.objects import ObjectDictionary, from_object, object_digest, unwrapped
+    from saebench.dictionaries.objects import ObjectDictionary, from_object, unwrapped
     from saebench.dictionaries.sae import fact, hook_of
-    from saebench.records.result import DictionaryInfo
+    from saebench.dictionaries.transcoder import Transcoder, writes
 
     inner = unwrapped(obj)
     dictionary = from_object(inner, acts, name)
     own = isinstance(dictionary, SaelensDictionary)
-    meta = getattr(getattr(inner, "cfg", None), "metadata", None)
-    trained = getattr(meta, "training_architecture", None) if own else None
-    info = DictionaryInfo(
-        name=dictionary.name,
-        source="memory",
-        format="sae_lens" if own else "object",
-        architecture=dictionary.architecture if own else type(inner).__name__,
-        training_architecture=trained or (dictionary.architecture if own else None),
-        d_in=dictionary.d_in,
-        d_sae=dictionary.d_sae,
-        sha256=object_digest(dictionary),
-    )
-    normalization = dictionary.normalization if own else "none"
     notes = ["scale not folded: it is measured on the fit split"] if own and dictionary.needs_factor else []
     if inner is not obj:
         notes.append(f"taken out of a {type(obj).__name__}")
@@ -295,24 +284,46 @@ def load_object(
         key: fact(inner, key)
         for key in ("saebench_task", "saebench_task_sha256", "prepend_bos", "model_from_pretrained_kwargs")
     }
-    metadata = {key: value for key, value in known.items() if value is not None}
-    folded = (CENTRED,) if own and dictionary.centred else ()
     model = fact(inner, "model_name")
     loaded = Loaded(
         dictionary,
-        info,
-        hook_of(inner),
+        _info_of(inner, dictionary),
+        hook_of(inner) if dictionary.reads is None else writes(inner),
         model if isinstance(model, str) else None,
-        metadata,
+        {key: value for key, value in known.items() if value is not None},
         tuple(notes),
-        folded,
-        normalization,
+        (CENTRED,) if own and dictionary.centred else (),
+        dictionary.normalization if own else "none",
+        dictionary.reads,
     )
     if isinstance(dictionary, ObjectDictionary):
         return replace(loaded, dictionary=dictionary.on(device)) if device is not None else loaded
-    if own:
+    if isinstance(dictionary, SaelensDictionary | Transcoder):
         return replace(loaded, dictionary=cast(loaded, str(device or dictionary.W_dec.device), torch.float32))
     return loaded
+
+
+def _info_of(obj: Any, dictionary: Dictionary) -> DictionaryInfo:
+    """What a result says of an object in memory."""
+    from saebench.dictionaries.objects import object_digest
+    from saebench.dictionaries.transcoder import Transcoder
+
+    kind, trained = type(obj).__name__, None
+    theirs = isinstance(dictionary, SaelensDictionary | Transcoder)
+    if theirs:
+        kind = dictionary.architecture + ("_transcoder" if isinstance(dictionary, Transcoder) else "")
+        meta = getattr(getattr(obj, "cfg", None), "metadata", None)
+        trained = getattr(meta, "training_architecture", None) or kind
+    return DictionaryInfo(
+        name=dictionary.name,
+        source="memory",
+        format="sae_lens" if theirs else "object",
+        architecture=kind,
+        training_architecture=trained,
+        d_in=dictionary.d_in,
+        d_sae=dictionary.d_sae,
+        sha256=object_digest(dictionary),
+    )
 
 
 __all__ = [

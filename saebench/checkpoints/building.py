@@ -14,7 +14,7 @@ from saebench.checkpoints.files import require_finite
 from saebench.dictionaries.normalization import NORMALIZATIONS
 from saebench.dictionaries.objects import ObjectDictionary
 from saebench.dictionaries.sae import TEMPORAL, SaelensDictionary, build, digest, trained_centred
-from saebench.dictionaries.transcoder import Transcoder
+from saebench.dictionaries.transcoder import Transcoder, canonical_read
 from saebench.errors import CheckpointError, unknown
 from saebench.records.result import DictionaryInfo
 
@@ -114,9 +114,14 @@ def _transcoder(
             f" of {', '.join(kinds)} without."
         )
     architecture = config["architecture"] + ("_skip" if "W_skip" in state else "")
-    subtracts = config.get("apply_b_dec_to_input", False) and "W_skip" in state
-    # what goes into the MLP before its norm is the residual stream in the middle of the block
-    reads = parts.reads.replace(".hook_mlp_in", ".hook_resid_mid")
+    subtracts = config.get("apply_b_dec_to_input", False)
+    if subtracts and state["W_enc"].shape[0] != state["W_dec"].shape[1]:
+        raise CheckpointError(
+            f"{path}: apply_b_dec_to_input is true, and b_dec has the width of what is written"
+            f" ({state['W_dec'].shape[1]}), not of what is read ({state['W_enc'].shape[0]}). Config and weights do not"
+            " belong together."
+        )
+    reads = canonical_read(parts.reads)
     return Transcoder(as_dtype(state, dtype, "cpu"), name, architecture, reads, config.get("k"), subtracts)
 
 

@@ -93,7 +93,7 @@ class Permuted(Dictionary):
 
     def __init__(self, dictionary: Dictionary, seed: int = 0) -> None:
         self.name = f"control:permuted:{dictionary.name}"
-        self._inner = dictionary
+        self._inner, self.reads = dictionary, dictionary.reads
         self.W_dec = dictionary.shuffled(seed)
 
     def encode(self, acts: Float[Tensor, "n d_in"]) -> Encoding:

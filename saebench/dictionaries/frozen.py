@@ -64,8 +64,11 @@ def frozen(
     freedom: Freedom = FROZEN_DECODER,
     seed: int = 0,
     steps: int = STEPS,
+    l0: float | None = None,
 ) -> Frozen:
     """The control for one SAE: as wide, and as sparse on `acts`, which it is trained to reconstruct.
+
+    `l0` is the SAE's own where `acts` are not what it encodes (a transcoder's).
 
     Rows start as random unit vectors, the encoder as their transpose; Adam, squared error, `steps`
     batches of 512; the offset, the mean, stays. Same seed, same control.
@@ -76,7 +79,7 @@ def frozen(
     # one learning rate suits all sites once activations have norm √d_in
     scale = dictionary.d_in**0.5 / (acts - mean).norm(dim=1).mean().clamp(min=1e-12)
     inner = (acts - mean) * scale
-    k = max(1, round(_l0(dictionary, acts)))
+    k = max(1, round(_l0(dictionary, acts) if l0 is None else l0))
     encoder, bias, rows = start.T.clone(), start.new_zeros(len(start)), start.clone()
     trained = [encoder, bias] * freedom.encoder + [rows] * freedom.decoder
     for part in trained:

@@ -17,8 +17,10 @@ from saebench.dictionaries.sae import (
     digest_state,
     flat,
     is_saelens,
+    is_transcoder,
     refuse_transcoder,
 )
+from saebench.dictionaries.transcoder import Transcoder
 from saebench.dictionary import Dictionary, Encoding
 from saebench.errors import CheckpointError
 
@@ -74,6 +76,8 @@ def from_object(obj: Any, acts: Float[Tensor, "n d_in"] | None = None, name: str
         return obj
     obj = unwrapped(obj)
     name = name or type(obj).__name__
+    if is_transcoder(obj):
+        return Transcoder.from_saelens(obj, name)
     if is_saelens(obj):
         return SaelensDictionary(obj, name)
     missing = [a for a in ("encode", "decode") if not hasattr(obj, a)]
@@ -118,6 +122,8 @@ def object_digest(obj: Any) -> str:
     """sha256 of an object's state dict, else of its outputs on fixed inputs."""
     if isinstance(obj, SaelensDictionary):
         return digest(obj)
+    if isinstance(obj, Transcoder):
+        return obj.digest()
     if isinstance(obj, ObjectDictionary):
         return object_digest(obj.object)
     obj = unwrapped(obj)
@@ -169,7 +175,7 @@ def _check(obj: Any, name: str, rows: Tensor, probes: Tensor) -> Float[Tensor, "
         raise CheckpointError(
             f"encode of {name} fails on activations [n, {probes.shape[1]}] (W_dec is [{d_sae},"
             f" {d_in}]): {str(error).splitlines()[0]}. If it reads one place and writes another it"
-            " is a transcoder, which cannot be scored."
+            " is a transcoder: save it in a format that says so (`saebench formats`)."
         ) from error
     if codes.shape != (len(probes), d_sae):
         raise CheckpointError(

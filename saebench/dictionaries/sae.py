@@ -133,8 +133,13 @@ def build(config: dict[str, Any], state: dict[str, Tensor]) -> Any:
     return sae.requires_grad_(False).eval()
 
 
+def is_transcoder(obj: Any) -> bool:
+    """Whether a SAELens object is of one of its transcoder classes."""
+    return is_saelens(obj) and "transcoder" in str(obj.cfg.architecture())
+
+
 def refuse_transcoder(obj: Any) -> None:
-    """Raises if the object writes to another place than it reads from.
+    """Raises if the object writes to another place than it reads from, and is of no class that says how.
 
     Raises:
         CheckpointError: for a transcoder.
@@ -150,8 +155,8 @@ def refuse_transcoder(obj: Any) -> None:
     else:
         return
     raise CheckpointError(
-        f"This is {seen}. Every edit here replaces an activation by a reconstruction of the same"
-        " activation, which a transcoder does not give. Score an SAE trained at one hook point."
+        f"This is {seen}. In memory a transcoder is scored as one of SAELens' transcoder classes, which say"
+        " what they read and write; others once they are saved (`saebench formats` lists how)."
     )
 
 

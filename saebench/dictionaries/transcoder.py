@@ -1,13 +1,26 @@
 """Transcoders: dictionaries that read at one hook point and write at another."""
 
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.dictionaries.sae import digest_state
+from saebench.dictionaries.sae import digest_state, fact, hook_of
 from saebench.dictionary import Dictionary, Encoding
+from saebench.errors import CheckpointError
+from saebench.site import hook_point
+
+
+def canonical_read(hook: str) -> str:
+    """The hook point of a transcoder's input: before its norm, an MLP's is the residual stream in mid-block."""
+    return hook.replace(".hook_mlp_in", ".hook_resid_mid")
+
+
+def writes(obj: Any) -> str | None:
+    """The hook point that an object says it writes, in TransformerLens' terms."""
+    out = fact(obj, "hook_name_out")
+    return hook_point(out) if isinstance(out, str) and out else None
 
 
 @final
@@ -71,3 +84,25 @@ class Transcoder(Dictionary):
         facts = {"class": "Transcoder", "architecture": self.architecture, "k": self.k}
         facts |= {"reads": self.reads, "subtracts": self._subtracts}
         return digest_state(self.state, facts)
+
+    @classmethod
+    def from_saelens(cls, obj: Any, name: str) -> "Transcoder":
+        """A SAELens transcoder in memory, as its folder would be read; the weights are its own.
+
+        Raises:
+            CheckpointError: if its metadata do not name what it reads and writes, or its input is scaled.
+        """
+        read, write = hook_of(obj), writes(obj)
+        if read is None or write is None:
+            raise CheckpointError(
+                f"{name} is a transcoder, and its metadata name {read or 'nothing'} as what it reads and"
+                f" {write or 'nothing'} as what it writes. Set cfg.metadata.hook_name and cfg.metadata.hook_name_out."
+            )
+        if obj.cfg.normalize_activations != "none":
+            raise CheckpointError(
+                f"{name} is a transcoder of activations scaled by {obj.cfg.normalize_activations}; expected none."
+            )
+        state = {key: value.detach() for key, value in obj.state_dict().items()}
+        kind = "jumprelu" if "threshold" in state else "standard"
+        skip = "_skip" if "W_skip" in state else ""
+        return cls(state, name, kind + skip, canonical_read(read))

@@ -3,9 +3,9 @@
 from typing import Literal
 
 from saebench.axes.base import Bench
-from saebench.dictionaries.codes import encode_split
+from saebench.dictionaries.codes import SparseCodes, encode_split
 from saebench.dictionaries.controls import PCA, Identity, Mean, NoEdit, Permuted, Random, SourcePatch
-from saebench.dictionaries.frozen import FROZEN_DECODER, FROZEN_ENCODER, SOFT, Frozen, frozen
+from saebench.dictionaries.frozen import FROZEN_DECODER, FROZEN_ENCODER, SOFT, Freedom, Frozen, frozen
 from saebench.dictionaries.frozen import soft_frozen as within
 from saebench.dictionaries.matched import MatchedRandom
 from saebench.dictionaries.supervised import SupervisedDictionary, fit_supervised
@@ -40,9 +40,15 @@ Made = tuple[Dictionary, float | None]
 
 
 def random_like(bench: Bench, value: Made, seed: int) -> MatchedRandom:
-    fit, dictionary = bench.section.fit, value[0]
-    codes = encode_split(dictionary, fit.acts, fit.known).codes
-    return MatchedRandom(f"control:random-like:{dictionary.name}", codes, fit.acts, seed)
+    return MatchedRandom(
+        f"control:random-like:{value[0].name}", _fit_codes(bench, value[0]), bench.section.fit.acts, seed
+    )
+
+
+def _fit_codes(bench: Bench, dictionary: Dictionary) -> SparseCodes:
+    """Codes on `fit`, of what a transcoder reads there."""
+    section = bench.section if dictionary.reads is None else bench.section.read_at(dictionary.reads)
+    return encode_split(dictionary, section.fit.acts, section.fit.known).codes
 
 
 def permuted(bench: Bench, value: Made, seed: int) -> Permuted:
@@ -50,15 +56,21 @@ def permuted(bench: Bench, value: Made, seed: int) -> Permuted:
 
 
 def frozen_decoder(bench: Bench, value: Made, seed: int) -> Frozen:
-    return frozen(value[0], bench.section.typical(), FROZEN_DECODER, seed)
+    return _frozen(bench, value[0], FROZEN_DECODER, seed)
 
 
 def soft_frozen(bench: Bench, value: Made, seed: int) -> Frozen:
-    return frozen(value[0], bench.section.typical(), within(value[1] or SOFT), seed)
+    return _frozen(bench, value[0], within(value[1] or SOFT), seed)
 
 
 def frozen_encoder(bench: Bench, value: Made, seed: int) -> Frozen:
-    return frozen(value[0], bench.section.typical(), FROZEN_ENCODER, seed)
+    return _frozen(bench, value[0], FROZEN_ENCODER, seed)
+
+
+def _frozen(bench: Bench, dictionary: Dictionary, freedom: Freedom, seed: int) -> Frozen:
+    """Of a transcoder: an SAE of what it writes, as sparse as it is on what it reads of `fit`."""
+    l0 = None if dictionary.reads is None else float(_fit_codes(bench, dictionary).per_row.float().mean())
+    return frozen(dictionary, bench.section.typical(), freedom, seed, l0=l0)
 
 
 def supervised(bench: Bench, value: Literal["mean", "mse"] | None, seed: int) -> SupervisedDictionary:

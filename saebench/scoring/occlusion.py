@@ -19,6 +19,9 @@ TAUS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the strong attribute's atom that the surgical check takes away."""
 DOSES = (0.5, 1.0, 2.0, 4.0)
 """Multiples of the weak attribute's atom that are added to find how large it would have to be."""
+ELSEWHERE = "reads_elsewhere"
+"""Fact of a dictionary that encodes another hook point than it writes (a transcoder)."""
+NOT_ENCODED = "it encodes another hook point than it writes: changes of what it writes are not encoded"
 NOTHING_TO_HIDE = "nothing can hide another here: no two attributes differ credibly in size"
 OWN_SIZE = "the size of the attribute itself, not of what a dictionary makes of it"
 
@@ -103,7 +106,8 @@ def detection_limit(ctx: Context, pair: Pair, weak: ReadWrite, strong: ReadWrite
     size = _size(ctx, pair.weak)
     keys = [Key(AXIS, "written", pair.weak, "plus", round(100 * dose)) for dose in DOSES]
     if not all(key in ctx.outcomes for key in keys):
-        return Undefined("its codes come from labels, whatever the activation")
+        why = NOT_ENCODED if _elsewhere(ctx) else "its codes come from labels, whatever the activation"
+        return Undefined(why)
     written = [weak.written]
     for key, dose in zip(keys, DOSES, strict=True):
         written.append(ctx.mean(key) / (size * (1 + dose)))
@@ -112,6 +116,10 @@ def detection_limit(ctx: Context, pair: Pair, weak: ReadWrite, strong: ReadWrite
     if not np.isfinite(value[0]):
         return Undefined(f"not written as {pair.strong} is even at {1 + DOSES[-1]:g} times its size")
     return Estimate(value[0], draws)
+
+
+def _elsewhere(ctx: Context) -> bool:
+    return Key(AXIS, ELSEWHERE) in ctx.outcomes.facts
 
 
 def _crossing(curve: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -147,6 +155,12 @@ def _curves(ctx: Context, pair: Pair) -> list[Entry]:
     found = []
     for place, tau in enumerate(TAUS):
         axis, kind, k = (AXIS, edit, place) if place else ("interpretability", "", 0)
+        if place and _elsewhere(ctx):
+            found += [
+                Entry(AXIS, name, Undefined(NOT_ENCODED), ctx.test.n, pair.weak, edit, round(100 * tau))
+                for name in ("weak_written", "weak_coverage")
+            ]
+            continue
         key = Key(AXIS, "written", pair.weak, edit, place) if place else Key(axis, "written", pair.weak)
         hits = detect(ctx, axis, pair.weak, kind, k)
         if key not in ctx.outcomes or hits is None:

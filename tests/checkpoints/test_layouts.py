@@ -237,6 +237,23 @@ def test_sae_lens_transcoders_written_by_sae_lens(name, tmp_path):
         torch.testing.assert_close(written, theirs(x), atol=1e-5, rtol=1e-5)
 
 
+def test_a_sae_lens_sae_that_writes_elsewhere_subtracts_what_it_says(tmp_path):
+    """Of one width it may take b_dec from what it reads, as SAELens does; of two widths nothing can."""
+    w = f.weights()
+    places = {"hook_name": "blocks.2.ln2.hook_normalized", "hook_name_out": "blocks.2.hook_mlp_out"}
+    for subtract in (True, False):
+        folder = f.sae_lens(tmp_path / str(subtract), "standard", w, apply_b_dec_to_input=subtract)
+        config = json.loads((folder / "cfg.json").read_text())
+        f.dump(folder / "cfg.json", config | {"metadata": config["metadata"] | places})
+        loaded = load(folder)
+        assert (loaded.reads, loaded.hook) == (places["hook_name"], places["hook_name_out"])
+        agrees(loaded, lambda x, s=subtract: f.standard(x, w, subtract=s), w)
+    state = load_file(tmp_path / "True" / "sae_weights.safetensors")
+    wide = {"W_dec": torch.randn(f.D_SAE, f.D_IN + 2), "b_dec": torch.zeros(f.D_IN + 2)}
+    save_file(state | wide, tmp_path / "True" / "sae_weights.safetensors")
+    refused(tmp_path / "True", "apply_b_dec_to_input is true")
+
+
 def test_sparsify_transcoder_and_skip_connection(tmp_path):
     """A transcoder does not subtract b_dec, which lives where it writes."""
     w = f.weights()

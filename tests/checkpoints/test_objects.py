@@ -5,7 +5,7 @@ import sae_files as f
 import torch
 from torch import nn
 
-from saebench.checkpoints import load_object
+from saebench.checkpoints import load, load_object
 from saebench.dictionaries.objects import from_object
 from saebench.errors import CheckpointError
 
@@ -121,11 +121,11 @@ def test_linearity_is_tried_again_on_the_sites_own_activations():
         loaded.fitted(f.acts() * 1000)
 
 
-def test_transcoders_are_refused():
+def test_a_transcoder_without_its_places_is_refused():
     from sae_lens import Transcoder, TranscoderConfig
 
     same = TranscoderConfig(d_in=12, d_sae=20, d_out=12, apply_b_dec_to_input=False)
-    with pytest.raises(CheckpointError, match="transcoder"):
+    with pytest.raises(CheckpointError, match="hook_name_out"):
         load_object(Transcoder(same))
     with pytest.raises(CheckpointError, match="transcoder"):
         load_object(Module({**f.weights(), "W_dec": torch.randn(20, 8), "b_dec": torch.zeros(8)}))
@@ -138,6 +138,30 @@ def test_transcoders_are_refused():
     for acts in (None, f.acts()):
         with pytest.raises(CheckpointError, match="transcoder"):
             from_object(wide, acts)
+
+
+@pytest.mark.parametrize(
+    "name", ["transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder"]
+)
+def test_a_transcoder_of_sae_lens_in_memory_is_the_one_on_disk(name, tmp_path):
+    from sae_lens.registry import get_sae_class
+
+    torch.manual_seed(0)
+    kind, config = get_sae_class(name)
+    theirs = kind(config(d_in=f.D_IN, d_out=f.D_IN + 2, d_sae=f.D_SAE, apply_b_dec_to_input=False))
+    for parameter in theirs.parameters():
+        parameter.data = torch.randn_like(parameter) / 3
+    meta = theirs.cfg.metadata
+    meta.hook_name, meta.hook_name_out = "blocks.2.hook_mlp_in", "blocks.2.hook_mlp_out"
+    theirs.save_model(tmp_path)
+    stored, loaded = load(tmp_path), load_object(theirs)
+    assert (loaded.reads, loaded.hook) == ("blocks.2.hook_resid_mid", "blocks.2.hook_mlp_out")
+    for fact in ("sha256", "architecture", "format", "d_in", "d_sae"):
+        assert getattr(loaded.info, fact) == getattr(stored.info, fact)
+    x = f.acts()
+    with torch.no_grad():
+        written = loaded.dictionary.decode(loaded.dictionary.encode(x))
+        torch.testing.assert_close(written, theirs(x), atol=1e-5, rtol=1e-5)
 
 
 def test_a_sae_lens_sae_that_writes_elsewhere_is_refused():

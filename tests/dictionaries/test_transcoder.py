@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from command import run
 from worlds import bench_of, entry, scores, two_groups
 
 from saebench.checkpoints import load
@@ -11,6 +12,9 @@ from saebench.cross_section import CrossSection, Read
 from saebench.dictionaries.codes import encode_split
 from saebench.dictionaries.transcoder import Transcoder
 from saebench.errors import SiteError
+from saebench.evaluation import makers
+from saebench.scoring.estimates import Estimate, Undefined
+from saebench.scoring.occlusion import TAUS
 
 D = 40
 
@@ -106,6 +110,47 @@ def test_where_nothing_is_read_it_says_so(linear):
     assert isinstance(plain, CrossSection)
     with pytest.raises(SiteError, match="no language model"):
         plain.read_at("blocks.0.mlp.hook_in")
+
+
+def test_every_axis_runs_and_what_has_no_meaning_says_so(linear):
+    """Adding to what is written, or taking from it, never reaches what is encoded."""
+    section, matrix, bias = linear
+    found = scores(identity_transcoder(matrix, bias), bench_of(section))
+    moved = [e for e in found.entries if e.name in ("weak_written", "weak_coverage", "detection_limit")]
+    undefined = [e for e in moved if isinstance(e.value, Undefined)]
+    assert len(moved) == 2 * len(TAUS) + 1 and {e.k for e in moved if e not in undefined} == {0}
+    assert all("encodes another hook point" in e.value.reason for e in undefined)
+    assert isinstance(found.axes["occlusion"].value, Estimate)
+
+
+def test_controls_that_are_made_from_a_transcoder(linear):
+    """They take its codes where it reads: as many latents on as it has, not as it would have where it writes."""
+    section, matrix, bias = linear
+    read = section.read_at("blocks.0.mlp.hook_in")
+    transcoder = identity_transcoder(matrix, bias, b_enc=torch.full((2 * D,), -0.02))
+    bench = bench_of(section)
+    there = encode_split(transcoder, read.fit.acts, read.fit.known).codes
+    value = (transcoder, None)
+    l0 = float(there.per_row.float().mean())
+    like = encode_split(makers.random_like(bench, value, 0), section.fit.acts, section.fit.known).codes
+    assert torch.equal(like.latent.bincount().sort().values, there.latent.bincount().sort().values)
+    assert abs(makers.frozen_decoder(bench, value, 0).k - l0) <= 0.5
+    elsewhere = float((transcoder.encode(section.fit.acts).codes != 0).float().sum(1).mean())
+    assert abs(elsewhere - l0) > 1
+    shuffled = makers.permuted(bench, value, 0)
+    assert shuffled.reads == transcoder.reads
+    codes = encode_split(shuffled, read.fit.acts, read.fit.known).codes
+    assert torch.equal(codes.value, there.value)
+
+
+@pytest.mark.slow
+def test_a_table_with_every_control_of_a_transcoder(tmp_path, capsys):
+    code, out, err = run(
+        capsys, "evaluate", "demo:mlp-transcoder", "control:all", "--budget", "tiny", "--out", str(tmp_path)
+    )
+    assert code == 0, err
+    for name in ("random-like", "frozen-decoder", "soft-frozen", "frozen-encoder"):
+        assert f"control:{name}:demo" in out.replace("\n", "")
 
 
 @pytest.mark.parametrize("name", ["topk", "transcoder"])
