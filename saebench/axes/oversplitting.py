@@ -1,7 +1,7 @@
 """Over-splitting: is one feature scattered over many latents? [PE §6]"""
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saebench.axes.base import Bench, Measure, Property, Subject, Tick
@@ -29,6 +29,7 @@ def _measure_attribute(subject: Subject, prop: Property, cluster: Int[Tensor, "n
     table = subject.table(prop, "select")
     select, test = (subject.detections(prop, split) for split in ("select", "test"))
     fragments, overlaps, effective = [], [], []
+    norms = subject.dictionary.W_dec.norm(dim=1)
     for value in prop.kept:
         order = grow_union(select, table, prop.select == value, value).detectors
         for split, codes in (("select", select), ("test", test)):
@@ -42,7 +43,7 @@ def _measure_attribute(subject: Subject, prop: Property, cluster: Int[Tensor, "n
         if len(pieces) > 1:
             overlaps.append(_overlap(select, pieces))
         if len(order):
-            effective.append(_effective(subject.test.codes, order, prop.test == value))
+            effective.append(_effective(subject.test.codes, norms, order, prop.test == value))
     mean = {"fragments": fragments, "fragment_overlap": overlaps, "effective_latents": effective}
     for name, values in mean.items():
         if values:
@@ -83,9 +84,12 @@ def _overlap(codes: SparseCodes, detectors: Int[Tensor, "m"]) -> float:
     return float(jaccard[upper[0], upper[1]].mean())
 
 
-def _effective(codes: SparseCodes, order: Int[Tensor, "m"], positive: Bool[Tensor, "n"]) -> float:
-    """exp(entropy) of how the union's code mass on positive prompts is shared; 1 is ideal."""
-    mass = codes.dense((order % codes.d_sae).unique())[positive].abs().sum(0).double()
+def _effective(
+    codes: SparseCodes, norms: Float[Tensor, "d_sae"], order: Int[Tensor, "m"], positive: Bool[Tensor, "n"]
+) -> float:
+    """exp(entropy) of how what the union writes on positive prompts, |α_j| ‖w_j‖, is shared; 1 is ideal."""
+    latents = (order % codes.d_sae).unique()
+    mass = codes.dense(latents)[positive].abs().sum(0).double() * norms[latents].double()
     share = mass / mass.sum() if mass.sum() > 0 else mass
     share = share[share > 0]
     return float((-(share * share.log()).sum()).exp())

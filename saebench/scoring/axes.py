@@ -62,7 +62,7 @@ _LIST = (
     ),
     Axis("interpretability", "interpretability", interpretability.score, 2),
     Axis("occlusion", "occlusion", occlusion.score, 3),
-    Axis("oversplitting", "over-splitting", oversplitting.score, 2),
+    Axis("oversplitting", "over-splitting", oversplitting.score, 3),
     Axis("recovery", "recovery of true features", recovery.score, 2, further=True),
     Axis("subspaces", "recovery of planted subspaces", subspaces.score, 1, further=True),
 )

@@ -39,9 +39,13 @@ def test_effective_latents_count_equal_shares_and_ignore_negligible_ones():
     codes = torch.zeros(60, 3)
     codes[:30, 0] = codes[30:, 1] = 2.0
     positive = torch.ones(60, dtype=torch.bool)
-    assert _effective(sparse(codes), torch.tensor([0, 1]), positive) == pytest.approx(2)
+    ones = torch.ones(3)
+    assert _effective(sparse(codes), ones, torch.tensor([0, 1]), positive) == pytest.approx(2)
+    # half the code on a row of twice the length writes the same
+    halved, longer = codes * torch.tensor([0.5, 1, 1]), torch.tensor([2.0, 1, 1])
+    assert _effective(sparse(halved), longer, torch.tensor([0, 1]), positive) == pytest.approx(2)
     codes[0, 2] = 1e-6
-    assert _effective(sparse(codes), torch.tensor([0, 1, 2]), positive) == pytest.approx(2, abs=1e-3)
+    assert _effective(sparse(codes), ones, torch.tensor([0, 1, 2]), positive) == pytest.approx(2, abs=1e-3)
 
 
 def test_attribute_reconstruction_is_one_for_a_perfect_copy_and_zero_for_the_mean(world):

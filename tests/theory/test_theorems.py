@@ -162,13 +162,15 @@ def test_permuting_or_rescaling_latents_moves_no_score():
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
 
     class Rescaled(Planted):  # type: ignore[misc]
-        """Rows times 4 and codes over 4, in another order."""
+        """Every row at a length of its own and its code over it, in another order."""
 
         def encode(self, acts):
             codes, offset = Planted(rows, bias).encode(acts)
-            return type(Planted(rows, bias).encode(acts))(codes[:, order] / 4, offset)
+            return type(Planted(rows, bias).encode(acts))(codes[:, order] / lengths, offset)
 
-    changed = Rescaled(rows[order] * 4, bias)
+    # powers of two: floating point stays exact, and ties stay ties
+    lengths = 2.0 ** (torch.arange(len(rows)) % 5 - 2)
+    changed = Rescaled(rows[order] * lengths[:, None], bias)
     one, two = scores(Planted(rows, bias), bench), scores(changed, bench)
     compared = 0
     for a, b in zip(one.entries, two.entries, strict=True):
