@@ -62,6 +62,6 @@ def entries(ctx: Context) -> list[Entry]:
             out.append(Entry("task", "kept", kept, n, name, exact="a share of all prompts drawn"))
     for name, effect in effects(ctx).items():
         note = "causal" if effect.causal else "no causal effect at this site"
-        out.append(Entry("task", "effect", effect.change, n, name, direction="none", note=note))
-        out.append(Entry("task", "answers_changed", effect.flipped, n, name, direction="none"))
+        out.append(Entry("task", "effect", effect.change, ctx.n(name), name, direction="none", note=note))
+        out.append(Entry("task", "answers_changed", effect.flipped, ctx.n(name), name, direction="none"))
     return out

@@ -50,8 +50,9 @@ def average(parts: list[Estimate]) -> Estimate:
 
 
 def score(ctx: Context) -> tuple[Headline, list[Entry]]:
-    n, entries = ctx.test.n, []
+    entries = []
     for name in ctx.outcomes.attributes:
+        n = ctx.n(name)
         floor = success(ctx, Key("task", "success", name, "none"))
         ceiling = success(ctx, Key("task", "success", name, "ceiling"))
         for edit, value in (("none", floor), ("supervised", ceiling)):
@@ -64,7 +65,7 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
             )
         )
         best = ceiling_fidelity(ctx, name)
-        entries.append(Entry(AXIS, "edit_fidelity", best, n, name, "supervised"))
+        entries.append(Entry(AXIS, "edit_fidelity", best, ctx.test.n, name, "supervised"))
         kinds = [key for score in ("success", "kl") for key in ctx.outcomes.find(AXIS, score, attribute=name)]
         for key in dict.fromkeys(key._replace(score="success") for key in kinds):
             entries += _edit_entries(ctx, key, floor, ceiling, best)
@@ -73,7 +74,7 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
 
 def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate, best: Maybe) -> list[Entry]:
     """Every score of one edit, of those that its stored outcomes give."""
-    n, k = ctx.test.n, key.k if key.k >= 0 else None
+    n, k = ctx.n(key.attribute), key.k if key.k >= 0 else None
     changed, weight = key._replace(score="n_changed"), key._replace(score="removed_weight")
     n_changed = float(ctx.outcomes[changed].mean()) if changed in ctx.outcomes else None
     blank = Entry(AXIS, "", floor, n, key.attribute, key.edit, k, n_changed)
@@ -90,7 +91,9 @@ def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate, be
         none, least = (success(ctx, Key("task", "kl", key.attribute, e)) for e in ("none", "ceiling"))
         away = replace(blank, name="edit_kl", value=success(ctx, kl), floor=none, ceiling=least)
         zero = constant_like(none, 0.0)
-        kept = replace(blank, name="edit_fidelity", value=fidelity(ctx, kl), floor=zero, ceiling=best)
+        # damage counts too, on prompts that ask for something else
+        every = replace(blank, n=ctx.test.n, name="edit_fidelity")
+        kept = replace(every, value=fidelity(ctx, kl), floor=zero, ceiling=best)
         found += [replace(away, direction="lower"), kept]
     if weight in ctx.outcomes:
         cost = success(ctx, weight)

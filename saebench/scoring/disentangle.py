@@ -111,17 +111,17 @@ def _edit(ctx: Context, keys: list[Key], pairs: bool) -> list[Entry]:
         name = key.attribute
         note = None if name in here else NOT_MEDIATED
         both = (cause(ctx, key), isolate(ctx, key))
-        for score, value in zip(("cause", "isolate"), both, strict=True):
-            found.append(Entry(UNDER, score, value, n, name, edit, k, note=note))
+        asked = ctx.n(name)
+        for score, value, of in zip(("cause", "isolate"), both, (asked, n - asked), strict=True):
+            found.append(Entry(UNDER, score, value, of, name, edit, k, note=note))
         value = disentangle(ctx, [key])
         floor, top = (disentangle(ctx, [Key("task", "success", name, e)]) for e in ("none", SKYLINE))
         found.append(Entry(UNDER, "disentangle", value, n, name, edit, k, None, floor, top, note=note))
         for other in ctx.outcomes.attributes if pairs else ():
             if other != name:
-                asks = ctx.outcomes[Key("task", "asks", other)] > 0
-                found.append(
-                    Entry(UNDER, "isolate_pair", _share(ctx, key, asks), n, f"{name}>{other}", edit, k)
-                )
+                kept = _share(ctx, key, ctx.outcomes[Key("task", "asks", other)] > 0)
+                of = ctx.n(other)
+                found.append(Entry(UNDER, "isolate_pair", kept, of, f"{name}>{other}", edit, k))
     chosen = [key for key in keys if key.attribute in here]
     if not chosen:
         missing = Undefined(NO_ATTRIBUTE)

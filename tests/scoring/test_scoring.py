@@ -97,6 +97,10 @@ def test_what_an_edit_does_to_other_attributes_counts_where_they_are_asked_for(o
     left, whole = columns[key].astype(float), columns[none].astype(float)
     wanted = 1 - (left[half == 1].mean() + left[half == 0].mean()) / whole[half == 1].mean()
     assert float(seen) == pytest.approx(wanted) and float(blind) > float(seen)
+    # n is what was averaged: half of the prompts ask, and damage is looked for on all
+    found = score(replace(outcomes, columns=columns))
+    of = {e.name: e.n for e in found.entries if e.identity[2:] == ("one", "writers", 1)}
+    assert of["edit_success"] == half.sum() and of["edit_fidelity"] == len(half)
 
 
 def naive_detection(outcomes, name):
