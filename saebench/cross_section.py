@@ -186,8 +186,12 @@ class Split:
     units: Int[Tensor, "n n_ways"] | None = None
     """What recurs across clusters, one column a way (IOI: the IO name, the S name). Resampled
     independently and multiplied (docs/methods.md §2); None where clusters are independent."""
+    source_units: Mapping[str, Int[Tensor, "n n_ways"]] = field(default_factory=dict)
+    """The units of each attribute's sources, numbered like `units`, or like `cluster` without them."""
     template: Int[Tensor, "n"] | None = None
     """Number of the prompt's phrasing among `CrossSection.templates`."""
+    text: Int[Tensor, "n"] | None = None
+    """A number that follows from the prompt's text alone, for choices that its place must not move."""
     row: Int[Tensor, "n"] | None = None
     """Where activations are generated: the number under which the generator remembers each."""
     source_row: Mapping[str, Int[Tensor, "n"]] = field(default_factory=dict)
@@ -201,6 +205,12 @@ class Split:
     def known(self) -> Known:
         """What is known of the prompts besides their activations."""
         return Known(self.labels, self.row, self.read_acts)
+
+    @property
+    def content(self) -> Int[Tensor, "n"]:
+        """What tells prompts apart wherever they stand: text, or the generator's number; else their place."""
+        known = self.text if self.text is not None else self.row
+        return torch.arange(len(self), device=self.acts.device) if known is None else known
 
     def source_known(self, attribute: str) -> Known:
         """What is known of the attribute's sources."""

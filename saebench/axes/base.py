@@ -166,6 +166,11 @@ class Bench:
             start += variable.size
         raise KeyError(attribute)
 
+    def fit_labels(self, attribute: str) -> Int[Tensor, "n_fit"]:
+        """The value of one attribute on every prompt of `fit`."""
+        names = [a.name for a in self.section.attributes]
+        return self.section.fit.labels[:, names.index(attribute)]
+
     def measure(self, scorable: Scorable, seed: int = 0, tick: Tick = lambda _: None) -> Outcomes:
         """The bench's outcomes with those of a dictionary or an intervention on every axis."""
         out = self.outcomes.like()

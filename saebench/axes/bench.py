@@ -123,6 +123,9 @@ def _edit_references(section: CrossSection, ceiling: LabelledDictionary, at: int
     others = torch.arange(len(section.attributes), device=source.device) != at
     same = test.labels[:, others] == test.source_labels[name][:, others]
     out.add(Key("task", "alone", name), same.all(1))
+    if name in test.source_units:
+        for way, units in enumerate(test.source_units[name].T):
+            out.add(Key("task", "source_unit", name, k=way), units)
     for edit, run in runs.items():
         out.add(Key("task", "ld", name, edit), run.ld)
         out.add(Key("task", "kl", name, edit), run.kl)

@@ -10,7 +10,7 @@ from saebench.edits.few_latents import Edit, aware, greedy, random_swap, swap_al
 from saebench.edits.writers import SPECIFIC_SIZES, WRITER_SIZES, partners, strength, writers_edit
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring import Context
-from saebench.scoring.causal import effects
+from saebench.scoring.causal import weights
 from saebench.scoring.control import AXIS
 from saebench.scoring.settings import EDIT_SIZES
 
@@ -25,9 +25,8 @@ _STORED = {
 
 
 def prepare(bench: Bench, seed: int, tick: Tick) -> None:
-    """Which attributes have a causal effect, by scoring's own rule: only those are edited by their writers."""
-    found = effects(Context.of(bench.outcomes, seed))
-    bench.learned[AXIS] = [name for name, effect in found.items() if effect.causal]
+    """Which attributes weigh anything, by scoring's own rule: only those are edited by their writers."""
+    bench.learned[AXIS] = list(weights(Context.of(bench.outcomes, seed)))
 
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
@@ -77,7 +76,8 @@ def _writers(subject: Subject, at: int, bench: Bench, seed: int) -> dict[tuple[s
     if isinstance(dictionary, LabelledDictionary):
         source, known = test.source_acts[name], test.source_known(name)
         return {("own", -1): dictionary.edit(at, test.acts, test.known, source, known)}
-    alpha, beta = subject.test.codes, at_rows(subject.test.codes, partners(test.labels, new, at, seed))
+    others = partners(test.labels, new, at, test.content, seed, test.template)
+    alpha, beta = subject.test.codes, at_rows(subject.test.codes, others)
     prop = bench.properties[name]
     writers = subject.writers(prop, bench.atoms_of(name))
     edits = {("partner", -1): swap_all(test.acts, alpha, beta, dictionary.W_dec)}

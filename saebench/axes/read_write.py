@@ -20,9 +20,12 @@ def prepare(bench: Bench) -> None:
     """What is available of every attribute, and what the ceiling writes of it."""
     ceiling = Subject(bench.ceiling, bench.section)
     for prop in _measured(bench):
-        acts = bench.section.test.acts
-        whole = along_atoms(acts, bench.atoms_of(prop.name), prop.test, prop.keep)
+        acts, atoms = bench.section.test.acts, bench.atoms_of(prop.name)
+        whole = along_atoms(acts, atoms, prop.test, prop.keep)
         bench.outcomes.add(Key("task", "available", prop.name), whole)
+        # on the prompts that atoms were made from their noise is in it too
+        seen = along_atoms(bench.section.fit.acts, atoms, bench.fit_labels(prop.name), prop.keep)
+        bench.outcomes.facts[Key("task", "available_on_fit", prop.name)] = float(seen.mean())
         _add(bench.outcomes, "task", prop, CEILING, written_by(ceiling, prop, bench))
 
 

@@ -20,25 +20,38 @@ SPECIFIC_SIZES = (1, 4)
 
 
 def partners(
-    labels: Int[Tensor, "n n_attributes"], wanted: Int[Tensor, "n"], attribute: int, seed: int
+    labels: Int[Tensor, "n n_attributes"],
+    wanted: Int[Tensor, "n"],
+    attribute: int,
+    content: Int[Tensor, "n"],
+    seed: int,
+    template: Int[Tensor, "n"] | None = None,
 ) -> Int[Tensor, "n"]:
     """For each prompt another one that has value `wanted` and differs in as many other attributes as can be.
 
-    Where several do, one is drawn. A prompt for whose value there is no other stays its own partner.
+    Of those that do, one in another phrasing, drawn by what the two prompts are (`content`) and not by where
+    they stand. A prompt for whose value there is no other stays its own partner.
     """
-    generator = torch.Generator().manual_seed(seed)
-    tie = torch.rand(len(labels), generator=generator).to(labels.device)
     out = torch.arange(len(labels), device=labels.device)
     others = [a for a in range(labels.shape[1]) if a != attribute]
     for value in wanted.unique():
         base, pool = (wanted == value).nonzero()[:, 0], (labels[:, attribute] == value).nonzero()[:, 0]
         if len(pool) == 0:
             continue
-        differs = (labels[base][:, None, others] != labels[pool][None, :, others]).sum(2)
-        # a different order of the pool for every prompt, so that no partner serves for all
-        mixed = (tie[base][:, None] + tie[pool][None]) % 1
-        out[base] = pool[(differs + 0.5 * mixed).argmax(1)]
+        differs = 2 * (labels[base][:, None, others] != labels[pool][None, :, others]).sum(2)
+        if template is not None:
+            differs += template[base][:, None] != template[pool][None, :]
+        drawn = _mixed(content[base][:, None], content[pool][None, :], seed)
+        out[base] = pool[(differs + 0.5 * drawn).argmax(1)]
     return out
+
+
+def _mixed(one: Int[Tensor, "n 1"], other: Int[Tensor, "1 m"], seed: int) -> Float[Tensor, "n m"]:
+    """A number in [0, 1) for every pair that looks drawn: the finaliser of MurmurHash3, 32 bits."""
+    bits = (one * 0x9E3779B1 + other * 0x85EBCA77 + (seed * 0xC2B2AE3D & 0xFFFFFFFF)) & 0xFFFFFFFF
+    for factor, shift in ((0x85EBCA6B, 16), (0xC2B2AE35, 13), (1, 16)):
+        bits = ((bits ^ (bits >> shift)) * factor) & 0xFFFFFFFF
+    return bits.double() / 2**32
 
 
 def strength(

@@ -1,10 +1,14 @@
 """What a task kind hands over: cross-sections, and how well the model does the task at all."""
 
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, NoReturn
 
 import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.supervised import Variable
@@ -97,6 +101,11 @@ class Built:
             facts[Key("task", "template_accuracy", k=number)] = skill.accuracy
             facts[Key("task", "template_argmax", k=number)] = skill.argmax
         return facts
+
+
+def digests(texts: Iterable[Sequence[int]]) -> Int[Tensor, "n"]:
+    """A number for every text that follows from its tokens alone."""
+    return torch.tensor([zlib.crc32(np.asarray(tokens, dtype=np.int64).tobytes()) for tokens in texts])
 
 
 def require_position(task: Task, site: Site) -> None:

@@ -50,7 +50,7 @@ class Axis(NamedTuple):
 
 _LIST = (
     Axis("approximation", "approximation", approximation.score, 2),
-    Axis("control", "control", control.score, 2),
+    Axis("control", "control", control.score, 3),
     Axis(
         "disentangle",
         "cause and isolate",
@@ -60,7 +60,7 @@ _LIST = (
         heads="control",
         settings={"learned": {"version": 4, **disentangle.LEARNED}},
     ),
-    Axis("interpretability", "interpretability", interpretability.score, 2),
+    Axis("interpretability", "interpretability", interpretability.score, 3),
     Axis("occlusion", "occlusion", occlusion.score, 3),
     Axis("oversplitting", "over-splitting", oversplitting.score, 3),
     Axis("recovery", "recovery of true features", recovery.score, 2, further=True),

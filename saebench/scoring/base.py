@@ -73,6 +73,7 @@ class Context:
 
     outcomes: Outcomes
     bootstraps: dict[str, Bootstrap]
+    _edits: dict[str, Bootstrap] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, outcomes: Outcomes, seed: int = 0) -> "Context":
@@ -86,6 +87,14 @@ class Context:
     @property
     def test(self) -> Bootstrap:
         return self.bootstraps["test"]
+
+    def edits(self, attribute: str) -> Bootstrap:
+        """Resamples of `test` for what an edit of the attribute does: sources recur as prompts do."""
+        if attribute not in self._edits:
+            found = sorted(self.outcomes.find("task", "source_unit", attribute=attribute))
+            units = self.outcomes.matrix(found).astype(int) if found else None
+            self._edits[attribute] = self.test if units is None else self.test.with_sources(units)
+        return self._edits[attribute]
 
     def n(self, attribute: str) -> int:
         """How many test prompts ask for an attribute: what its scores are averages over."""

@@ -7,11 +7,12 @@ import numpy as np
 
 from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Entry, Headline
-from saebench.scoring.causal import NONE_CAUSAL, effects
+from saebench.scoring.causal import NONE_CAUSAL, shares_in_words, weighted_mean, weights
 from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like, ratio
 
 AXIS = "control"
 UNMOVED = "the source patch does not credibly change LD"
+NO_EDIT = "the supervised edit itself has no credible fidelity for any attribute"
 UNMOVED_ANSWERS = "the source patch does not credibly change the answers' distribution"
 HEADED_BY = (("writers", 1), ("own", -1), ("intervention", -1))
 """Edits and sizes: a row's headline is that of the first which it made."""
@@ -20,7 +21,7 @@ HEADED_BY = (("writers", 1), ("own", -1), ("intervention", -1))
 def success(ctx: Context, key: Key) -> Estimate:
     """Share of the prompts that ask for the attribute whose arg-max is what a perfect edit gives."""
     asks = ctx.outcomes[Key("task", "asks", key.attribute)]
-    mean = ctx.test.mean(ctx.outcomes[key], asks)
+    mean = ctx.edits(key.attribute).mean(ctx.outcomes[key], asks)
     assert isinstance(mean, Estimate), "an attribute nobody asks for is refused when it is built"
     return mean
 
@@ -30,8 +31,8 @@ def _effect(ctx: Context, key: Key) -> Maybe:
     asks = ctx.outcomes[Key("task", "asks", key.attribute)]
     clean = ctx.outcomes[Key("task", "ld", edit="clean")]
     source = ctx.outcomes[Key("task", "ld", key.attribute, "source")]
-    moved = ctx.test.mean(ctx.outcomes[key] - clean, asks)
-    whole = ctx.test.mean(source - clean, asks)
+    boot = ctx.edits(key.attribute)
+    moved, whole = boot.mean(ctx.outcomes[key] - clean, asks), boot.mean(source - clean, asks)
     assert isinstance(moved, Estimate) and isinstance(whole, Estimate)
     return ratio(moved, whole, UNMOVED)
 
@@ -65,11 +66,11 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
             )
         )
         best = ceiling_fidelity(ctx, name)
-        entries.append(Entry(AXIS, "edit_fidelity", best, ctx.test.n, name, "supervised"))
+        entries.append(Entry(AXIS, "edit_fidelity", best, _judged(ctx, name), name, "supervised"))
         kinds = [key for score in ("success", "kl") for key in ctx.outcomes.find(AXIS, score, attribute=name)]
         for key in dict.fromkeys(key._replace(score="success") for key in kinds):
             entries += _edit_entries(ctx, key, floor, ceiling, best)
-    return _headline(ctx), entries
+    return headline(ctx), entries
 
 
 def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate, best: Maybe) -> list[Entry]:
@@ -91,8 +92,7 @@ def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate, be
         none, least = (success(ctx, Key("task", "kl", key.attribute, e)) for e in ("none", "ceiling"))
         away = replace(blank, name="edit_kl", value=success(ctx, kl), floor=none, ceiling=least)
         zero = constant_like(none, 0.0)
-        # damage counts too, on prompts that ask for something else
-        every = replace(blank, n=ctx.test.n, name="edit_fidelity")
+        every = replace(blank, n=_judged(ctx, key.attribute), name="edit_fidelity")
         kept = replace(every, value=fidelity(ctx, kl), floor=zero, ceiling=best)
         found += [replace(away, direction="lower"), kept]
     if weight in ctx.outcomes:
@@ -116,10 +116,19 @@ def fidelity(ctx: Context, key: Key) -> Maybe:
 
 def _distance(ctx: Context, key: Key) -> Estimate:
     """Mean KL where the attribute is asked for, plus that where another one is."""
-    asks = ctx.outcomes[Key("task", "asks", key.attribute)]
-    elsewhere = ctx.outcomes[Key("task", "alone", key.attribute)] * (asks == 0)
-    here, there = success(ctx, key), ctx.test.mean(ctx.outcomes[key], elsewhere)
+    here, elsewhere = success(ctx, key), _elsewhere(ctx, key.attribute)
+    there = ctx.edits(key.attribute).mean(ctx.outcomes[key], elsewhere)
     return here + there if isinstance(there, Estimate) else here
+
+
+def _elsewhere(ctx: Context, name: str) -> np.ndarray:
+    """Prompts that ask for another attribute and whose source differs in this one alone."""
+    return ctx.outcomes[Key("task", "alone", name)] * (ctx.outcomes[Key("task", "asks", name)] == 0)
+
+
+def _judged(ctx: Context, name: str) -> int:
+    """How many prompts fidelity averages over: those that ask, and those on which damage is looked for."""
+    return ctx.n(name) + int(_elsewhere(ctx, name).sum())
 
 
 def ceiling_fidelity(ctx: Context, name: str) -> Maybe:
@@ -127,17 +136,21 @@ def ceiling_fidelity(ctx: Context, name: str) -> Maybe:
     return fidelity(ctx, Key("task", "kl", name, "ceiling"))
 
 
-def editable(ctx: Context) -> tuple[list[str], str]:
-    """Attributes the headline averages over; if none, why."""
-    causal = [name for name, effect in effects(ctx).items() if effect.causal]
-    if not causal:
-        return [], NONE_CAUSAL
-    chosen = []
-    for name in causal:
+def editable(ctx: Context) -> dict[str, Estimate]:
+    """Attributes the headline averages over, with their weights: their effect, times what labels can do.
+
+    An attribute whose supervised edit does nothing good weighs nothing: no edit could be held against it.
+    """
+    found = {}
+    for name, weight in weights(ctx).items():
         best = ceiling_fidelity(ctx, name)
-        if isinstance(best, Estimate) and best.excludes_zero and float(best) > 0:
-            chosen.append(name)
-    return chosen, "the supervised edit itself has no credible fidelity for any attribute"
+        if isinstance(best, Estimate) and float(best) > 0:
+            found[name] = weight * _positive(best)
+    return found
+
+
+def _positive(fidelity: Estimate) -> Estimate:
+    return fidelity.map(lambda x: np.maximum(x, 0.0))
 
 
 def _own_edit(ctx: Context, name: str) -> Key:
@@ -146,21 +159,22 @@ def _own_edit(ctx: Context, name: str) -> Key:
     return next(key for key in keys if key in ctx.outcomes)
 
 
-def _headline(ctx: Context) -> Headline:
-    """Mean over attributes of `max(0, fidelity)` of the writers' edit of size 1.
+def headline(ctx: Context) -> Headline:
+    """Weighted mean over attributes of `max(0, fidelity)` of the writers' edit of size 1.
 
     Larger edits stand beside it: with eight or sixteen latents every dictionary of some width steers
     (on IOI all bundled SAEs reach .99; where readouts are linear, random directions pass the truth's).
     """
-    chosen, reason = editable(ctx)
-    if not chosen:
-        undefined = Undefined(reason)
+    chosen = editable(ctx)
+    best = [ceiling_fidelity(ctx, name) for name in chosen]
+    if not any(isinstance(b, Estimate) and b.excludes_zero for b in best):
+        undefined = Undefined(NO_EDIT if weights(ctx) else NONE_CAUSAL)
         return Headline(undefined, undefined, undefined, ctx.test.n)
-    values, ceilings = [], []
+    values, ceilings, by = [], [], list(chosen.values())
     for name in chosen:
         best, value = ceiling_fidelity(ctx, name), fidelity(ctx, _own_edit(ctx, name))
         assert isinstance(value, Estimate) and isinstance(best, Estimate), "its ceiling is defined"
-        values.append(value.map(lambda x: np.maximum(x, 0.0)))
-        ceilings.append(best)
-    value, note = average(values), f"over {', '.join(chosen)}"
-    return Headline(value, constant_like(value, 0.0), average(ceilings), ctx.test.n, note)
+        values.append(_positive(value))
+        ceilings.append(_positive(best))
+    value, note = weighted_mean(values, by), f"over {shares_in_words(chosen)}"
+    return Headline(value, constant_like(value, 0.0), weighted_mean(ceilings, by), ctx.test.n, note)

@@ -8,6 +8,7 @@ dictionaries paired.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -174,23 +175,52 @@ class Bootstrap:
         seed: int | Sequence[int] = 0,
     ) -> None:
         ways = np.asarray(cluster)[:, None] if units is None else np.asarray(units)
-        self._ways = [np.unique(way, return_inverse=True)[1].reshape(-1) for way in ways.T]
+        named = [np.unique(way, return_inverse=True) for way in ways.T]
+        self._names = [names for names, _ in named]
+        self._ways = [way.reshape(-1) for _, way in named]
         cells, index = np.unique(np.stack(self._ways, axis=1), axis=0, return_inverse=True)
         # the combination of units that each prompt belongs to
         self.index = index.reshape(-1)
         self.n = len(self.index)
         rng = np.random.default_rng(seed)
-        self.counts = np.ones((n_resamples, len(cells)))
+        self._times, self.counts = [], np.ones((n_resamples, len(cells)))
         for way in cells.T:
             n_names = int(way.max(initial=-1)) + 1
             times = rng.multinomial(n_names, np.full(n_names, 1 / max(n_names, 1)), size=n_resamples)
+            self._times.append(times)
             self.counts *= times[:, way]
+
+    def with_sources(self, units: Int[np.ndarray, "n n_ways"]) -> "Bootstrap":
+        """The same resamples for what depends on a prompt's source too, whose units are given.
+
+        A unit is drawn as often as it is, in whichever role: a name that is taken out of one prompt is put
+        into others. Units that a source shares with its prompt count once, and so do those of no prompt.
+        """
+        if not self._times:
+            return self
+        further = np.full((self.n, len(self._ways)), -1)
+        for at, (names, own, given) in enumerate(zip(self._names, self._ways, units.T, strict=True)):
+            place = np.searchsorted(names, given).clip(max=len(names) - 1)
+            other = (names[place] == given) & (place != own)
+            further[other, at] = place[other]
+        if (further < 0).all():
+            return self
+        keys = np.concatenate([np.stack(self._ways, axis=1), further], axis=1)
+        cells, index = np.unique(keys, axis=0, return_inverse=True)
+        joint = copy(self)
+        joint.__dict__.pop("_whole", None)
+        joint.__dict__.pop("_by_cell", None)
+        joint.index, joint.counts = index.reshape(-1), np.ones((len(self.counts), len(cells)))
+        for times, way in zip([*self._times, *self._times], cells.T, strict=True):
+            joint.counts *= np.where(way < 0, 1, times[:, way])
+        return joint
 
     @classmethod
     def by_group(cls, group: Int[np.ndarray, "n"] | None, n: int, n_groups: int) -> "Bootstrap":
         """Not resamples: draw g holds the prompts of group g alone, or all of them without groups."""
         boot = cls(np.zeros(n, dtype=int) if group is None else group, n_resamples=n_groups)
         boot.counts = np.ones((n_groups, 1)) if group is None else np.eye(n_groups)
+        boot._times = []
         return boot
 
     def n_units(self, where: np.ndarray | None = None) -> int:

@@ -4,7 +4,7 @@ from saebench.records.outcomes import ACTIVE, Key
 from saebench.scoring import read_write
 from saebench.scoring.approximation import recovered
 from saebench.scoring.base import Context, Entry, Headline
-from saebench.scoring.control import average
+from saebench.scoring.causal import weighted_mean
 from saebench.scoring.detection import Detection, detect, key_fact, null, null_spread, properties, scalar
 from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like
 from saebench.scoring.read_write import CEILING, NULL, ReadWrite
@@ -27,21 +27,23 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
 
 
 def _read_write(ctx: Context) -> list[Entry]:
-    """Every attribute's numbers, then their means over those that the headline averages over."""
-    entries, chosen, above = [], read_write.scored(ctx), []
+    """Every attribute's numbers, then the means of which one is the headline."""
+    entries, above = [], {}
     for name in ctx.outcomes.attributes:
         own, null, best = (read_write.read(ctx, name, edit) for edit in ("", NULL, CEILING))
         if isinstance(own, Undefined):
             entries.append(Entry(AXIS, "read_write", own, ctx.test.n, name))
             continue
         assert isinstance(null, ReadWrite) and isinstance(best, ReadWrite)
-        calibrated = read_write.above_null(own.purity, null.purity)
-        entries += _entries(ctx, name, own, null, best, calibrated)
-        if name in chosen:
-            above.append(calibrated if isinstance(calibrated, Estimate) else constant_like(own.written, 0.0))
-    if chosen:
+        above[name] = read_write.above_null(own.purity, null.purity)
+        entries += _entries(ctx, name, own, null, best, above[name])
+    if read_write.scored(ctx):
+        chosen = read_write.weighed(ctx)
         own, null, best = (read_write.means(ctx, chosen, edit) for edit in ("", NULL, CEILING))
-        entries += _entries(ctx, None, own, null, best, average(above))
+        nothing = constant_like(own.written, 0.0)
+        each = [found if isinstance(found := above.get(n), Estimate) else nothing for n in chosen]
+        calibrated = weighted_mean(each, [one.weight for one in chosen.values()])
+        entries += _entries(ctx, None, own, null, best, calibrated)
     return entries
 
 

@@ -43,7 +43,12 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
         splits = measure_attribute(ctx, name)
         if splits is not None:
             entries += _unions(ctx, name, splits)
-    return read_write.headline(ctx, lambda found: found.split), entries
+    return headline(ctx), entries
+
+
+def headline(ctx: Context) -> Headline:
+    """Mean of `split` over attributes, by their weights."""
+    return read_write.headline(ctx, lambda found: found.split)
 
 
 def _shares(ctx: Context, name: str, own: ReadWrite) -> list[Entry]:

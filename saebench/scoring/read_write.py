@@ -3,15 +3,14 @@
 The columns hold one number a prompt, weighted so that every value of the attribute counts alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from saebench.records.outcomes import Key
 from saebench.scoring.base import Context, Headline
-from saebench.scoring.causal import NONE_CAUSAL, effects
-from saebench.scoring.control import average
+from saebench.scoring.causal import NONE_CAUSAL, shares_in_words, weighted_mean, weights
 from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like
 
 AXIS = "interpretability"
@@ -56,8 +55,10 @@ def available(ctx: Context, name: str) -> Maybe:
 def read(ctx: Context, name: str, edit: str = "") -> ReadWrite | Undefined:
     """The dictionary's own numbers; with `edit`, those of its matched null or of the ceiling."""
     whole = available(ctx, name)
-    if isinstance(whole, Undefined):
-        return whole
+    return whole if isinstance(whole, Undefined) else _read(ctx, name, edit, whole)
+
+
+def _read(ctx: Context, name: str, edit: str, whole: Estimate) -> ReadWrite:
     axis = "task" if edit == CEILING else AXIS
 
     def mean(score: str) -> Estimate:
@@ -89,28 +90,55 @@ def above_null(purity: Maybe, null: Maybe) -> Maybe:
 
 
 def scored(ctx: Context) -> list[str]:
-    """Attributes that headlines average over: causal, and credibly there to be written.
+    """Attributes that have a weight, and are credibly there to be written."""
+    return [name for name in weights(ctx) if isinstance(available(ctx, name), Estimate)]
 
-    They follow from the task alone: no dictionary is spared an attribute that it does not write.
+
+class Weighed(NamedTuple):
+    """One attribute that headlines average over."""
+
+    weight: Estimate
+    """Its effect, times the share of its atoms on `fit` that is found again on `test`."""
+    whole: Estimate
+    """What is available of it, credibly or not."""
+
+
+def weighed(ctx: Context) -> dict[str, Weighed]:
+    """Attributes with what they count for. They follow from the task alone: no dictionary is spared any.
+
+    Where an attribute's atoms are noise its scores are too: the weight goes to 0 with what is there of it.
     """
-    causal = [name for name, effect in effects(ctx).items() if effect.causal]
-    return [name for name in causal if isinstance(available(ctx, name), Estimate)]
+    found = {}
+    for name, effect in weights(ctx).items():
+        key = Key("task", "available", name)
+        if key not in ctx.outcomes:
+            continue
+        whole = ctx.mean(key)
+        on_fit = ctx.outcomes.facts.get(key._replace(score="available_on_fit"), float(whole))
+        there = whole.map(lambda x, on_fit=on_fit: np.clip(x / max(on_fit, 1e-300), 0.0, 1.0))
+        if float(there) > 0:
+            found[name] = Weighed(effect * there, whole)
+    return found
 
 
 def headline(ctx: Context, pick: Callable[[ReadWrite], Estimate]) -> Headline:
-    """Mean over attributes, between the matched null and the ceiling measured by the same pass."""
-    chosen = scored(ctx)
-    if not chosen:
+    """Weighted mean over attributes, between the matched null and the ceiling measured by the same pass."""
+    if not scored(ctx):
         nothing = Undefined(NONE_CAUSAL)
         return Headline(nothing, nothing, nothing, ctx.test.n)
+    chosen = weighed(ctx)
     value, floor, ceiling = (pick(means(ctx, chosen, edit)) for edit in ("", NULL, CEILING))
-    return Headline(value, floor, ceiling, ctx.test.n, f"over {', '.join(chosen)}")
+    note = f"over {shares_in_words({name: one.weight for name, one in chosen.items()})}"
+    return Headline(value, floor, ceiling, ctx.test.n, note)
 
 
-def means(ctx: Context, names: list[str], edit: str = "") -> ReadWrite:
+def means(ctx: Context, chosen: Mapping[str, Weighed], edit: str = "") -> ReadWrite:
     """Every number's mean over attributes; an attribute of which nothing is written has no purity: 0."""
-    found = [one for name in names if isinstance(one := read(ctx, name, edit), ReadWrite)]
+    found = [_read(ctx, name, edit, one.whole) for name, one in chosen.items()]
     nothing = constant_like(found[0].written, 0.0)
     pure = [one.purity if isinstance(one.purity, Estimate) else nothing for one in found]
-    others = {f: average([getattr(one, f) for one in found]) for f in ReadWrite._fields if f != "purity"}
-    return ReadWrite(purity=average(pure), **others)
+    by = [one.weight for one in chosen.values()]
+    others = {
+        f: weighted_mean([getattr(one, f) for one in found], by) for f in ReadWrite._fields if f != "purity"
+    }
+    return ReadWrite(purity=weighted_mean(pure, by), **others)

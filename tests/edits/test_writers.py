@@ -12,7 +12,7 @@ def test_partners_carry_the_value_and_differ_in_everything_else():
     labels = torch.stack([torch.arange(120) % 6, torch.arange(120) // 6 % 5, torch.arange(120) % 2], 1)
     labels = labels[torch.randperm(120, generator=g)]
     wanted = (labels[:, 0] + 1) % 6
-    found = partners(labels, wanted, 0, seed=0)
+    found = partners(labels, wanted, 0, torch.arange(120), seed=0)
     assert torch.equal(labels[found, 0], wanted)
     assert (labels[found, 1] != labels[:, 1]).all()
     # the third attribute follows from the first here: it differs wherever the wanted value lets it
@@ -22,7 +22,23 @@ def test_partners_carry_the_value_and_differ_in_everything_else():
 
 def test_without_another_prompt_of_the_value_a_prompt_is_its_own_partner():
     labels = torch.tensor([[0, 0], [0, 1], [1, 1]])
-    assert partners(labels, torch.tensor([2, 1, 0]), 0, seed=0)[0] == 0
+    assert partners(labels, torch.tensor([2, 1, 0]), 0, torch.arange(3), seed=0)[0] == 0
+
+
+def test_partners_follow_from_what_prompts_are_and_not_from_where_they_stand():
+    g = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, 4, (200, 3), generator=g)
+    text, wanted = torch.randint(0, 2**32, (200,), generator=g), (labels[:, 0] + 1) % 4
+    template = torch.randint(0, 5, (200,), generator=g)
+    found = text[partners(labels, wanted, 0, text, 7, template)]
+    order = torch.randperm(200, generator=g)
+    again = partners(labels[order], wanted[order], 0, text[order], 7, template[order])
+    assert torch.equal(text[order][again], found[order])
+    # of prompts that differ in as many attributes, one in another phrasing
+    assert (template[partners(labels, wanted, 0, text, 7, template)] != template).all()
+    other = partners(labels, wanted, 0, text, 8, template)
+    assert (text[other] != found).float().mean() > 0.5
+    assert other.bincount(minlength=200).max() < 15
 
 
 def test_the_strongest_writers_change_places_and_the_rest_stays():

@@ -28,7 +28,7 @@ def headlines(model, seed: int) -> dict[tuple[str, str], tuple[float, float]]:
     (site,) = arena.sites([None], None)
     found = {}
     for name in SAES:
-        (contestant,) = resolve(name, None, "cpu")
+        (contestant,) = resolve(name)
         outcomes = arena.score(arena.realise(contestant, site), site).outcomes
         for axis, headline in score(outcomes, seed=seed).axes.items():
             if isinstance(headline.value, Estimate):

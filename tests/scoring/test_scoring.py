@@ -1,11 +1,13 @@
 """Scores against averages taken by hand from the stored outcomes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from worlds import Planted, bench_of, entry, measure, two_groups
 
 from saebench.records.outcomes import Key
-from saebench.scoring import score, write_entry, write_headline
+from saebench.scoring import control, oversplitting, read_write, score, write_entry, write_headline
 from saebench.scoring.approximation import folded
 from saebench.scoring.base import Context
 from saebench.scoring.control import fidelity
@@ -70,8 +72,8 @@ def test_edit_scores_are_shares_and_ratios(outcomes):
 
 
 def test_the_control_headline_is_the_edit_of_one_writer_for_one(outcomes):
-    """Fidelity, `1 − KL / KL of no edit`, 0 where it does harm; mean over attributes."""
-    found, wanted = score(outcomes), []
+    """Fidelity, `1 − KL / KL of no edit`, 0 where it does harm; mean over attributes by their weights."""
+    found, wanted, by = score(outcomes), [], []
     for name in ("one", "two"):
         none = column(outcomes, "task", "kl", name, "none").mean()
         for k in (1, 2, 4, 8, 16):
@@ -79,14 +81,58 @@ def test_the_control_headline_is_the_edit_of_one_writer_for_one(outcomes):
             assert float(entry(found, "edit_fidelity", name, "writers", k).value) == pytest.approx(fidelity)
             if k == 1:
                 wanted.append(max(0.0, fidelity))
-    assert found.axes["control"].note == "over one, two"
-    assert float(found.axes["control"].value) == pytest.approx(np.mean(wanted))
+        best = 1 - column(outcomes, "task", "kl", name, "ceiling").mean() / none
+        by.append(effect_weight(outcomes, name) * best)
+    share = by[0] / sum(by)
+    assert found.axes["control"].note == f"over one {share:.2f}, two {1 - share:.2f}"
+    assert float(found.axes["control"].value) == pytest.approx(np.average(wanted, weights=by))
+
+
+def effect_weight(outcomes, name: str) -> float:
+    """Change of LD under the source patch, or of the answer, as a share of the whole; 5 % counts 0."""
+    clean, mean = (column(outcomes, "task", "ld", edit=e).mean() for e in ("clean", "mean"))
+    by_ld = abs(column(outcomes, "task", "ld", name, "source").mean() - clean) / abs(clean - mean)
+    source, none = (column(outcomes, "task", "success", name, e).mean() for e in ("source", "none"))
+    return max(0.0, min(1.0, max(by_ld, abs(source - none))) - 0.05) / 0.95
+
+
+def shrunk(outcomes, name: str, size: float) -> Context:
+    """The same outcomes on a draw where the source patch of an attribute does less."""
+    columns = dict(outcomes.columns)
+    for kind in ("ld", "success"):
+        source, none = Key("task", kind, name, "source"), Key("task", kind, name, "none")
+        columns[source] = columns[none] + size * (columns[source] - columns[none])
+    return few_draws(replace(outcomes, columns=columns))
+
+
+def few_draws(outcomes) -> Context:
+    return Context(outcomes, {s: Bootstrap(c, n_resamples=20) for s, c in outcomes.cluster.items()})
+
+
+def test_headlines_move_with_the_data_where_an_attribute_stops_being_credibly_causal(outcomes):
+    """From half its effect to none: a set of significant attributes would jump by the whole difference."""
+    draws = [shrunk(outcomes, "two", size) for size in np.linspace(0.5, 0.0, 26)]
+    for axis in (control, oversplitting):
+        found = [axis.headline(ctx) for ctx in draws]
+        values = np.array([float(one.value) for one in found])
+        whole = abs(values[-1] - values[0])
+        assert whole > 0.01 and np.abs(np.diff(values)).max() < 0.2 * whole
+        # without an effect the other attribute is all there is
+        assert found[-1].note == "over one 1.00"
+
+
+def test_what_is_hardly_there_hardly_counts(outcomes):
+    """Atoms of which a small share is found again on test are mostly noise, and so is what is written of them."""
+    columns, key, counted = dict(outcomes.columns), Key("task", "available", "two"), []
+    for share in np.linspace(0.2, 0.0, 21):
+        columns[key] = outcomes[key] * share
+        found = read_write.weighed(few_draws(replace(outcomes, columns=columns)))
+        counted.append(float(found["two"].weight) if "two" in found else 0.0)
+    assert counted[0] > 0.1 and counted[-1] == 0 and np.abs(np.diff(counted)).max() <= 0.02
 
 
 def test_what_an_edit_does_to_other_attributes_counts_where_they_are_asked_for(outcomes):
     """Half of the prompts ask for the other attribute, and the edit moves their answers too."""
-    from dataclasses import replace
-
     columns = dict(outcomes.columns)
     key, none = Key("control", "kl", "one", "writers", 1), Key("task", "kl", "one", "none")
     half = np.arange(len(columns[key])) % 2
@@ -164,7 +210,13 @@ def test_read_and_write_are_ratios_of_means(outcomes):
         specific, split = (min(1.0, part[p] / part["gross"]) * amount for p in ("specific", "split"))
         assert float(entry(found, "split", name).value) == pytest.approx(split)
         assert float(entry(found, "writers", name).value) == pytest.approx(specific / split)
-    mean = np.mean([float(entry(found, "read_write", name).value) for name in ("one", "two")])
+    by = []
+    for name in ("one", "two"):
+        again = column(outcomes, "task", "available", name).mean()
+        on_fit = outcomes.facts[Key("task", "available_on_fit", name)]
+        by.append(effect_weight(outcomes, name) * min(1.0, again / on_fit))
+    each = [float(entry(found, "read_write", name).value) for name in ("one", "two")]
+    mean = np.average(each, weights=by)
     assert float(found.axes["interpretability"].value) == pytest.approx(mean)
     assert float(entry(found, "read_write").value) == pytest.approx(mean)
 

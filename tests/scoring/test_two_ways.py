@@ -77,6 +77,21 @@ def test_units_are_counted_in_the_way_that_has_fewest() -> None:
     assert part.units == 3 and (mean(boot, UNITS[:, 1] * 1.0) - part).units == 3
 
 
+def test_an_edits_weight_is_also_that_of_what_its_source_brings() -> None:
+    """A name that is put in counts as often as it is drawn, as one that is taken out does."""
+    boot = Bootstrap(PAIRS, UNITS, n_resamples=40, seed=3)
+    source = UNITS.copy()
+    source[:, 0] = (UNITS[:, 0] + 1 + np.arange(len(UNITS)) % 7) % NAMES
+    rng = np.random.default_rng(3)
+    io, s = (rng.multinomial(NAMES, np.full(NAMES, 1 / NAMES), size=40) for _ in range(2))
+    # the source has the same S: it counts once
+    weight = io[:, UNITS[:, 0]] * s[:, UNITS[:, 1]] * io[:, source[:, 0]]
+    x, edits = luck(0, 0.5, 0.2), boot.with_sources(source)
+    assert np.allclose(mean(edits, x).draws, (weight * x).sum(1) / weight.sum(1))
+    assert float(mean(edits, x)) == float(mean(boot, x))
+    assert boot.with_sources(UNITS) is boot
+
+
 # ---- coverage (docs/methods.md §2) ----------------------------------------------------------------------
 
 
@@ -89,6 +104,28 @@ def test_the_two_way_interval_covers_and_clusters_of_pairs_do_not_quick() -> Non
     two = np.mean([covers(seed, 0.4, 0.2, UNITS) for seed in range(80)])
     pairs = np.mean([covers(seed, 0.4, 0.2, None) for seed in range(80)])
     assert pairs < 0.8 < 0.9 <= two
+
+
+def edited(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What edits of the IO name do: a name is as hard to take out as to put in. Weighted units, and values."""
+    rng = np.random.default_rng(seed)
+    source = UNITS.copy()
+    source[:, 0] = (UNITS[:, 0] + rng.integers(1, NAMES, len(UNITS))) % NAMES
+    hard, other = rng.normal(0, 1, NAMES), rng.normal(0, 0.3, NAMES)
+    noise = rng.normal(size=len(UNITS))
+    return source, UNITS, hard[UNITS[:, 0]] + hard[source[:, 0]] + other[UNITS[:, 1]] + noise
+
+
+def test_intervals_of_edits_cover_only_if_sources_are_resampled_too() -> None:
+    inside = []
+    for seed in range(80):
+        source, units, values = edited(seed)
+        boot = Bootstrap(PAIRS, units, n_resamples=300, seed=seed)
+        for one in (boot, boot.with_sources(source)):
+            low, high = mean(one, values).interval()
+            inside.append(low <= 0 <= high)
+    without, with_sources = np.mean(inside[::2]), np.mean(inside[1::2])
+    assert without < 0.8 < 0.9 <= with_sources
 
 
 @pytest.mark.slow

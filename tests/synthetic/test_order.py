@@ -22,9 +22,8 @@ from saebench.synthetic.training import Recipe, fit
 
 
 def drawn(entry: Entry) -> bool:
-    """Controls that shuffle labels or draw latents row by row, and edits whose source is another row that is
-    drawn: another order is another draw."""
-    return entry.name == "null" or entry.edit in ("random", "writers", "specific_writers", "partner")
+    """Controls that shuffle labels or draw latents row by row: another order is another draw."""
+    return entry.name == "null" or entry.edit == "random"
 
 
 def reordered(split: Split, seed: int) -> Split:
@@ -94,8 +93,6 @@ def test_the_order_of_samples_moves_no_score(name):
     assert not apart
     headlines = [{k: v.value for k, v in scored.axes.items()} for scored in (one, two)]
     for axis, value in headlines[0].items():
-        if axis == "control":
-            continue  # its writers' edits take their source from another row, drawn by place
         again = headlines[1][axis]
         assert isinstance(value, Estimate) == isinstance(again, Estimate), axis
         if isinstance(value, Estimate) and isinstance(again, Estimate):

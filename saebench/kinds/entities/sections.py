@@ -15,7 +15,7 @@ import torch
 from saebench.cross_section import CrossSection, Read, Split
 from saebench.dictionaries.supervised import independent, unidentified_parents
 from saebench.errors import IncompetentModelError
-from saebench.kinds.base import Built, Competence, Settings, require_position
+from saebench.kinds.base import Built, Competence, Settings, digests, require_position
 from saebench.kinds.entities.asking import SIZES, Asked, answers_of, ask, best_asked, known
 from saebench.kinds.entities.facts import SPLITS, Entity, Facts
 from saebench.kinds.entities.lenient import LenientReadout
@@ -157,7 +157,7 @@ def _split(
     device = found.acts.device
     answer = answers_of(prompts, entities, facts).to(device)
     query = torch.tensor([p.query for p in prompts], device=device)
-    source_acts, source_labels, expected = {}, {}, {}
+    source_acts, source_labels, expected, source_units = {}, {}, {}, {}
     written: dict[str, list[Prompt]] = {}
     for at, attribute in enumerate(facts.attributes):
         pool = known(found, at)
@@ -171,6 +171,7 @@ def _split(
         source_acts[attribute.name] = activations(sources, model, site)
         labels = torch.tensor([entities[i].labels for i in drawn], device=device)
         source_labels[attribute.name] = labels
+        source_units[attribute.name] = torch.tensor(drawn, device=device)[:, None]
         wanted = facts.answers[at].to(device)[labels[:, at]]
         expected[attribute.name] = torch.where(query == at, wanted, answer)
     return Split(
@@ -182,7 +183,9 @@ def _split(
         source_labels,
         expected,
         query,
+        source_units=source_units,
         template=torch.tensor([p.template for p in prompts], device=device),
+        text=digests(p.tokens for p in prompts).to(device),
         reader=cache(partial(_read, prompts, written, model, site.position)),
     )
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from saebench.cross_section import Attribute, CrossSection, Listed, Read, Readout, Split
 from saebench.dictionaries.supervised import Variable, independent, product
-from saebench.kinds.base import Built, Competence, Settings, require_position
+from saebench.kinds.base import Built, Competence, Settings, digests, require_position
 from saebench.kinds.names.prompts import (
     ROLES,
     Case,
@@ -233,7 +233,9 @@ def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Spli
         {role: patched[role].top for role in source_acts},
         # names recur across pairs, in either role
         units=put(labels[:, :2]),
+        source_units={role: put(_labels(source.cases)[:, :2]) for role, source in batch.sources.items()},
         template=put(torch.tensor([c.template for c in batch.cases])),
+        text=put(digests(p.tokens for p in batch.prompts)),
         reader=cache(partial(_read, batch, model, site.position)),
     )
 

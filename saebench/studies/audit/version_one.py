@@ -18,7 +18,8 @@ _REACH, _SEEN, _COVERED = 0.9, 0.5, 0.5
 
 def headlines(out: Outcomes) -> dict[str, float | None]:
     """`v1_<axis>` by axis; None where version 1 was undefined."""
-    causal = [name for name, effect in effects(Context.of(out)).items() if effect.causal]
+    found = effects(Context.of(out))
+    causal = [name for name, effect in found.items() if effect.credible and float(effect.share) >= _SHARE]
     return {
         "v1_approximation": _approximation(out),
         "v1_control": _control(out, causal),
