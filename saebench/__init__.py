@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saebench.evaluation.api import evaluate
+    from saebench.evaluation.api import Prepared, evaluate, prepare
     from saebench.models.loading import load_model
     from saebench.records.result import Result
     from saebench.regression.compare import compare
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "evaluate": "saebench.evaluation.api",
+    "prepare": "saebench.evaluation.api",
+    "Prepared": "saebench.evaluation.api",
     "load_model": "saebench.models.loading",
     "compare": "saebench.regression.compare",
     "Result": "saebench.records.result",
     "to_frame": "saebench.reporting.exports",
 }
-__all__ = ["Result", "compare", "evaluate", "load_model", "to_frame"]
+__all__ = ["Prepared", "Result", "compare", "evaluate", "load_model", "prepare", "to_frame"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,3 +27,17 @@ def shared_models() -> Path:
     if not directory.is_dir():
         pytest.skip("no ../shared/models beside this checkout")
     return directory
+
+
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Masks and rotations learned in two steps: whether a run comes to its end, not how well it does."""
+    from saebench.edits import das, masks
+
+    original = das.train
+
+    def short(parameters, edit, pairs, split, steps, *rest):
+        return original(parameters, edit, pairs, split, 2, *rest)
+
+    for module in (das, masks):
+        monkeypatch.setattr(module, "train", short)

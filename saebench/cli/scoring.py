@@ -28,6 +28,10 @@ def evaluate(
     ] = "demo",
     site: Annotated[str | None, typer.Option(help="HOOK@POSITION, or 'all'. Default: the SAE's own.")] = None,
     out: Annotated[Path, typer.Option(help="Directory for results.")] = DEFAULT_OUT,
+    name: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="What an SAE is called in results: once for each, in order."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
     format: Annotated[str, typer.Option(help="table, or json (JSON Lines).")] = "table",
     export: Annotated[
@@ -46,7 +50,7 @@ def evaluate(
     choice("export", export or "csv", exports.FORMS)
     names = tuple(task.split(",")) if task else ()
     out = out.expanduser()
-    request = Request(tuple(saes), names, model, site, out, force, Options.of(options))
+    request = Request(tuple(saes), names, model, site, out, force, Options.of(options), tuple(name or ()))
     found, wrong = [], []
 
     def note(error: SaebenchError) -> None:

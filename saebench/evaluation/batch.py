@@ -82,12 +82,14 @@ def _own_tasks(found: list[Contestant], request: Request) -> list[Task]:
 
 
 def _contestants(request: Request, complain: Callable[[SaebenchError], None]) -> tuple[list[Contestant], int]:
-    found, failures = [], 0
+    found, failures, names = [], 0, request.named()
     for spec in dict.fromkeys(request.saes):
         if spec == "control:all":
             continue
         try:
-            found += resolve(spec, request.options.architecture)
+            for contestant in resolve(spec, request.options.architecture):
+                named = spec in names and isinstance(contestant, SAE)
+                found.append(contestant.called(names[spec]) if named else contestant)
         except SaebenchError as error:
             complain(error)
             failures += 1

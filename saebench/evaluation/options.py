@@ -91,6 +91,29 @@ class Request:
     out: Path = Path("saebench-results")
     force: bool = False
     options: Options = field(default_factory=Options)
+    names: tuple[str, ...] = ()
+    """What the SAEs are called in results, in their order; without any, by where they lie."""
+
+    def named(self) -> dict[str, str]:
+        """The names by what the SAEs are asked for by; empty where none were given.
+
+        Raises:
+            OptionError: unless there is one name for each SAE, all different.
+        """
+        saes = [s for s in dict.fromkeys(self.saes) if not s.startswith("control:")]
+        if not self.names:
+            return {}
+        if len(self.names) != len(saes) or "demo:all" in saes:
+            raise OptionError(
+                f"{len(self.names)} names for {len(saes)} SAEs. Expected --name once for each, in their order; controls"
+                " and demo:all have names of their own."
+            )
+        for name in self.names:
+            if not name.strip() or not name.isprintable() or self.names.count(name) > 1:
+                raise OptionError(
+                    f"--name {name!r}; expected a name that can be printed, another for each SAE."
+                )
+        return dict(zip(saes, self.names, strict=True))
 
 
 def parameters(annotate: Callable[[Any, str], Any] = lambda kind, help: kind) -> Iterator[Parameter]:

@@ -1,20 +1,18 @@
 """The published RAVEL data: small files of its form, and every way they can be wrong."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from ravel_files import known_cities, write
 
 import saebench
 from saebench.checkpoints import hub
 from saebench.cli import main
-from saebench.edits import das, masks
 from saebench.errors import TaskError
 from saebench.kinds.entities.release import choose, load_ravel
 from saebench.kinds.entities.release_files import FILES, HUB
 from saebench.records.store import find, load
-from saebench.spec import load_task
 
 ENTITIES = {
     "Lyon": ("France", "Europe", "train"),
@@ -40,12 +38,6 @@ def content() -> dict[str, dict]:
     phrase_splits = {t: s for templates in TEMPLATES.values() for t, s in templates.items()}
     parts = (values, prompts, context, splits, phrase_splits)
     return {name.format("city"): part for name, part in zip(FILES, parts, strict=True)}
-
-
-def write(folder: Path, files: dict) -> Path:
-    for name, part in files.items():
-        (folder / name).write_text(part if isinstance(part, str) else json.dumps(part))
-    return folder
 
 
 def test_files_become_a_task(tmp_path):
@@ -239,41 +231,6 @@ def test_the_copy_on_the_hub_can_be_read():
     rows = task.rows("")
     assert len(rows) > 2000 and {row["split"] for row in rows} == {"fit", "select", "test"}
     assert all(task.spec.templates[a].test for a in task.spec.attributes)
-
-
-def known_cities(folder: Path) -> Path:
-    """Files of the published form about cities, in words that the bundled model knows."""
-    bundled = load_task("ravel")
-    spec, chosen = bundled.spec, {}
-    for row in bundled.rows("cities.csv"):
-        if row["country"] in ("France", "Japan", "Brazil", "Egypt", "Germany", "China"):
-            chosen.setdefault(row["country"], []).append(row)
-    names = {"Country": "country", "Continent": "continent"}
-    values, splits = {}, {}
-    for rows in chosen.values():
-        for i, row in enumerate(rows[:9]):
-            values[row["city"]] = {ours: row[theirs] for ours, theirs in names.items()}
-            splits[row["city"]] = ("train", "val", "test")[i % 3]
-    prompts, phrase_splits = {}, {}
-    for ours, theirs in names.items():
-        listed = spec.templates[theirs]
-        prompts[ours] = [t.replace("{city}", "%s") for t in (*listed.fit, *listed.test)]
-        phrase_splits |= {t.replace("{city}", "%s"): "train" for t in listed.fit}
-        phrase_splits |= {t.replace("{city}", "%s"): "test" for t in listed.test}
-    parts = (values, prompts, {}, splits, phrase_splits)
-    return write(folder, {name.format("city"): p for name, p in zip(FILES, parts, strict=True)})
-
-
-@pytest.fixture
-def few_steps(monkeypatch):
-    """Masks and rotations learned in two steps: whether a run comes to its end, not how well it does."""
-    original = das.train
-
-    def short(parameters, edit, pairs, split, steps, *rest):
-        return original(parameters, edit, pairs, split, 2, *rest)
-
-    for module in (das, masks):
-        monkeypatch.setattr(module, "train", short)
 
 
 def test_published_data_is_scored_from_python(tmp_path, few_steps):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from paths import ROOT
 
+from saebench.evaluation.arena import Arena
 from saebench.records import store
 
 TEXT = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
@@ -31,21 +32,32 @@ class Mine(torch.nn.Module):
         return codes @ self.W_dec
 
 
-def test_the_plain_loop(tmp_path):
+def test_the_plain_loop(tmp_path, monkeypatch):
     torch.manual_seed(0)
     sae, drawn = Mine(), []
     optimizer = torch.optim.Adam(sae.parameters())
 
     def train_one_step(sae):
-        x = torch.randn(16, 96)
+        x = torch.randn(16, 96, dtype=torch.float32)
         drawn.append(x)
         loss = (sae.decode(sae.encode(x)) - x).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
-    exec(PLAIN, {"sae": sae, "train_one_step": train_one_step, "steps": 3, "every": 2, "out": tmp_path})
-    assert names(tmp_path) == ["mine/step_2"] and sae.training
+    made, original = [], Arena._make
+    monkeypatch.setattr(Arena, "_make", lambda self, site: made.append(site) or original(self, site))
+    space = {"sae": sae, "train_one_step": train_one_step, "steps": 5, "every": 2, "out": tmp_path}
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=False):
+            exec(PLAIN.replace('prepare("ioi", ', 'prepare("ioi", budget="tiny", '), space)
+        assert torch.get_default_dtype() == torch.float64 and torch.is_grad_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert names(tmp_path) == ["mine/step_2", "mine/step_4"] and sae.training
+    # prompts, clean runs and the supervised dictionary are made once
+    assert len(made) == 1
     # the run draws what it would have drawn without being watched
     torch.manual_seed(0)
     Mine()
@@ -60,7 +72,7 @@ def test_sae_lens_trainer(tmp_path):
     sae = TopKTrainingSAE(TopKTrainingSAEConfig(d_in=96, d_sae=128, k=8))
     sae.cfg.metadata.hook_name = "blocks.1.hook_resid_pre"
     space = {"every": 2, "out": tmp_path}
-    exec(TRAINER, space)
+    exec(TRAINER.replace('prepare("ioi", ', 'prepare("ioi", budget="tiny", '), space)
     config = SAETrainerConfig(
         total_training_samples=48,
         train_batch_size_samples=16,

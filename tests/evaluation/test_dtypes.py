@@ -1,0 +1,45 @@
+"""Scores of models in half precision, against those in float32: the distance is what docs/real-models.md says."""
+
+from pathlib import Path
+
+import pytest
+from paths import DEMO
+
+import saebench
+from saebench.models.loading import load_model
+
+DISTANCE = {"bfloat16": 0.02, "float16": 0.005}
+"""Largest difference of a headline."""
+TWIN = DEMO / "planted" / "twin-used"
+RUNS = {
+    "ioi": [("demo:topk", "demo")],
+    "synthetic/independent": [("control:pca:8", "demo")],
+    "ravel": [("demo:topk", "demo"), ("control:supervised", "demo")],
+    str(TWIN / "task"): [("control:supervised", str(TWIN)), ("control:pca:8", str(TWIN))],
+}
+QUICK = ("ioi", "synthetic/independent")
+LEARNED = "control"
+"""Where masks are learned this headline is that of the mask: see the test of masks."""
+
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(t, marks=() if t in QUICK else pytest.mark.slow, id=Path(t).name) for t in RUNS]
+)
+def test_half_precision_is_near_float32(task, few_steps):
+    found = {}
+    for dtype in ("float32", *DISTANCE):
+        models = {name: load_model(name, dtype=dtype) for _, name in RUNS[task]}
+        benches = {name: saebench.prepare(task, model, "tiny", dtype=dtype) for name, model in models.items()}
+        for sae, name in RUNS[task]:
+            site = "blocks.1.hook_resid_pre@end" if task == "ioi" else None
+            found[dtype, sae] = benches[name].evaluate(sae, site=site)
+    compared = 0
+    for (dtype, sae), result in found.items():
+        assert result.provenance.dtype == ("float32" if task.startswith("synthetic") else dtype)
+        for name, axis in found["float32", sae].axes.items():
+            other = result.axes[name]
+            assert (axis.value is None) == (other.value is None), (dtype, sae, name)
+            if axis.value is not None and not (task not in QUICK and name == LEARNED):
+                assert abs(axis.value - other.value) <= DISTANCE.get(dtype, 0), (dtype, sae, name)
+                compared += 1
+    assert compared >= 3 * 3 * len(RUNS[task]) - 3
