@@ -1,6 +1,6 @@
 """`saebench inspect`: what a checkpoint is, and what is wrong with it, before anything is scored."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -61,15 +61,6 @@ class Inspection:
     """FVU without an input scale, where there is one: what scoring the weights as they stand costs."""
     warnings: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Strict JSON: what is undefined is null with a reason beside it."""
-        out = asdict(self) | {"info": self.info.model_dump(mode="json")}
-        for key in ("decoder_norms", "neighbours", "fvu_unfolded", "activity"):
-            value = getattr(self, key)
-            out[key] = _plain(value)
-        del out["metadata"]
-        return out
 
     def text(self) -> str:
         """The same for people: one line a fact, warnings last."""
@@ -216,9 +207,3 @@ def _of(values: Float[Tensor, "n"]) -> Spread:
 
 def _spread(spread: Spread) -> str:
     return f"{spread.least:.4g} … {spread.median:.4g} … {spread.greatest:.4g} (least, median, greatest)"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Spread | Activity | Measured):
-        return {k: _plain(v) for k, v in value._asdict().items()}
-    return value

@@ -1,6 +1,5 @@
 """Latent codes kept sparse: what is active where, without an array of prompts × latents."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -77,11 +76,7 @@ class Encoded(NamedTuple):
 
 @torch.no_grad()
 def encode_split(
-    dictionary: Encodes,
-    acts: Float[Tensor, "n d_in"],
-    known: Known,
-    block: int = 512,
-    tick: Callable[[int], None] = lambda _: None,
+    dictionary: Encodes, acts: Float[Tensor, "n d_in"], known: Known, block: int = 512
 ) -> Encoded:
     """Encodes in blocks and keeps the non-zero codes, the reconstruction and the offset.
 
@@ -96,7 +91,6 @@ def encode_split(
         values.append(encoding.codes[r, j])
         recon.append(dictionary.decode(encoding))
         offsets.append(encoding.offset.expand(len(at), -1))
-        tick(len(at))
     codes = SparseCodes(torch.cat(rows), torch.cat(latents), torch.cat(values), len(acts), dictionary.d_sae)
     bad = ~torch.cat(recon).isfinite().all(1)
     if bad.any():

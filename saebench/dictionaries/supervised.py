@@ -60,10 +60,8 @@ class SupervisedDictionary(LabelledDictionary):
         variables: tuple[Variable, ...],
         atoms: Float[Tensor, "d_sae d_in"],
         mean: Float[Tensor, "d_in"],
-        coefficients: Float[Tensor, "n_variables"] | None = None,
     ) -> None:
         self.name, self.variables, self.W_dec, self.b_dec = name, variables, atoms, mean
-        self.coefficients = coefficients
 
     def atoms_of(self, labels: Int[Tensor, "n n_attributes"]) -> Int[Tensor, "n n_variables"]:
         """Row of `W_dec` that each variable contributes."""
@@ -76,10 +74,7 @@ class SupervisedDictionary(LabelledDictionary):
     def encode(self, acts: Float[Tensor, "n d_in"], known: Known) -> Encoding:
         codes = acts.new_zeros(len(acts), self.d_sae)
         atoms = self.atoms_of(known.labels)
-        ones = codes.new_ones(atoms.shape)
-        if self.coefficients is not None:
-            ones = ones * self.coefficients
-        return Encoding(codes.scatter(1, atoms, ones), self.b_dec)
+        return Encoding(codes.scatter(1, atoms, 1.0), self.b_dec)
 
     def edit(
         self,
@@ -105,17 +100,13 @@ def with_attribute(
 
 
 def fit_supervised(
-    section: CrossSection,
-    method: Method = "mean",
-    variables: tuple[Variable, ...] | None = None,
-    weighted: bool = False,
+    section: CrossSection, method: Method = "mean", variables: tuple[Variable, ...] | None = None
 ) -> SupervisedDictionary:
     """Fits a supervised dictionary on `fit` (docs/methods.md §2).
 
     `mean`: `u_{A,v} = mean{a : A = v} − ā`, right when attributes are independent. `mse`: least
     squares on the one-hot design, minimum norm, from counts and cross-counts; children of a nested
-    attribute sum to zero within each parent value. `weighted`: one coefficient per variable that
-    minimises the error on `fit`.
+    attribute sum to zero within each parent value.
     """
     variables = variables or independent(section.attributes)
     labels, mean = section.fit.labels, section.mean
@@ -132,10 +123,7 @@ def fit_supervised(
         gram = _cross_counts(atoms_at, blank.d_sae)
         basis = _free_directions(section.attributes, variables, labels, blank.d_sae)
         atoms = torch.from_numpy(_solve(gram, sums.cpu().numpy(), basis)).to(mean.device)
-    atoms = atoms.to(mean.dtype)
-    coefficients = _coefficients(atoms, atoms_at, centred) if weighted else None
-    name = f"supervised:{method}" + (":weighted" if weighted else "")
-    return SupervisedDictionary(name, variables, atoms, mean, coefficients)
+    return SupervisedDictionary(f"supervised:{method}", variables, atoms.to(mean.dtype), mean)
 
 
 def _width(variables: tuple[Variable, ...]) -> int:
@@ -186,16 +174,6 @@ def _solve(
     if basis is None:
         return np.linalg.pinv(gram, hermitian=True) @ sums
     return basis @ (np.linalg.pinv(basis.T @ gram @ basis, hermitian=True) @ (basis.T @ sums))
-
-
-def _coefficients(
-    atoms: Float[Tensor, "d_sae d_in"], atoms_at: Int[Tensor, "n v"], centred: Tensor
-) -> Float[Tensor, "n_variables"]:
-    """`argmin_c Σ ‖Σ_A c_A u_A − (a − ā)‖²`, normal equations in the number of variables."""
-    parts = [atoms[column].double() for column in atoms_at.T]
-    gram = torch.stack([torch.stack([(p * q).sum() for q in parts]) for p in parts])
-    right = torch.stack([(p * centred).sum() for p in parts])
-    return torch.linalg.lstsq(gram.cpu(), right.cpu()).solution.to(atoms)
 
 
 def unidentified_parents(section: CrossSection) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """Activations of every token of some prompts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,12 +20,10 @@ def capture_all(
     head: int | None = None,
     *,
     skip: int = 0,
-    progress: Callable[[int], None] | None = None,
 ) -> Float[Tensor, "n d_in"]:
     """Activations at a hook point, of all tokens but the first `skip` of every prompt, prompt by prompt.
 
-    The model runs no further than the hook's block. `progress` is called with the number of prompts
-    finished since the last call.
+    The model runs no further than the hook's block.
 
     Raises:
         SiteError: if the model lacks the hook point or the head.
@@ -53,8 +51,6 @@ def capture_all(
                 model.bridge(batch, stop_at_layer=stop, logits_to_keep=1)
             at = (ends[part] - lengths[part])[:, None] + torch.arange(length - skip)
             out[at.flatten().to(model.device)] = found[0].flatten(0, 1)
-            if progress:
-                progress(len(part))
 
         budget.in_blocks(len(rows), full_pass(model, length), read)
     return out

@@ -1,7 +1,7 @@
 """Clean activations at any number of sites, read in one pass over the prompts."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -23,12 +23,10 @@ def capture(
     places: Mapping[K, Placement],
     *,
     budget: Budget | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> dict[K, Float[Tensor, "n d_in"]]:
     """Activations at every place, one forward pass per prompt, prompts of equal length together.
 
     They are float32 whatever the model computes in: what is measured on them sums over thousands.
-    `progress` is called with the number of prompts finished since the last call.
 
     Raises:
         SiteError: if the model lacks a hook point, or a position lies outside its prompt.
@@ -61,8 +59,6 @@ def capture(
                         " forward pass."
                     )
                 out[key][part.to(model.device)] = values[0].float()
-            if progress:
-                progress(len(part))
 
         budget.in_blocks(len(rows), full_pass(model, length), read)
     return out

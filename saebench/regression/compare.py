@@ -10,7 +10,7 @@ should fail for one that nobody would act on.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -61,10 +61,6 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return not self.comparison.failures
-
-    @property
-    def exit_code(self) -> Literal[0, 1]:
-        return 0 if self.passed else 1
 
     @property
     def sentence(self) -> str:

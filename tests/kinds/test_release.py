@@ -10,7 +10,7 @@ import saebench
 from saebench.checkpoints import hub
 from saebench.cli import main
 from saebench.errors import TaskError
-from saebench.kinds.entities.release import choose, load_ravel
+from saebench.kinds.entities.release import choose
 from saebench.kinds.entities.release_files import FILES, HUB
 from saebench.records.store import find, load
 
@@ -41,7 +41,7 @@ def content() -> dict[str, dict]:
 
 
 def test_files_become_a_task(tmp_path):
-    task = load_ravel(str(write(tmp_path, content())))[0]
+    task = choose("ravel", str(write(tmp_path, content())))[0]
     assert task.name == "ravel/city" and task.spec.attributes == ("Country", "Continent")
     assert {r["entity"]: r["split"] for r in task.rows("")} == {
         "Lyon": "fit",
@@ -123,7 +123,7 @@ def test_what_is_wrong_is_named_with_its_file(name, tmp_path, capsys):
 def test_no_data_is_said(where, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TaskError, match="ravel_city_entity_attributes"):
-        load_ravel(where)
+        choose("ravel", where)
 
 
 def tables(folder: Path, kind: str = "city", twice: bool = False) -> Path:

@@ -31,17 +31,6 @@ class RavelTask(Task):
         return [dict(row) for row in self._rows]
 
 
-def load_ravel(where: str, attributes: Sequence[str] = ()) -> list[RavelTask]:
-    """A task per entity type found in a directory, or in the hub's copy `hij/ravel`.
-
-    `attributes` keeps some of the attributes; without it all that have prompts are asked for.
-
-    Raises:
-        TaskError: if a file is missing or wrong; the message names file and entry.
-    """
-    return choose("ravel", where, attributes)
-
-
 def choose(name: str, where: str, attributes: Sequence[str] = ()) -> list[RavelTask]:
     """The published tasks that `ravel` (all entity types) or `ravel/<type>` names.
 

@@ -1,6 +1,5 @@
 """Which SAEs the audit is measured on: recipes, in the order in which they are trained."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -81,9 +80,3 @@ def language() -> list[Run]:
     return [
         Run("demo", name, 1.0, LM_SPARSITY[name], 768, seed) for seed in SEEDS for name in LM_ARCHITECTURES
     ]
-
-
-def per_family(runs: list[Run]) -> Iterator[tuple[str, int]]:
-    """How many SAEs, snapshots among them, each family has."""
-    for family in FAMILIES:
-        yield family, sum(1 + len(r.snapshots) for r in runs if r.family == family)
