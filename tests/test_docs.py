@@ -1,5 +1,6 @@
 """The documents say what the code does, and what points at them resolves."""
 
+import ast
 import re
 
 import pytest
@@ -38,3 +39,10 @@ def test_nothing_points_at_a_document_that_is_not_here(name: str):
     assert [
         path for path in TEXTS if path.name != "test_docs.py" and dead.search(path.read_text("utf-8"))
     ] == []
+
+
+def test_packages_that_hold_names_say_which_are_public():
+    for path in (ROOT / "saebench").rglob("__init__.py"):
+        body = ast.parse(path.read_text("utf-8")).body[1:]
+        targets = {target.id for node in body if isinstance(node, ast.Assign) for target in node.targets}
+        assert not body or "__all__" in targets, path

@@ -6,6 +6,8 @@ from importlib import import_module
 from saebench.axes.base import Measure
 from saebench.scoring.axes import EVERY, axes_with
 
+__all__ = ["MEASURES", "Measure", "select_axes"]
+
 MEASURES: dict[str, Measure] = {name: import_module(f"saebench.axes.{name}").MEASURE for name in EVERY}
 """The measuring half of every axis in `scoring.axes`: `MEASURE` of the module of its name."""
 

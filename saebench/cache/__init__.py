@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+__all__ = ["build_folder", "cache_folder"]
+
 
 def cache_folder(kind: str) -> Path:
     """The folder of `kind` below `SAEBENCH_CACHE`, by default `~/.cache/saebench`."""

@@ -32,7 +32,7 @@ from saebench.dictionaries.sae import SaelensDictionary
 from saebench.dictionary import Dictionary
 from saebench.errors import CheckpointError, unknown
 from saebench.models.surroundings import undisturbed
-from saebench.records.known import Known
+from saebench.records.memo import Known
 from saebench.records.result import DictionaryInfo
 
 FORMATS: dict[str, Format] = {

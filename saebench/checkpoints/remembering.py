@@ -1,7 +1,7 @@
 """A checkpoint without its weights: what is remembered of it."""
 
 from saebench.checkpoints.base import Loaded
-from saebench.records.known import Known
+from saebench.records.memo import Known
 
 
 def known_of(loaded: Loaded) -> Known:

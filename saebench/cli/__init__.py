@@ -12,6 +12,8 @@ from saebench.cli.shared import complain
 from saebench.cli.threads import let_threads_sleep
 from saebench.errors import SaebenchError
 
+__all__ = ["app", "main"]
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+__all__ = ["MLP", "SAES", "folder", "names"]
+
 SAES = Path(__file__).parent / "saes"
 """SAEs of one residual stream; `demo:all` are these."""
 MLP = Path(__file__).parent / "mlp"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from saebench import demo
 from saebench.errors import CheckpointError, SiteError
 from saebench.evaluation.controls import CONTROLS, Control, Sized, digest_of, find_control
-from saebench.records.known import Known, recall, remember
+from saebench.records.memo import Known, recall, remember
 from saebench.records.result import DictionaryInfo
 
 if TYPE_CHECKING:

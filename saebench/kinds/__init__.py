@@ -12,6 +12,8 @@ from saebench.spec import Task
 from saebench.synthetic.generator import Generator
 from saebench.synthetic.registry import generator_on
 
+__all__ = ["KINDS", "Kind"]
+
 
 class Kind(NamedTuple):
     """What is done with the tasks of a kind."""

@@ -147,6 +147,16 @@ def constant_like(estimate: Estimate, value: float) -> Estimate:
     return Estimate(np.full(np.shape(estimate.value), value), np.full_like(estimate.draws, value))
 
 
+def stack(estimates: Sequence[Estimate]) -> Estimate:
+    """Joins scalar estimates into one array of estimates."""
+    return Estimate(
+        np.stack([e.value for e in estimates]),
+        np.stack([e.draws for e in estimates], axis=1),
+        normal=any(e.normal for e in estimates),
+        units=min((e.units for e in estimates if e.units is not None), default=None),
+    )
+
+
 class Bootstrap:
     """Resamples independent units with replacement; every estimate it makes shares the resamples.
 

@@ -7,12 +7,14 @@ import pytest
 import sae_files as f
 
 from saebench.checkpoints import known_of, load
-from saebench.records.known import recall, remember
+from saebench.records import memo
+from saebench.records.memo import recall, remember
 
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("SAEBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(memo, "_SETTLED_SECONDS", -1.0)
 
 
 def test_what_was_read_is_remembered_until_something_changes(tmp_path, cache):
@@ -23,6 +25,13 @@ def test_what_was_read_is_remembered_until_something_changes(tmp_path, cache):
     assert recall(str(folder)) == known and known.info.sha256
     assert recall(str(folder), "topk:4") is None
     f.sae_lens(folder, "standard", f.weights(1))
+    assert recall(str(folder)) is None
+
+
+def test_files_that_were_only_just_written_are_read_again(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(memo, "_SETTLED_SECONDS", 60.0)
+    folder = f.sae_lens(tmp_path / "mine", "standard", f.weights())
+    remember(str(folder), None, known_of(load(folder)))
     assert recall(str(folder)) is None
 
 
@@ -46,7 +55,7 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(tmp_path, cach
     folder = f.sae_lens(tmp_path / "mine", "standard", f.weights())
     known = known_of(load(folder))
     remember(str(folder), None, known)
-    (file,) = (tmp_path / "cache" / "checkpoints").iterdir()
+    (file,) = (tmp_path / "cache" / "facts" / "checkpoints").iterdir()
     for text in ("", "[]", "{}", '{"info": 3}', "\x00"):
         file.write_text(text)
         assert recall(str(folder)) is None
@@ -56,6 +65,6 @@ def test_a_cache_that_is_damaged_or_cannot_be_written_is_no_error(tmp_path, cach
 
 
 def test_recalling_needs_no_torch():
-    code = "import sys; from saebench.records.known import recall; recall('demo:topk')"
+    code = "import sys; from saebench.records.memo import recall; recall('demo:topk')"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 import torch
+from paths import ROOT
 from tiny_models import ARCHITECTURES, save_tiny
 
 from saebench.errors import SiteError
@@ -350,6 +351,13 @@ def test_a_model_that_the_suffix_does_not_fit_takes_the_plain_way(gpt2, monkeypa
     assert torch.allclose(made.logits(edited, answer), expected, atol=TOLERANCE)
     with pytest.warns(UserWarning, match="full forward pass"):
         PatchedReadout(gpt2, MIXED, places, answer, answer + 1)
+
+
+def test_nothing_else_registers_hooks():
+    for path in (ROOT / "saebench").rglob("*.py"):
+        if not {"patching", "studies"} & set(path.parts):
+            text = path.read_text("utf-8")
+            assert "run_with_hooks" not in text and "register_forward" not in text, path
 
 
 def test_the_model_is_left_as_it_was(gpt2):

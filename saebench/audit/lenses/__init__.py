@@ -15,6 +15,8 @@ from saebench.audit.lenses import (
     truth,
 )
 
+__all__ = ["LENSES"]
+
 LENSES: dict[str, Callable[[Evidence], Iterator[Card]]] = {
     "order": order.cards,
     "truth": truth.cards,
