@@ -104,6 +104,10 @@ CASES = {
     ),
     "not JSON": (lambda f: f.update({E: "{"}), (E, "not valid JSON")),
     "a list": (lambda f: f.update({E: "[1]"}), (E, "list")),
+    "an entity that is no object": (lambda f: f[A].update(Lyon=["France"]), (A, "Lyon", "dictionary")),
+    "templates that are no list": (lambda f: f[P].update(Country="%s"), (P, "Country", "list")),
+    "a split of another name": (lambda f: f[E].update(Lyon="dev"), (E, "Lyon", "'dev'", "'val'")),
+    "a text that is no object": (lambda f: f[W].update({"%s again": "test"}), (W, "%s again", "dictionary")),
 }
 
 

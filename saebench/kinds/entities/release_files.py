@@ -38,14 +38,14 @@ _ANY_TABLE = re.compile(r"^(.+)_(?:entity|prompt)$")
 _NOT_ATTRIBUTES = ("ID", "URL")
 
 
-class Release(NamedTuple):
-    """An entity type's data, and for each of its five parts the path that errors name."""
+class Parts(NamedTuple):
+    """An entity type's data as they lie there, and for each of the five parts the path that errors name."""
 
-    values: dict[str, dict[str, str]]
-    prompts: dict[str, list[str]]
-    context: dict[str, dict[str, Any]]
-    entity_split: dict[str, str]
-    prompt_split: dict[str, str]
+    values: dict[str, Any]
+    prompts: dict[str, Any]
+    context: dict[str, Any]
+    entity_split: dict[str, Any]
+    prompt_split: dict[str, Any]
     paths: tuple[Path, ...]
     sha256: str
     notes: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ def entity_types(folder: Path) -> list[str]:
     return sorted(found | tables)
 
 
-def read_release(folder: Path, kind: str) -> Release:
+def read_release(folder: Path, kind: str) -> Parts:
     """The data of an entity type, in whichever of the two forms it is there.
 
     Raises:
@@ -109,10 +109,10 @@ def read_release(folder: Path, kind: str) -> Release:
     return _from_tables(*tables) if any(t.is_dir() for t in tables) else _from_json(folder, kind)
 
 
-def _from_json(folder: Path, kind: str) -> Release:
+def _from_json(folder: Path, kind: str) -> Parts:
     paths = tuple(folder / name.format(kind) for name in FILES)
-    parsed = [_read(path) for path in paths]
-    return Release(*(found for found, _ in parsed), paths, _digest(paths))  # type: ignore[arg-type]
+    values, prompts, context, entities, templates = (_read(path) for path in paths)
+    return Parts(values, prompts, context, entities, templates, paths, _digest(paths))
 
 
 def _digest(paths: Sequence[Path]) -> str:
@@ -124,7 +124,7 @@ def _digest(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[Any, bytes]:
+def _read(path: Path) -> dict[str, Any]:
     """A JSON object, in which no name may occur twice."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -139,8 +139,7 @@ def _read(path: Path) -> tuple[Any, bytes]:
         return seen
 
     try:
-        content = path.read_bytes()
-        found = json.loads(content, object_pairs_hook=unique)
+        found = json.loads(path.read_bytes(), object_pairs_hook=unique)
     except OSError as error:
         raise TaskError(
             f"{path} cannot be read ({type(error).__name__}). Expected all five files of the RAVEL"
@@ -150,10 +149,10 @@ def _read(path: Path) -> tuple[Any, bytes]:
         raise TaskError(f"{path} is not valid JSON ({error}). Copy the file again.") from error
     if not isinstance(found, dict):
         raise TaskError(f"{path} holds a {type(found).__name__}. Expected a JSON object.")
-    return found, content
+    return found
 
 
-def _from_tables(entities: Path, prompts: Path) -> Release:
+def _from_tables(entities: Path, prompts: Path) -> Parts:
     """The hub's tables in the release's terms. Names that several entities share are left out."""
     rows, asked = _table(entities), _table(prompts)
     columns = [c for c in rows[0] if c not in (*_NOT_ATTRIBUTES, "split")]
@@ -178,7 +177,7 @@ def _from_tables(entities: Path, prompts: Path) -> Release:
     shared = sum(n > 1 for n in count.values())
     notes = (f"{shared} names that several entities share are left out",) if shared else ()
     files = sorted(entities.glob("*.parquet")) + sorted(prompts.glob("*.parquet"))
-    return Release(
+    return Parts(
         values,
         templates,
         context,
