@@ -1,5 +1,6 @@
 """Rewrites the results that README shows, from the committed ones: `python -m saebench.studies.readme`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from saebench.reporting.leaderboard.boards import AXES, Row, Table, collect
@@ -16,7 +17,7 @@ def results(folder: Path) -> str:
     """Figure and table of one board.
 
     Raises:
-        ValueError: if the board or one of its rows is missing.
+        ValueError, KeyError: if the board or one of its rows is missing.
     """
     tables = [t for t in collect(folder, folder / "leaderboard").tables if t.board[0] == TASK]
     (table,) = [t for t in tables if t.board.model == MODEL]
@@ -32,8 +33,9 @@ def results(folder: Path) -> str:
             "",
             "| dictionary | L0 | " + " | ".join(AXES.values()) + " |",
             "|---|--:|" + "--:|" * len(AXES),
-            *(_line(rows[name]) for name in SHOWN if name in rows),
+            *(_line(rows[name]) for name in SHOWN),
             "",
+            _reading(rows),
         ]
     )
 
@@ -48,6 +50,16 @@ def _line(row: Row) -> str:
     l0 = "–" if dictionary.l0 is None else number(dictionary.l0, digits=1)
     cells = [cell(row.result.axes[axis]) for axis in AXES]
     return f"| `{dictionary.name}` | {l0} | " + " | ".join(cells) + " |"
+
+
+def _reading(rows: Mapping[str, Row]) -> str:
+    """What a cell says, in a sentence with the numbers of the table."""
+    sae, neurons = (rows[name].result.axes["control"].normalized or 0.0 for name in (SHOWN[1], SHOWN[3]))
+    return (
+        f"Read it so: exchanging the one latent of `{SHOWN[1]}` that writes most of an attribute for that of a prompt"
+        f" which differs in everything else does {sae:.0%} of what a perfect edit does; exchanging one neuron"
+        f" (`{SHOWN[3]}`) {neurons:.0%}.\n"
+    )
 
 
 def rewrite(text: str, folder: Path) -> str:
