@@ -7,11 +7,15 @@ from pathlib import Path
 import pytest
 import sae_files as f
 import torch
+from safetensors.torch import load_file, save_file
 
-from saebench.checkpoints import demo_names, load, load_object
+from saebench.checkpoints import DEMO, demo_names, load, load_object
 from saebench.checkpoints.diagnostics import activity, nearest_neighbours, predictable
-from saebench.checkpoints.inspection import inspect
+from saebench.checkpoints.inspection import activations, inspect
 from saebench.errors import CheckpointError
+from saebench.evaluation.api import make_arena
+from saebench.evaluation.contestants import SAE
+from saebench.models.loading import load_model
 
 
 def said(inspection, start):
@@ -225,17 +229,23 @@ def test_text(tmp_path):
 
 @pytest.fixture(scope="module")
 def demo_model():
-    from saebench.models.loading import load_model
-
     return load_model("demo", device="cpu")
 
 
-@pytest.mark.parametrize("name", demo_names() or ["none"])
-def test_every_demo_sae(name, request):
-    if name == "none":
-        pytest.skip("no demo SAEs are built; `make demo` makes them")
-    model = request.getfixturevalue("demo_model")
-    inspection = inspect(f"demo:{name}", model=model)
+@pytest.fixture(scope="module")
+def demo_acts(demo_model):
+    """What all bundled SAEs are inspected on: they read the same place."""
+    return activations(demo_model, load(f"demo:{demo_names()[0]}"))[0]
+
+
+def test_the_activations_are_taken_from_the_model(demo_model, demo_acts):
+    inspection, again = inspect("demo:topk", model=demo_model), inspect("demo:topk", acts=demo_acts)
+    assert inspection.activity == again.activity and inspection.text() == again.text()
+
+
+@pytest.mark.parametrize("name", demo_names())
+def test_every_demo_sae(name, demo_acts):
+    inspection = inspect(f"demo:{name}", acts=demo_acts)
     assert inspection.hook is not None and inspection.activity is not None
     assert inspection.info.l0 == inspection.activity.l0 > 0
     assert inspection.activity.fvu.value < (1.0 if "undertrained" in name else 0.5)
@@ -250,11 +260,6 @@ QUIET = 0.75
 @pytest.fixture(scope="module")
 def quiet_model(tmp_path_factory):
     """The demo model with its whole residual stream times `QUIET`: the same answers."""
-    from safetensors.torch import load_file, save_file
-
-    from saebench.checkpoints import DEMO
-    from saebench.models.loading import load_model
-
     folder = tmp_path_factory.mktemp("quiet") / "model"
     shutil.copytree(DEMO.parent / "model", folder)
     state = load_file(folder / "model.safetensors")
@@ -269,10 +274,6 @@ def quiet_model(tmp_path_factory):
 
 def quiet_sae(name: str) -> tuple[dict, dict]:
     """Weights and config of a demo SAE, folded to the quiet model's activations."""
-    from safetensors.torch import load_file
-
-    from saebench.checkpoints import DEMO
-
     state = load_file(DEMO / name / "sae_weights.safetensors")
     # relu((q a − q b) W + q c) = q relu((a − b) W + c), and the decoder's rows stay unit
     state |= {"b_enc": state["b_enc"] * QUIET, "b_dec": state["b_dec"] * QUIET}
@@ -280,8 +281,6 @@ def quiet_sae(name: str) -> tuple[dict, dict]:
 
 
 def written(folder: Path, state: dict, config: dict) -> Path:
-    from safetensors.torch import save_file
-
     save_file(state, folder / "sae_weights.safetensors")
     f.dump(folder / "cfg.json", config)
     return folder
@@ -294,8 +293,6 @@ def test_the_quiet_model_gives_the_same_answers(demo_model, quiet_model):
 
 
 def test_a_demo_sae_unfolded_on_purpose(quiet_model, tmp_path_factory):
-    from saebench.checkpoints.inspection import activations
-
     state, config = quiet_sae("topk")
     sound = written(tmp_path_factory.mktemp("sound"), state, config)
     acts, *_ = activations(quiet_model, load(sound))
@@ -313,9 +310,6 @@ def test_a_demo_sae_unfolded_on_purpose(quiet_model, tmp_path_factory):
 @pytest.fixture(scope="module")
 def unfolded(quiet_model, tmp_path_factory) -> tuple[dict, dict, float]:
     """Results and inspections of a demo SAE: folded, its scale declared, its scale lost; and the scale."""
-    import saebench
-    from saebench.checkpoints.inspection import activations
-
     state, config = quiet_sae("standard")
     paths = {"folded": written(tmp_path_factory.mktemp("folded"), state, config)}
     acts, *_ = activations(quiet_model, load(paths["folded"]))
@@ -324,7 +318,9 @@ def unfolded(quiet_model, tmp_path_factory) -> tuple[dict, dict, float]:
     for name, scale in (("declared", "expected_average_only_in"), ("lost", "none")):
         own = config | {"normalize_activations": scale}
         paths[name] = written(tmp_path_factory.mktemp(name), state, own)
-    results = {k: saebench.evaluate(p, task="ioi", model=quiet_model) for k, p in paths.items()}
+    arena, contestants = make_arena("ioi", quiet_model), {k: SAE.named(str(p)) for k, p in paths.items()}
+    (site,) = arena.sites([config["metadata"]["hook_name"]], None)
+    results = {k: arena.score(arena.realise(sae, site), site).result for k, sae in contestants.items()}
     return results, {k: inspect(p, acts=acts) for k, p in paths.items()}, s
 
 
