@@ -39,7 +39,7 @@ def versions(out: Path) -> dict[str, tuple[int, int]]:
     return {str(file): (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
 
 
-@pytest.mark.parametrize("n", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_batch_goes_on_where_it_was(tmp_path: Path, n: int) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     batch = start(killed, n)
