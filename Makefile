@@ -66,7 +66,7 @@ regression: setup ## fail if CANDIDATE (a checkpoint) is credibly worse than BAS
 
 synthetic-baselines: setup ## train and score SAEs of six architectures on every small synthetic family, and draw the curves
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.baselines
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.phenomena
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.curves
 
 audit: setup ## do the scores deserve belief: measure the bundled boards, judge all tables, write results/audit/after
 	@$(PY) -m saebench.studies.audit.boards --workers 2

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from saebench.reporting.plots import COLOURS, save, style
 from saebench.scoring.axes import AXES
-from saebench.studies.seeds import over_seeds
+from saebench.studies.rows import over_seeds
 
 _SHARED = ("matched_cosine_calibrated", "feature_f1", "explained_variance", *AXES)
 _OWN = {

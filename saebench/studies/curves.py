@@ -1,17 +1,26 @@
-"""One function a curve: what one parameter of a family does to one phenomenon.
+"""What goes wrong, and when: `python -m saebench.studies.curves [CURVE…]`.
+
+One function a curve: what one parameter of a family does to one phenomenon. Rows are written to
+`<out>/<curve>.csv`, figures to `<out>/<curve>.png`. Where architectures are compared, intervals are
+over seeds: one SAE supports a statement about itself alone.
 
 Every point is trained with several seeds, from random directions and from the true features: what
 both starts end in is the objective's, what only the random one ends in is the optimiser's.
 """
 
+import argparse
+import sys
 from collections.abc import Callable, Iterator
 from itertools import product
+from pathlib import Path
 
+import pandas as pd
 import torch
 
 from saebench.measures import recovery as rec
 from saebench.studies.calibration import levels
-from saebench.studies.rows import Row
+from saebench.studies.figures import draw
+from saebench.studies.rows import Row, paired, write
 from saebench.studies.scene import Scene, cells, explained, generator, top
 from saebench.synthetic.training import Recipe, fit
 
@@ -197,3 +206,35 @@ CURVES: dict[str, Callable[[], Iterator[Row]]] = {
     "splitting_noise": splitting_noise,
     "composition": composition,
 }
+
+
+def make(name: str, out: Path) -> None:
+    """Trains one curve's SAEs; writes its table, and draws it."""
+    rows = []
+    for row in CURVES[name]():
+        rows.append(row)
+        print(name, row, file=sys.stderr, flush=True)
+    write(rows, out / f"{name}.csv")
+    if name == "absorption":
+        found = pd.DataFrame([row for row in rows if row["start"] == "random"])
+        differences = paired(found, "child_given_parent", name, "matryoshka")
+        write(list(differences), out / "absorption_paired.csv")
+    draw(name, out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("curves", nargs="*", help=f"of {', '.join(CURVES)}; default: all")
+    parser.add_argument("--out", type=Path, default=Path("results") / "synthetic")
+    parser.add_argument("--figures", action="store_true", help="only draw what has been measured")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    for name in asked.curves or CURVES:
+        if asked.figures:
+            draw(name, asked.out)
+        else:
+            make(name, asked.out)
+
+
+if __name__ == "__main__":
+    main()

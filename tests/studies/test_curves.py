@@ -13,8 +13,8 @@ from saebench.studies import curves
 from saebench.studies.calibration import Level
 from saebench.studies.curves import CURVES
 from saebench.studies.figures import FIGURES, draw
+from saebench.studies.rows import over_seeds, paired
 from saebench.studies.scene import explained, generator, top
-from saebench.studies.seeds import over_seeds, paired
 
 SYNTHETIC = RESULTS / "synthetic"
 
