@@ -12,6 +12,7 @@ from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring.base import Context
 from saebench.scoring.causal import effects
 
+_SHARE = 0.05
 _REACH, _SEEN, _COVERED = 0.9, 0.5, 0.5
 
 
