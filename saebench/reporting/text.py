@@ -60,10 +60,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+MISSING = frozenset(
+    ["NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "#N/A", "#NA", "<NA>"]
+)
+"""Words that readers of CSV (pandas, R) take for a cell without a value."""
+
+
 def csv_cell(value: object) -> object:
-    """The value; a text that a spreadsheet would take for a formula gets a leading apostrophe."""
+    """The value; a text that would be taken for a formula, or for no value, gets a leading apostrophe."""
     if not isinstance(value, str):
         return value
     text = printable(value)
     # spreadsheets also look behind leading spaces
-    return "'" + text if text.lstrip()[:1] in tuple("=+-@|%") else text
+    taken = text.lstrip()[:1] in tuple("=+-@|%") or text.strip() in MISSING
+    return "'" + text if taken else text

@@ -90,7 +90,7 @@ def _property_entries(ctx: Context, name: str, found: Detection) -> list[Entry]:
         out.append(
             Entry(
                 AXIS,
-                "null",
+                "permuted_f1_star",
                 floor,
                 n,
                 name,

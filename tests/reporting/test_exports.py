@@ -191,3 +191,12 @@ def test_evaluate_exports(capsys, tmp_path: Path) -> None:
     assert document["eval_result_unstructured"]["saebench_id"] == json.loads(out)["id"]
     code, _, err = run(capsys, "evaluate", "control:mean", "--export", "excel")
     assert code == 2 and "sae-bench" in err
+
+
+@pytest.mark.parametrize("name", ["null", "NA", "nan", "None", "=1+1", "-5", "none", "sae"])
+def test_a_name_is_never_read_back_as_a_missing_value_or_a_formula(name) -> None:
+    result = simulated.result(1, dictionary={"name": name})
+    read = pd.read_csv(StringIO(exports.csv_text(saebench.to_frame(result))))
+    assert not read["dictionary"].isna().any()
+    plain = name in ("none", "sae")
+    assert set(read["dictionary"]) == {name if plain else f"'{name}"}

@@ -10,6 +10,7 @@ from paths import DEMO, RESULTS, ROOT
 
 from saebench.records import store
 from saebench.reporting import leaderboard
+from saebench.reporting.text import MISSING
 from saebench.studies import readme
 
 PATHS = store.find(RESULTS)
@@ -39,6 +40,12 @@ def test_a_committed_result_is_valid_and_complete(path: Path):
 def test_every_committed_score_has_a_section_in_the_methods():
     emitted = {s.name for p in PATHS for s in store.load(p).result.scores}
     assert emitted - headings() == set()
+
+
+def test_no_score_has_a_name_that_readers_of_csv_take_for_nothing():
+    results = [store.load(p).result for p in PATHS]
+    named = {s.name for r in results if r.axis_versions["interpretability"] > 2 for s in r.scores}
+    assert named & MISSING == set()
 
 
 def test_nothing_is_damaged_and_the_leaderboard_is_current():

@@ -23,7 +23,7 @@ from saebench.synthetic.training import Recipe, fit
 
 def drawn(entry: Entry) -> bool:
     """Controls that shuffle labels or draw latents row by row: another order is another draw."""
-    return entry.name == "null" or entry.edit == "random"
+    return entry.name == "permuted_f1_star" or entry.edit == "random"
 
 
 def reordered(split: Split, seed: int) -> Split:
