@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saebench.discovery import discover
     from saebench.evaluation.api import Prepared, evaluate, prepare
     from saebench.models.loading import load_model
     from saebench.records.result import Result
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from saebench.reporting.exports import to_frame
 
 _HOME = {
+    "discover": "saebench.discovery",
     "evaluate": "saebench.evaluation.api",
     "prepare": "saebench.evaluation.api",
     "Prepared": "saebench.evaluation.api",
@@ -26,7 +28,7 @@ _HOME = {
     "Result": "saebench.records.result",
     "to_frame": "saebench.reporting.exports",
 }
-__all__ = ["Prepared", "Result", "compare", "evaluate", "load_model", "prepare", "to_frame"]
+__all__ = ["Prepared", "Result", "compare", "discover", "evaluate", "load_model", "prepare", "to_frame"]
 
 
 def __getattr__(name: str) -> Any:

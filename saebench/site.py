@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saebench.errors import SiteError
 
@@ -102,6 +102,16 @@ class Site:
     def place(self) -> str:
         """Hook point and head, as a dictionary names where it was trained."""
         return self.hook + (f"[{self.head}]" if self.head is not None else "")
+
+    @property
+    def whole(self) -> "Site":
+        """The same place with all of its heads."""
+        return replace(self, head=None)
+
+    @property
+    def kind(self) -> str:
+        """What the hook point is within its block: `hook_resid_pre`, `attn.hook_z`."""
+        return _BLOCK.sub("", self.hook)
 
     @property
     def layer(self) -> int | None:

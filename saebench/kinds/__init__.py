@@ -4,10 +4,14 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from saebench.kinds import synthetic
-from saebench.kinds.base import Built, no_generator
+from saebench.kinds.base import Built, Settings, no_generator
 from saebench.kinds.entities import sections as entities
+from saebench.kinds.entities.pairs import entity_pairs
 from saebench.kinds.names import sections as names
+from saebench.kinds.names.pairs import names_pairs
+from saebench.kinds.pairs import Number, Questions, no_pairs
 from saebench.kinds.passages import Draw, entity_passages, names_passages
+from saebench.models.language_model import LanguageModel
 from saebench.spec import Task
 from saebench.synthetic.generator import Generator
 from saebench.synthetic.registry import generator_on
@@ -22,12 +26,14 @@ class Kind(NamedTuple):
     """From task, model, site and settings to a cross-section."""
     generator: Callable[[Task, str], Generator] = no_generator
     """What draws the data of a task on a device, for specs that say `generates`."""
+    pairs: Callable[[Task, LanguageModel, Settings, Number], Questions] = no_pairs
+    """Base prompts beside sources, to look for sites on, for kinds that are about language models."""
     passages: Draw | None = None
     """Text of a task to train SAEs on, for kinds that are about language models."""
 
 
 KINDS: dict[str, Kind] = {
-    "names": Kind(names.build, passages=names_passages),
-    "entities": Kind(entities.build, passages=entity_passages),
+    "names": Kind(names.build, pairs=names_pairs, passages=names_passages),
+    "entities": Kind(entities.build, pairs=entity_pairs, passages=entity_passages),
     "synthetic": Kind(synthetic.build, generator_on),
 }

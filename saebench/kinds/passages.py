@@ -46,8 +46,8 @@ def entity_passages(task: Task, model: LanguageModel, rng: np.random.Generator, 
     while len(found) < n:
         entity = entities[int(rng.integers(len(entities)))]
         query, phrase = phrases[int(rng.integers(len(phrases)))]
-        prompt = entity_prompts.write_prompt(0, query, phrase, entity.name, model, "entity")
+        prompt = entity_prompts.write_prompt(0, query, phrase, entity.name, model)
         if prompt is not None:
             tokens = list(prompt.tokens)
-            found.append(Passage(tokens, {"entity": prompt.position, "end": len(tokens) - 1}))
+            found.append(Passage(tokens, {where: prompt.at(where) for where in task.spec.positions}))
     return found

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +20,7 @@ from saebench.patching.suffix import SuffixPass
 
 # Logits that are reduced together: more than a CPU's caches hold are read from memory several times.
 REDUCED = 2**20
+Way = Literal["suffix", "plain"]
 
 
 @runtime_checkable
@@ -41,7 +42,8 @@ class PatchedReadout(Readout):
     """Logits at the last token of every prompt, with the activations at `places` replaced.
 
     With several places an edit holds their values side by side, in the order of `places`, and all
-    are patched in one pass. Edits and logits are float32 whatever the model computes in.
+    are patched in one pass. Edits and logits are float32 whatever the model computes in. `way` is that of a
+    readout at the same kinds of hook points, which spares the check.
 
     Raises:
         SiteError: if the model lacks a hook point, or a position lies outside its prompt.
@@ -55,6 +57,7 @@ class PatchedReadout(Readout):
         answer: Int[Tensor, "n"],
         distractor: Int[Tensor, "n"],
         *,
+        way: Way | None = None,
         warn: Callable[[str], None] = warnings.warn,
     ) -> None:
         check(model, tokens, places)
@@ -63,10 +66,10 @@ class PatchedReadout(Readout):
         self.distractor = distractor.to(model.device)
         self._pair = torch.stack([self.answer, self.distractor], dim=1)
         self.budget = model.budget
-        self._pass = self._choose(warn)
+        self._pass = self._choose(way, warn)
 
     @property
-    def way(self) -> str:
+    def way(self) -> Way:
         """`suffix`, or `plain` where the suffix did not reproduce the full pass."""
         return "plain" if isinstance(self._pass, PlainPass) else "suffix"
 
@@ -79,11 +82,13 @@ class PatchedReadout(Readout):
         """Drops the clean runs that are kept for later calls."""
         self._pass.forget()
 
-    def _choose(self, warn: Callable[[str], None]) -> Pass:
+    def _choose(self, way: Way | None, warn: Callable[[str], None]) -> Pass:
         """The suffix, unless a few prompts run both ways show that it does not fit this model."""
         plain = PlainPass(self.model, self.tokens, self.places)
+        if way == "plain":
+            return plain
         suffix = SuffixPass(self.model, self.tokens, self.places, self.budget)
-        trouble = disagreement(plain, suffix, self._pair)
+        trouble = None if way == "suffix" else disagreement(plain, suffix, self._pair)
         if trouble is None:
             return suffix
         warn(

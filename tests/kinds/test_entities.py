@@ -178,28 +178,28 @@ def test_multi_token_entities_end_at_their_last_token(model):
     assert len(long) > 20
     phrase = cut("The city of {city} is in the country of", "{city}", "here")
     for name in long[:20]:
-        written = write_prompt(0, 0, phrase, name, model, "entity")
+        written = write_prompt(0, 0, phrase, name, model)
         assert written is not None
-        through, rest = (written.tokens[: written.position + 1], written.tokens[written.position + 1 :])
+        through, rest = (written.tokens[: written.name_end + 1], written.tokens[written.name_end + 1 :])
         assert model.tokenizer.decode(through).endswith(name)
         assert model.tokenizer.decode(rest).strip().startswith("is in")
 
 
 def test_a_prompt_that_does_not_fit_is_not_written(model):
     short, long = Phrase("The city of", " is in"), Phrase("The city of", " is" * model.n_ctx)
-    written = write_prompt(0, 1, short, " Paris", model, "end")
-    assert written is not None and written.position == len(written.tokens) - 1
-    assert write_prompt(0, 1, long, " Paris", model, "end") is None
+    written = write_prompt(0, 1, short, " Paris", model)
+    assert written is not None and written.at("end") == len(written.tokens) - 1
+    assert write_prompt(0, 1, long, " Paris", model) is None
 
 
 def test_phrasings_are_drawn_without_repetition_for_every_entity_and_attribute(model):
     entities = [Entity(" Paris", (0, 0)), Entity(" Lima", (1, 1))]
     phrases = [[Phrase("The city of", f" {word}") for word in ("is", "in", "and")] for _ in range(2)]
-    drawn = draw_prompts(entities, phrases, 2, model, "entity", np.random.default_rng(0))
+    drawn = draw_prompts(entities, phrases, 2, model, np.random.default_rng(0))
     assert len({(p.entity, p.query, p.tokens) for p in drawn}) == len(drawn) == 8
     per = Counter((p.entity, p.query) for p in drawn)
     assert set(per.values()) == {2} and len(per) == 4
-    again = draw_prompts(entities, phrases, 2, model, "entity", np.random.default_rng(0))
+    again = draw_prompts(entities, phrases, 2, model, np.random.default_rng(0))
     assert again == drawn
 
 

@@ -114,7 +114,7 @@ def best_asked(task: Task, model: LanguageModel, site: Site, size: Size, setting
     for name, facts in sets.items():
         rng = np.random.default_rng([settings.seed, 9])
         entities = facts.entities["select"]
-        prompts = draw_prompts(entities, facts.phrases["select"], size.select, model, site.position, rng)
+        prompts = draw_prompts(entities, facts.phrases["select"], size.select, model, rng)
         if prompts:
             found = ask(prompts, entities, facts, model, site)
             shares[name] = float(found.right.float().mean())

@@ -19,21 +19,23 @@ class Prompt(NamedTuple):
     entity: int
     query: int
     tokens: tuple[int, ...]
-    position: int
+    name_end: int
+    """Place of the name's last token."""
     template: int
     """Number of its phrasing; −1 for a text that asks nothing."""
 
+    def at(self, position: str) -> int:
+        """The token of a semantic position."""
+        return self.name_end if position == "entity" else len(self.tokens) - 1
 
-def write_prompt(
-    entity: int, query: int, phrase: Phrase, name: str, model: LanguageModel, position: str
-) -> Prompt | None:
-    """Tokens of a phrasing and where its site is; None if the name's end is inside a token."""
+
+def write_prompt(entity: int, query: int, phrase: Phrase, name: str, model: LanguageModel) -> Prompt | None:
+    """Tokens of a phrasing and where the name ends; None if that is inside a token."""
     start = model.tokens(phrase.before + name)
     tokens = model.tokens(phrase.before + name + phrase.after)
     if tokens[: len(start)] != start or len(tokens) > model.n_ctx:
         return None
-    at = len(start) - 1 if position == "entity" else len(tokens) - 1
-    return Prompt(entity, query, tuple(tokens), at, phrase.number)
+    return Prompt(entity, query, tuple(tokens), len(start) - 1, phrase.number)
 
 
 def draw_prompts(
@@ -41,7 +43,6 @@ def draw_prompts(
     phrases: Sequence[Sequence[Phrase]],
     per: int,
     model: LanguageModel,
-    position: str,
     rng: np.random.Generator,
 ) -> list[Prompt]:
     """`per` phrasings of every attribute for every entity, drawn without repetition."""
@@ -49,20 +50,20 @@ def draw_prompts(
     for number, entity in enumerate(entities):
         for query, texts in enumerate(phrases):
             for choice in sorted(rng.permutation(len(texts))[:per]):
-                prompt = write_prompt(number, query, texts[choice], entity.name, model, position)
+                prompt = write_prompt(number, query, texts[choice], entity.name, model)
                 if prompt is not None:
                     prompts.append(prompt)
     return prompts
 
 
 def placement(prompts: Sequence[Prompt], site: Site) -> Placement:
-    return Placement(site.hook, torch.tensor([p.position for p in prompts]), site.head)
+    return Placement(site.hook, torch.tensor([p.at(site.position) for p in prompts]), site.head)
 
 
 def activations(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
     """Activations at the site, each distinct prompt run once."""
-    distinct = list(dict.fromkeys((p.tokens, p.position) for p in prompts))
+    distinct = list(dict.fromkeys((p.tokens, p.at(site.position)) for p in prompts))
     place = Placement(site.hook, torch.tensor([at for _, at in distinct]), site.head)
     found = capture(model, [tokens for tokens, _ in distinct], {site: place})[site]
     index = {key: i for i, key in enumerate(distinct)}
-    return found[[index[p.tokens, p.position] for p in prompts]]
+    return found[[index[p.tokens, p.at(site.position)] for p in prompts]]

@@ -66,7 +66,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         entities = facts.entities[name]
         phrases = facts.phrases[name]
         per = getattr(size, name)
-        prompts = draw_prompts(entities, phrases, per, model, site.position, rng)
+        prompts = draw_prompts(entities, phrases, per, model, rng)
         _require(bool(prompts), "no prompt can be written", facts, model, name)
         found = ask(prompts, entities, facts, model, site)
         splits[name] = _split(found, name, facts, model, site, rng)
@@ -218,9 +218,8 @@ def _source(
     if site.position == "entity":
         phrases += facts.context[split]
     for choice in rng.permutation(len(phrases)):
-        prompt = write_prompt(
-            entity, base.query, phrases[choice], facts.entities[split][entity].name, model, site.position
-        )
+        name = facts.entities[split][entity].name
+        prompt = write_prompt(entity, base.query, phrases[choice], name, model)
         if prompt is not None:
             return prompt
     # the entity is in the pool because a prompt about it could be written

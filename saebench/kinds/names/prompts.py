@@ -27,14 +27,18 @@ class Prompt(NamedTuple):
     positions: dict[str, int]
 
 
-def write_prompt(case: Case, words: Words, model: LanguageModel) -> Prompt:
-    """Tokens of a case, and where its semantic positions are."""
+def write_prompt(case: Case, words: Words, model: LanguageModel, giver: int | None = None) -> Prompt:
+    """Tokens of a case, and where its semantic positions are.
+
+    With a `giver` that third name stands where S would be named again, and `s2` is its place.
+    """
     names = (words.names[case.io], words.names[case.s])
-    text = fill(words.templates[case.template], *names, case.pos == 0, case.place, case.object)
+    again = words.names[case.s if giver is None else giver]
+    text = fill(words.templates[case.template], *names, case.pos == 0, case.place, case.object, again)
     tokens = model.tokens(text)
     io, s = (token(model, name) for name in names)
     first = tokens.index(s)
-    second = tokens.index(s, first + 1)
+    second = tokens.index(token(model, again), first + 1)
     found = {"io": tokens.index(io), "s1": first, "s1+1": first + 1, "s2": second}
     return Prompt(tokens, found | {"end": len(tokens) - 1})
 

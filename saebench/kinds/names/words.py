@@ -29,10 +29,18 @@ class Words(NamedTuple):
         return tuple(i for i in range(len(self.templates)) if (i in self.held_out) == held_out)
 
 
-def fill(template: str, io: str, s: str, io_first: bool, place: str = "park", object: str = "book") -> str:
-    """The sentence up to its answer."""
+def fill(
+    template: str,
+    io: str,
+    s: str,
+    io_first: bool,
+    place: str = "park",
+    object: str = "book",
+    giver: str | None = None,
+) -> str:
+    """The sentence up to its answer. With a `giver` that name stands where S would be named again."""
     first, second = (io, s) if io_first else (s, io)
-    return template.format(first=first, second=second, s=s, place=place, object=object)
+    return template.format(first=first, second=second, s=giver or s, place=place, object=object)
 
 
 def token(model: LanguageModel, name: str) -> int:

@@ -1,0 +1,136 @@
+"""The smallest set of sites that together do most of what all candidates do. docs/methods.md §13."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from saebench.discovery.scan import Scan
+from saebench.scoring.estimates import Bootstrap, holm
+from saebench.site import Site
+
+LEAST = 0.05
+"""Share of the task's LD that an effect must reach to count [docs/methods.md §2]."""
+
+Joint = Callable[[Sequence[Site]], Float[np.ndarray, "n"]]
+"""LD of every prompt with the source's activations at all of some sites."""
+
+
+class Effects(NamedTuple):
+    """Mean change of LD of every site, in units of the task's mean LD, with what tells it from none."""
+
+    value: Float[np.ndarray, "n_sites"]
+    low: Float[np.ndarray, "n_sites"]
+    high: Float[np.ndarray, "n_sites"]
+    flipped: Float[np.ndarray, "n_sites"]
+    """Share of answers that change."""
+    real: Bool[np.ndarray, "n_sites"]
+    """At least 5 % of LD, and credible with all sites tested at once (Holm)."""
+
+
+def effects(scan: Scan, boot: Bootstrap, scale: float) -> Effects:
+    """The effect of every site over the prompts of a scan; `scale` is the task's mean LD in logits."""
+    total = boot.total(scan.change)
+    value, draws = total.value / boot.n / scale, total.draws / boot.n / scale
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    return Effects(value, low, high, scan.flipped.mean(0), real(value, draws.std(0, ddof=1)))
+
+
+def real(
+    value: Float[np.ndarray, "m"], error: Float[np.ndarray, "m"], least: float = LEAST
+) -> Bool[np.ndarray, "m"]:
+    """Which numbers are large enough and credibly not 0, all of them tested at once."""
+    # without any spread a number is what it is
+    z = np.divide(np.abs(value), error, out=np.where(value == 0, 0.0, np.inf), where=error > 0)
+    return holm(2 * stats.norm.sf(z)).rejected & (np.abs(value) >= least)
+
+
+class Choice(NamedTuple):
+    """The sites chosen for an attribute."""
+
+    sites: tuple[Site, ...]
+    of: tuple[Site, ...] = ()
+    """The sites whose joint patch is the whole that a share is of: all candidates, or the strongest."""
+    reason: str | None = None
+    """Why none was chosen, or why the whole is not what all candidates do."""
+
+
+NOTHING = "patching all candidates together does not move the answer, nor does any one of them"
+ALONE = (
+    "patching all candidates together leaves the answer as it was, since what they carry moves together: the"
+    " share is of the site that does most by itself"
+)
+
+
+def choose(
+    joint: Joint,
+    candidates: Sequence[Site],
+    single: Effects,
+    clean: Float[np.ndarray, "n"],
+    boot: Bootstrap,
+    scale: float,
+    share: float,
+) -> Choice:
+    """The fewest candidates found whose joint patch reaches `share` of what all together do.
+
+    In order of their effect the candidates are added until the share is reached, then every one is
+    left out again, the weakest first, that the rest can do without. Where none has an effect by
+    itself and all have one together (either of two is enough), the order is the model's, and leaving
+    out decides.
+    """
+
+    def mean(sites: Sequence[Site]) -> float:
+        return float((joint(sites) - clean).mean()) / scale if sites else 0.0
+
+    together = boot.total(joint(candidates) - clean)
+    whole = float(together.value) / boot.n / scale
+    error = np.asarray(together.standard_error / boot.n / abs(scale))
+    of, reason = tuple(candidates), None
+    if not real(np.array([whole]), error[None])[0]:
+        if not single.real.any():
+            return Choice((), reason=NOTHING)
+        strongest = int(np.abs(np.where(single.real, single.value, 0.0)).argmax())
+        whole, of, reason = float(single.value[strongest]), (candidates[strongest],), ALONE
+    # those that hand the same thing on do nearly the same: the first of them is taken, not the luckiest
+    rank = np.round(single.value / whole, 1)
+    order = [candidates[i] for i in sorted(range(len(candidates)), key=lambda i: (-rank[i], i))]
+
+    def enough(sites: Sequence[Site]) -> bool:
+        return mean(sites) / whole >= share
+
+    kept = pruned(order[: _shortest(order, enough)], enough)
+    return Choice(tuple(sorted(kept, key=Site.sort_key)), of, reason)
+
+
+def _shortest(order: Sequence[Site], enough: Callable[[Sequence[Site]], bool]) -> int:
+    """Length of a beginning that is enough while the one before it is not: doubled, then halved."""
+    length = 1
+    while length < len(order) and not enough(order[:length]):
+        length *= 2
+    high = min(length, len(order))
+    low = length // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(order[:middle]) else (middle, high)
+    return high
+
+
+def pruned(order: Sequence[Site], enough: Callable[[Sequence[Site]], bool]) -> list[Site]:
+    """What is left when nothing more can be left out, in ever smaller pieces, the last first.
+
+    Delta debugging [Zeller and Hildebrandt 2002]: a long list of sites that do nothing goes at once.
+    """
+    kept, size = list(order), max(1, len(order) // 2)
+    while True:
+        start = len(kept)
+        while start > 0:
+            low = max(0, start - size)
+            rest = kept[:low] + kept[start:]
+            if rest and enough(rest):
+                kept = rest
+            start = low
+        if size == 1:
+            return kept
+        size = max(1, size // 2)
