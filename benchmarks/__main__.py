@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import busy, edits, evaluation, growth, patching, reading, real
+from benchmarks import busy, edits, evaluation, growth, patching, reading, real, several
 from benchmarks.bench import Bench
 from benchmarks.machine import describe
 from benchmarks.report import Table, write
 
 # minutes on a GPU, an hour on a CPU; a model that is fetched first
-ON_REQUEST = ("evaluation-standard", "busy", "real", "real-evaluation")
+ON_REQUEST = ("evaluation-standard", "busy", "many", "real", "real-evaluation")
 TABLES: dict[str, Callable[[Bench], Table]] = {
     "patching": patching.against_the_plain_way,
     "growth": patching.growth,
@@ -28,6 +28,8 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "evaluation-standard": evaluation.standard,
     "real": real.passes,
     "real-evaluation": real.evaluations,
+    "many": several.memory_of_many,
+    "training": several.while_training,
     "busy": busy.beside_a_busy_process,
 }
 

@@ -105,22 +105,29 @@ def load_registered(spec: str) -> Loaded:
 
 def _parts(sae: Any, config: dict[str, Any]) -> Parts:
     """A SAELens object that its own loader made, in our terms."""
-    from saebench.dictionaries.sae import hook_of, refuse_transcoder
+    from saebench.dictionaries.sae import hook_of, is_transcoder, refuse_transcoder
+    from saebench.dictionaries.transcoder import writes
 
-    refuse_transcoder(sae)
+    transcodes, state = is_transcoder(sae), dict(sae.state_dict())
+    if not transcodes:
+        refuse_transcoder(sae)
     metadata = dict(sae.cfg.metadata.items())
     settings = {k: v for k, v in sae.cfg.to_dict().items() if k not in ("metadata", "device")}
+    if transcodes:
+        settings["architecture"] = "jumprelu" if "threshold" in state else "standard"
     folded = ()
     if config.get("normalize_activations") != sae.cfg.normalize_activations:
         folded = ("input scale of the registry",)
     return Parts(
         settings,
-        dict(sae.state_dict()),
-        hook=hook_of(sae),
+        state,
+        hook=writes(sae) if transcodes else hook_of(sae),
         model_name=metadata.get("model_name"),
         training_architecture=metadata.get("training_architecture"),
         metadata=metadata,
         folded=folded,
+        reads=hook_of(sae) if transcodes else None,
+        transcodes=transcodes,
     )
 
 

@@ -69,6 +69,25 @@ def test_a_sae_lens_object_of_the_registry_becomes_the_same_dictionary(monkeypat
     assert torch.equal(loaded.dictionary.encode(x).codes, load_object(sae).dictionary.encode(x).codes)
 
 
+def test_a_transcoder_that_sae_lens_converts(monkeypatch):
+    import sae_files as f
+    import sae_lens
+
+    from saebench.checkpoints import load_object
+
+    config = sae_lens.SkipTranscoderConfig(d_in=f.D_IN, d_out=9, d_sae=f.D_SAE, apply_b_dec_to_input=False)
+    theirs = sae_lens.SkipTranscoder(config)
+    theirs.cfg.metadata.hook_name = "blocks.3.ln2.hook_normalized"
+    theirs.cfg.metadata.hook_name_out = "blocks.3.hook_mlp_out"
+    same = {"normalize_activations": "none"}
+    monkeypatch.setattr(
+        sae_lens.SAE, "from_pretrained_with_cfg_and_sparsity", lambda *_: (theirs, same, None)
+    )
+    loaded = load("gpt2-small-hook-z-kk/blocks.9.hook_z")
+    assert (loaded.reads, loaded.hook) == ("blocks.3.ln2.hook_normalized", "blocks.3.hook_mlp_out")
+    assert loaded.info.sha256 == load_object(theirs).info.sha256
+
+
 class Hub:
     """A hub whose repositories are folders: what the client's `snapshot_download` does, without a network."""
 

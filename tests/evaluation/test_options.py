@@ -6,9 +6,9 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 import pytest
-import sae_files as f
 from command import run
 from ravel_files import known_cities
+from tiny_task import write_sae, write_task
 
 from saebench.cli import scoring
 from saebench.errors import OptionError
@@ -75,23 +75,10 @@ def test_every_declared_option_is_tried():
 def places(tmp_path_factory) -> dict[str, str]:
     """A synthetic task of eight dimensions, an SAE of that width, and published RAVEL data."""
     root = tmp_path_factory.mktemp("options")
-    for name in ("tasks/tiny", "ravel"):
-        (root / name).mkdir(parents=True)
-    (root / "tasks" / "tiny" / "task.toml").write_text(
-        'name = "tiny"\nkind = "synthetic"\nversion = 1\ntitle = "Tiny"\nsummary = "Eight dimensions."\n'
-        'citation = "none"\nfamily = "independent"\n[parameters]\nfeatures = 12\nd_in = 8\nfiring = 0.15\n'
-        'magnitude = 2.0\nspread = 0.3\nprobes = 4\n[sites]\nsynthetic = ["synthetic@sample"]\n'
-    )
-    w = f.weights()
-    narrow = {
-        "W_enc": w["W_enc"][:8],
-        "W_dec": w["W_dec"][:, :8],
-        "b_dec": w["b_dec"][:8],
-        "b_enc": w["b_enc"],
-    }
-    f.plain(root / "sae", {name: value.contiguous() for name, value in narrow.items()})
+    (root / "ravel").mkdir()
+    tasks, sae = write_task(root / "tasks"), write_sae(root / "sae")
     ravel = known_cities(root / "ravel")
-    return {"TASKS": str(root / "tasks"), "RAVEL": str(ravel), "SAE": str(root / "sae")}
+    return {"TASKS": str(tasks), "RAVEL": str(ravel), "SAE": str(sae)}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.words)
