@@ -20,7 +20,7 @@ from saebench.dictionaries.writers import Writers
 from saebench.dictionary import Encodes, Intervention, Known, LabelledDictionary, Scorable
 from saebench.measures.detection import F1Table, f1_table, frequent
 from saebench.measures.read_write import Readings, choose
-from saebench.measures.thresholds import Cuts, best_cuts, cut, dense_latents
+from saebench.measures.thresholds import Cuts, best_cuts, best_levels, cut, dense_latents, from_level
 from saebench.records.outcomes import Outcomes
 
 Tick = Callable[[str], None]
@@ -121,11 +121,19 @@ class Subject:
     def writers(self, prop: Property, atoms: Float[Tensor, "n_values d_in"]) -> Writers:
         """Who writes the values of an attribute and what they stand for, chosen on `select`."""
         if prop.name not in self._writers:
-            readings = Readings.of(self.table(prop, "select"), self.dictionary.d_sae)
+            readings = Readings.of(self.readable(prop), self.dictionary.d_sae)
             self._writers[prop.name] = choose(
                 self.select.codes, readings, self.dictionary.W_dec, atoms, prop.select, prop.keep, prop.common
             )
         return self._writers[prop.name]
+
+    def readable(self, prop: Property) -> F1Table:
+        """The same on `select` with every sparse latent cut where it tells a value of the property best."""
+        codes = self.detections(prop, "select")
+        level = best_levels(codes, prop.select, prop.common)
+        # those without a natural threshold are cut already, on either side
+        level[self.dense] = -torch.inf
+        return f1_table(from_level(codes, level), prop.select, len(prop.values), self.signed)
 
     def detections(self, prop: Property, split: str) -> SparseCodes:
         """Codes as detectors see them: dense latents cut where they tell the property best on `select`."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saebench.axes.base import Bench, Property, Subject
+from saebench.dictionaries.codes import Encoded
 from saebench.dictionaries.matched import DRAWS, MatchedRandom
 from saebench.measures.read_write import along_atoms, contributions
 from saebench.records.outcomes import Key, Outcomes
@@ -18,13 +19,16 @@ from saebench.scoring.read_write import AXIS, CEILING, NULL
 
 def prepare(bench: Bench) -> None:
     """What is available of every attribute, and what the ceiling writes of it."""
-    ceiling = Subject(bench.ceiling, bench.section)
+    ceiling, fit = Subject(bench.ceiling, bench.section), bench.section.fit
+    bench.outcomes.facts[Key("task", "scale", edit=CEILING)] = _scale(
+        ceiling.encode(fit.acts, fit.known), fit.acts
+    )
     for prop in _measured(bench):
-        acts, atoms = bench.section.test.acts, bench.atoms_of(prop.name)
-        whole = along_atoms(acts, atoms, prop.test, prop.keep)
+        atoms = bench.atoms_of(prop.name)
+        whole = along_atoms(bench.section.test.acts, atoms, prop.test, prop.keep)
         bench.outcomes.add(Key("task", "available", prop.name), whole)
         # on the prompts that atoms were made from their noise is in it too
-        seen = along_atoms(bench.section.fit.acts, atoms, bench.fit_labels(prop.name), prop.keep)
+        seen = along_atoms(fit.acts, atoms, bench.fit_labels(prop.name), prop.keep)
         bench.outcomes.facts[Key("task", "available_on_fit", prop.name)] = float(seen.mean())
         _add(bench.outcomes, "task", prop, CEILING, written_by(ceiling, prop, bench))
 
@@ -32,9 +36,10 @@ def prepare(bench: Bench) -> None:
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int) -> None:
     """Records what the dictionary writes, and what its matched null does, mean over its draws."""
     fit = bench.section.fit
-    codes = subject.encode(fit.acts, fit.known).codes
+    seen = subject.encode(fit.acts, fit.known)
+    out.facts[Key(AXIS, "scale")] = _scale(seen, fit.acts)
     nulls = [
-        Subject(MatchedRandom("null", codes, fit.acts, seed * DRAWS + draw), bench.section)
+        Subject(MatchedRandom("null", seen.codes, fit.acts, seed * DRAWS + draw), bench.section)
         for draw in range(DRAWS)
     ]
     for prop in _measured(bench):
@@ -42,6 +47,16 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int) -> None:
         drawn = [written_by(null, prop, bench) for null in nulls]
         mean = {name: torch.stack([one[name] for one in drawn]).mean(0) for name in drawn[0]}
         _add(out, AXIS, prop, NULL, mean)
+
+
+def _scale(seen: Encoded, acts: Float[Tensor, "n d_in"]) -> float:
+    """The one number times which what latents write comes closest to the activations, both about their means.
+
+    It undoes a shrinkage that all latents share, as an L1 penalty causes. The matched null's is fitted already.
+    """
+    hat, wanted = (x.double() - x.double().mean(0) for x in (seen.by_latents, acts))
+    power = float(hat.square().sum())
+    return max(0.0, float((hat * wanted).sum())) / power if power > 0 else 0.0
 
 
 def written_by(subject: Subject, prop: Property, bench: Bench) -> dict[str, Float[Tensor, "n"]]:

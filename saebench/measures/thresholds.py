@@ -1,13 +1,15 @@
-"""Thresholds for latents that have no natural one: neurons, principal components, codes never zero.
+"""From which code on a latent counts as firing (docs/methods.md §6).
 
-"Active" means non-zero for a sparse code. A latent that is negative somewhere, or on everywhere, is cut
-where it tells a value best on `select` (docs/methods.md §6): cut at zero, such dictionaries are straw men.
+"Active" means non-zero for a sparse code. A latent that is negative somewhere, or on everywhere, has no such
+threshold and is cut where it tells a value best on `select`: cut at zero, such dictionaries are straw men. What
+a latent *stands for* when it writes is read with a cut of its own for every latent, sparse ones too: many are
+weakly on where they mean nothing, the more the denser the dictionary.
 """
 
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from saebench.dictionaries.codes import SparseCodes
@@ -52,6 +54,53 @@ def best_cuts(codes: SparseCodes, latents: Int[Tensor, "m"], label: Int[Tensor, 
             place = star.masked_fill(lower == down, -torch.inf).argmax(0, keepdim=True)
             at[side, part] = ((down + lower) / 2).gather(0, place)[0]
     return Cuts(latents, at)
+
+
+def best_levels(
+    codes: SparseCodes, label: Int[Tensor, "n"], common: Bool[Tensor, "n_values"]
+) -> Float[Tensor, "d_sae"]:
+    """For every latent the code from which it tells any of the `common` values best, by F1*; ∞ if it tells none.
+
+    At a best cut the lowest code that fires is one of the value's own, so codes are ranked once within latents
+    and once within latents and values: time and memory grow with the non-zero codes. Equal codes fire together;
+    of equally good cuts the highest is taken.
+    """
+    keep = codes.value > 0
+    latent, value, own = codes.latent[keep], codes.value[keep], label[codes.row[keep]]
+    positives = torch.bincount(label, minlength=len(common))
+    fires = _at_least(latent, value)
+    hits = _at_least(latent * len(common) + own, value)
+    star = correct(2 * hits / (fires + positives[own]), positives[own] / codes.n)
+    star = star.masked_fill(~common[own] | (star <= 0), -torch.inf)
+    top = star.new_full((codes.d_sae,), -torch.inf).scatter_reduce(0, latent, star, "amax")
+    best = (star == top[latent]) & star.isfinite()
+    blank = value.new_full((codes.d_sae,), -torch.inf)
+    level = blank.scatter_reduce(0, latent[best], value[best], "amax")
+    return level.masked_fill(level == -torch.inf, torch.inf)
+
+
+def _at_least(group: Int[Tensor, "m"], value: Float[Tensor, "m"]) -> Int[Tensor, "m"]:
+    """For every entry how many of its group have a value as high, itself among them."""
+    order = value.argsort(descending=True)
+    order = order[group[order].argsort(stable=True)]
+    g, v = group[order], value[order]
+    first = torch.ones(len(g), dtype=torch.bool, device=g.device)
+    first[1:] = g[1:] != g[:-1]
+    place = torch.arange(len(g), device=g.device)
+    start = torch.where(first, place, 0).cummax(0).values
+    # equal values of a group count as its last one
+    last = torch.ones_like(first)
+    last[:-1] = first[1:] | (v[1:] != v[:-1])
+    ends = torch.where(last, place, len(g)).flip(0).cummin(0).values.flip(0)
+    out = torch.empty_like(place)
+    out[order] = ends - start + 1
+    return out
+
+
+def from_level(codes: SparseCodes, level: Float[Tensor, "d_sae"]) -> SparseCodes:
+    """The codes that reach their latent's level."""
+    keep = codes.value >= level[codes.latent]
+    return SparseCodes(codes.row[keep], codes.latent[keep], codes.value[keep], codes.n, codes.d_sae)
 
 
 def cut(codes: SparseCodes, cuts: Cuts) -> SparseCodes:

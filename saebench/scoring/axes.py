@@ -60,9 +60,9 @@ _LIST = (
         heads="control",
         settings={"learned": {"version": 4, **disentangle.LEARNED}},
     ),
-    Axis("interpretability", "interpretability", interpretability.score, 3),
+    Axis("interpretability", "interpretability", interpretability.score, 4),
     Axis("occlusion", "occlusion", occlusion.score, 3),
-    Axis("oversplitting", "over-splitting", oversplitting.score, 3),
+    Axis("oversplitting", "over-splitting", oversplitting.score, 4),
     Axis("recovery", "recovery of true features", recovery.score, 2, further=True),
     Axis("subspaces", "recovery of planted subspaces", subspaces.score, 1, further=True),
 )

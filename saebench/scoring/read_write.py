@@ -16,6 +16,8 @@ from saebench.scoring.estimates import Estimate, Maybe, Undefined, constant_like
 AXIS = "interpretability"
 NULL = "null"
 CEILING = "ceiling"
+LARGEST_SCALE = 5.0
+"""How much uniform shrinkage is forgiven; beyond that too little is written to be called so."""
 UNMEASURED = "no value of it occurs often enough to be looked for"
 
 
@@ -27,7 +29,7 @@ class ReadWrite(NamedTuple):
     purity: Maybe
     """Q in [0, 1]: of what latents write, how much is by latents that stand for a value."""
     read_write: Estimate
-    """`Q · min(1, max(0, W))`."""
+    """`Q · min(1, max(0, s W))`, s the number that scales all codes best, at most 5."""
     specific: Estimate
     """The same with P*: latents that fire on nothing else."""
     split: Estimate
@@ -65,7 +67,8 @@ def _read(ctx: Context, name: str, edit: str, whole: Estimate) -> ReadWrite:
         return ctx.mean(Key(axis, score, name, edit))
 
     written, gross = mean("written") / whole, mean("gross")
-    amount = written.map(lambda x: np.clip(x, 0.0, 1.0))
+    scale = min(LARGEST_SCALE, ctx.outcomes.facts.get(Key(axis, "scale", edit=edit), 1.0))
+    amount = written.map(lambda x: np.clip(scale * x, 0.0, 1.0))
     purity, specific, split = (_share(mean(s), gross) for s in ("selective", "specific", "split"))
     measured = gross.excludes_zero and float(gross) > 0
     shown = purity if measured else Undefined("latents write nothing of it credibly")

@@ -203,7 +203,8 @@ def test_read_and_write_are_ratios_of_means(outcomes):
     names = ("written", "gross", "selective", "specific", "split")
     for name in ("one", "two"):
         part = {p: column(outcomes, "interpretability", p, name).mean() for p in names}
-        amount = min(1.0, part["written"] / column(outcomes, "task", "available", name).mean())
+        scale = outcomes.facts[Key("interpretability", "scale")]
+        amount = min(1.0, scale * part["written"] / column(outcomes, "task", "available", name).mean())
         purity = min(1.0, part["selective"] / part["gross"])
         assert float(entry(found, "purity", name).value) == pytest.approx(purity)
         assert float(entry(found, "read_write", name).value) == pytest.approx(purity * amount)
