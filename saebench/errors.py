@@ -49,6 +49,10 @@ class IncompetentModelError(SaebenchError):
     """The model cannot do the task, so a score would measure noise."""
 
 
+class UnitError(SaebenchError):
+    """A unit of a sweep whose worker failed or was lost."""
+
+
 class ResultError(SaebenchError):
     """A result file that is damaged, of an unknown schema, or cannot be compared."""
 

@@ -1,5 +1,6 @@
 """Verbs that read results or checkpoints: one library call each."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Write the leaderboard: Markdown, CSV, figures and one self-contained web page."""
+    from saebench.records import failures
     from saebench.reporting import leaderboard as board
 
     if check:
@@ -30,6 +32,9 @@ def leaderboard(
         raise typer.Exit(1 if stale else 0)
     for path in board.build(results, out):
         print(path)
+    failed = len(failures.find(results))
+    if failed:
+        print(f"{failed} units failed and are left out (`saebench results list` names them)", file=sys.stderr)
 
 
 @app.command(epilog="Example: saebench figures saebench-results --out figures")
@@ -116,12 +121,14 @@ app.add_typer(results_app, name="results")
 def list_results(
     results: Annotated[Path, typer.Argument(help="A directory of results.")] = DEFAULT_OUT,
 ) -> None:
-    """One line a result: id, task, site, dictionary, path."""
-    from saebench.records import store
+    """One line a result: id, task, site, dictionary, path; then the units that failed."""
+    from saebench.records import failures, store
 
     for path in store.find(results):
         result = store.load(path).result
         print(f"{result.id[:8]}  {result.task.name:24} {result.site:32} {result.dictionary.name:28} {path}")
+    for failure in failures.read(results).values():
+        print(f"failed    {failure.line}")
 
 
 @results_app.command(epilog="Example: saebench results verify results/")
@@ -130,13 +137,14 @@ def verify(
     clean: Annotated[bool, typer.Option("--clean", help="Remove what killed writers left behind.")] = False,
 ) -> None:
     """Find damaged, orphaned and mismatched files. Exit 1 if there are any."""
-    from saebench.records import store
+    from saebench.records import failures, store
 
     problems = store.verify(results, clean)
     for problem in problems:
         print(f"{problem.kind}: {problem.path}: {problem.what}")
     damaged = sum(problem.kind == "damage" for problem in problems)
-    print(f"{len(store.find(results))} results, {damaged} damaged, {len(problems) - damaged} leftovers")
+    left, failed = len(problems) - damaged, len(failures.find(results))
+    print(f"{len(store.find(results))} results, {damaged} damaged, {left} leftovers, {failed} units failed")
     raise typer.Exit(1 if damaged else 0)
 
 
@@ -151,6 +159,8 @@ def merge(
     merged = store.merge(source, destination)
     for problem in merged.refused:
         print(f"not copied: {problem.path}: {problem.what}")
+    for failure in merged.failed:
+        print(f"failed: {failure.line}")
     print(f"{len(merged.copied)} copied, {len(merged.present)} were there already")
     raise typer.Exit(1 if merged.refused else 0)
 

@@ -7,11 +7,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from saebench.errors import IncompetentModelError, OptionError, SiteError, TrainingDataError, unknown
+from saebench.errors import (
+    CheckpointError,
+    IncompetentModelError,
+    OptionError,
+    SiteError,
+    TrainingDataError,
+    unknown,
+)
 from saebench.evaluation.contestants import Contestant, Realised
 from saebench.evaluation.options import Options
 from saebench.evaluation.sources import Source
@@ -49,6 +55,8 @@ class Arena:
     source: Source
     options: Options = field(default_factory=Options)
     tick: Tick = lambda _: None
+    keep: int | None = None
+    """Benches that stay in memory, those asked for last; without a number all of them."""
     _benches: "dict[Site, tuple[Built, Bench]]" = field(default_factory=dict)
 
     @property
@@ -115,11 +123,20 @@ class Arena:
         return [only]
 
     def bench(self, site: Site) -> "tuple[Built, Bench]":
-        """Activations, ceiling and reference outcomes of a site, made once."""
-        if site not in self._benches:
+        """Activations, ceiling and reference outcomes of a site, made once while it is kept."""
+        made = self._benches.pop(site, None)
+        if made is None:
+            while self.keep is not None and len(self._benches) >= self.keep:
+                # before the next is made, so that no more than that many are ever there
+                del self._benches[next(iter(self._benches))]
             with self._exact():
-                self._benches[site] = self._make(site)
-        return self._benches[site]
+                made = self._make(site)
+        self._benches[site] = made
+        return made
+
+    def forget(self) -> None:
+        """Lets all benches go."""
+        self._benches.clear()
 
     def _make(self, site: Site) -> "tuple[Built, Bench]":
         from saebench.axes.bench import make_bench
@@ -196,12 +213,19 @@ class Arena:
 
         Raises:
             TrainingDataError: for an SAE that was not trained on the task's own data.
+            CheckpointError: for one that was replaced since it was looked at.
         """
         self.require_its_data(contestant)
         strange = self._not_its_data(contestant)
         _, bench = self.bench(site)
         with self._exact():
             realised = contestant.at(bench, self.options.seed)
+        if contestant.sha256 not in (None, realised.info.sha256):
+            raise CheckpointError(
+                f"{contestant.name} was replaced after it was looked at: its digest was"
+                f" {str(contestant.sha256)[:12]}, now it is {realised.info.sha256[:12]}. Expected the same"
+                " weights. Give the command again to score what lies there now."
+            )
         marked = [*realised.warnings, *self._strangeness(contestant)]
         if strange:
             marked.append(f"scored with --force-mismatch: {strange}")
@@ -255,11 +279,16 @@ class Arena:
         here = f"{self.task.name!r} (digest {self.task.sha256[:12]})"
         return f"{contestant.name} was trained on the data of {at}, not of {here}."
 
+    def known_l0(self, contestant: Contestant, site: Site) -> float | None:
+        """`sample_l0`, if it was measured before."""
+        return self._l0_memo(contestant.sha256, site).recall() if contestant.sha256 else None
+
+    def _l0_memo(self, digest: str, site: Site) -> Memo:
+        return Memo("l0", id=self.id(digest, site))
+
     def sample_l0(self, contestant: Contestant, site: Site) -> float:
         """Mean latents on over the first 512 prompts of `fit`: what random controls are matched to."""
-        digest = contestant.sha256
-        memo = Memo("l0", id=self.id(digest, site)) if digest else None
-        known = memo.recall() if memo else None
+        known = self.known_l0(contestant, site)
         if known is None:
             from saebench.dictionaries.codes import encode_split
             from saebench.dictionary import Dictionary
@@ -270,8 +299,8 @@ class Arena:
             fit = (section if dictionary.reads is None else section.read_at(dictionary.reads)).fit
             codes = encode_split(dictionary, fit.acts[:512], fit.known.at(slice(0, 512))).codes
             known = float(codes.per_row.float().mean())
-            if memo:
-                memo.keep(known)
+            if contestant.sha256:
+                self._l0_memo(contestant.sha256, site).keep(known)
         return known
 
     def score(self, realised: Realised, site: Site) -> Scored:
@@ -296,7 +325,7 @@ class Arena:
         marked = () if skill.able else (f"{NOT_COMPETENT}: {why}",)
         return Result(
             id=self.id(info.sha256, site),
-            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            created=provenance.now(),
             dictionary=info,
             model=ModelInfo(
                 name=self.model.name,
@@ -329,25 +358,37 @@ class Arena:
         self, contestant: Contestant, site: Site, out: Path | None, force: bool = False
     ) -> Result:
         """A finished result with the same id, under the name asked for, else a new one, saved."""
+        within = None if force else out
+        made = self.reused(contestant, site, within) or self.made(contestant, site, within)
+        if isinstance(made, Result):
+            return made
+        if out is None:
+            # nothing is on disk to compare it by later
+            return made.result.with_outcomes(made.outcomes)
+        store.save(made.result, made.outcomes, out)
+        return made.result
+
+    def reused(self, contestant: Contestant, site: Site, out: Path | None) -> Result | None:
+        """The finished result in `out` with the same id, under the name asked for.
+
+        Raises:
+            TrainingDataError: for what would not be scored now, even if it once was.
+        """
         self.require_its_data(contestant)
         if self.options.strict:
             # a finished result may have been scored without it
             self._strangeness(contestant)
-        stored = self._stored(contestant, contestant.sha256, site, None if force else out)
-        if stored is not None:
-            return stored
+        return self._stored(contestant, contestant.sha256, site, out)
+
+    def made(self, contestant: Contestant, site: Site, out: Path | None) -> Scored | Result:
+        """A new result; one in `out` where only the site's activations have told the digest."""
         realised = self.realise(contestant, site)
         if contestant.sha256 is None:
             # its digest is known only now that its input scale was measured here
-            stored = self._stored(contestant, realised.info.sha256, site, None if force else out)
+            stored = self._stored(contestant, realised.info.sha256, site, out)
             if stored is not None:
                 return stored
-        scored = self.score(realised, site)
-        if out is None:
-            # nothing is on disk to compare it by later
-            return scored.result.with_outcomes(scored.outcomes)
-        store.save(scored.result, scored.outcomes, out)
-        return scored.result
+        return self.score(realised, site)
 
     def _stored(
         self, contestant: Contestant, sha256: str | None, site: Site, out: Path | None

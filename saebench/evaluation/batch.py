@@ -1,27 +1,31 @@
-"""Scoring what a command line asks for: many names × tasks × sites, one bad one not stopping the rest."""
+"""What a command line asks for: many names × tasks × sites as units, and scoring them in this process."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
 
 from saebench.errors import IncompetentModelError, SaebenchError, StoreError, TaskError
-from saebench.evaluation.arena import Arena
-from saebench.evaluation.contestants import SAE, Contestant, control, every_control, resolve, told_apart
-from saebench.evaluation.controls import Sized
+from saebench.evaluation.contestants import SAE, Contestant, control, resolve, told_apart
+from saebench.evaluation.drive import Here, drive
 from saebench.evaluation.naming import named_tasks
 from saebench.evaluation.options import Request
-from saebench.evaluation.sources import source_of
+from saebench.evaluation.units import Done, Group, Keeper, Unit
+from saebench.records import store
 from saebench.records.files import ensure_writable
 from saebench.records.result import Result
-from saebench.reporting.progress import Steps, progress
-from saebench.site import Site
+from saebench.reporting.progress import progress
 from saebench.spec import Task, find_tasks, load_task
 
+EVERY = "control:all"
 
-class Job(NamedTuple):
-    """One contestant at one site."""
 
-    contestant: Contestant
-    site: Site
+class Refused(NamedTuple):
+    """Something that was asked for and is no unit: it cannot be read, or fits nowhere."""
+
+    name: str
+    error: SaebenchError
+    task: str = ""
 
 
 def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator[Result | None]:
@@ -32,105 +36,150 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
     Raises:
         SaebenchError: one short paragraph.
     """
-    asked = _asked(request)
-    tasks = [task for name in asked for task in named_tasks(name, request.options)]
+    asked = tasks_of(request)
     ensure_writable(request.out)
-    found, failures = _contestants(request, complain)
-    yield from [None] * failures
-    tasks = tasks or _own_tasks(found, request)
-    language: Any = request.model
-    for task in tasks:
-        source = source_of(task, language, request.options)
-        # a language model is loaded once, and only if a task needs it
-        language = language if task.spec.generates else source
-        arena = Arena(task, source, request.options)
-        here = [c for c in found if asked or c.task in (None, task.name)]
-        placed = []
-        for contestant in here:
-            try:
-                arena.require_place(contestant, request.site)
-                placed.append(contestant)
-            except SaebenchError as error:
-                complain(error)
+    keeper = Keeper()
+    units = []
+    for each in plan(request, keeper, asked):
+        if isinstance(each, Unit):
+            units.append(each)
+        else:
+            complain(each.error)
+            yield None
+    with progress(len(units)) as steps:
+        keeper.tick = steps.detail
+        for done in drive(units, Here(keeper), lambda unit: steps.begin(unit.name, unit.group.task)):
+            if done.more:
+                steps.expect(len(done.more) - 1)
+            elif done.error is None:
+                yield kept(done, request.out)
+            elif isinstance(done.error, SaebenchError) and not isinstance(done.error, _OF_ALL):
+                complain(done.error)
                 yield None
-        if here and not placed and "control:all" not in request.saes:
-            continue
-        jobs = _jobs(arena, placed, request.site, with_controls="control:all" in request.saes)
-        with progress(len(jobs), task.name) as steps:
-            arena.tick = steps.detail
-            yield from _score(arena, jobs, request, steps, complain)
+            else:
+                raise done.error
 
 
-def _asked(request: Request) -> list[str]:
-    """Names of the tasks that were asked for; `all` are those of language models.
+_OF_ALL = (IncompetentModelError, StoreError, TaskError)
+"""Errors that are the same for every contestant of a task: one paragraph is enough."""
 
-    An SAE belongs to a language model or to one synthetic task, never to both.
+
+def kept(done: Done, out: Path) -> Result:
+    """A unit's result, written if it is new.
+
+    Raises:
+        StoreError: if it cannot be written.
     """
-    if request.options.ravel_data and not request.tasks:
-        return ["ravel"]
-    if request.tasks != ("all",):
-        return list(request.tasks)
-    folders = request.options.tasks
-    return [name for name in find_tasks(folders) if not load_task(name, folders).spec.generates]
+    assert done.result is not None
+    if done.table is not None:
+        store.write(done.result, done.table, out)
+    return done.result
 
 
-def _own_tasks(found: list[Contestant], request: Request) -> list[Task]:
-    """Tasks where none was asked for: those that SAEs were trained on, and IOI for other SAEs."""
-    saes = [c for c in found if c.d_sae is not None]
-    names = dict.fromkeys(c.task or "ioi" for c in saes or found) or ["ioi"]
-    return [load_task(name, request.options.tasks) for name in names]
+def tasks_of(request: Request) -> list[tuple[str, Task]]:
+    """Tasks that were asked for, each with the name it can be found by again.
+
+    `all` are those of language models: an SAE belongs to a language model or to one synthetic task,
+    never to both.
+
+    Raises:
+        TaskError: if there is no such task.
+    """
+    names, folders = request.tasks, request.options.tasks
+    if request.options.ravel_data and not names:
+        names = ("ravel",)
+    if names == ("all",):
+        names = tuple(n for n in find_tasks(folders) if not load_task(n, folders).spec.generates)
+    return [pair for name in names for pair in _named(name, request)]
 
 
-def _contestants(request: Request, complain: Callable[[SaebenchError], None]) -> tuple[list[Contestant], int]:
-    found, failures, names = [], 0, request.named()
-    for spec in dict.fromkeys(request.saes):
-        if spec == "control:all":
-            continue
+def _named(name: str, request: Request) -> list[tuple[str, Task]]:
+    found = named_tasks(name, request.options)
+    if len(found) > 1:
+        return [(task.name, task) for task in found]
+    # a path has to lead there from other directories too
+    return [(name if found[0].name == name else str(Path(name).absolute()), found[0])]
+
+
+def plan(
+    request: Request, keeper: Keeper, asked: list[tuple[str, Task]] | None = None
+) -> Iterator[Unit | Refused]:
+    """Units of a request, in the order of tasks, seeds, sites and names.
+
+    Raises:
+        SaebenchError: if there is no such task or model.
+    """
+    tasks = tasks_of(request) if asked is None else asked
+    table, refused = _contestants(request)
+    yield from refused
+    own = not tasks
+    for name, task in tasks or _own_tasks(table, request):
+        here = [one for one in table if not own or one.contestant.task in (None, task.name)]
+        for seed in request.seeds or (request.options.seed,):
+            yield from _of_task(request, keeper, name, here, seed)
+
+
+class Entry(NamedTuple):
+    """A contestant of a request's table."""
+
+    contestant: Contestant
+    scored: bool
+    """Whether it is scored, or only stands beside what is."""
+
+
+def _of_task(
+    request: Request, keeper: Keeper, task: str, table: list[Entry], seed: int
+) -> Iterator[Unit | Refused]:
+    options, every = replace(request.options, seed=seed), EVERY in request.saes
+    arena, placed = keeper.arena_of(request.model, task, options), []
+    for one in table:
         try:
-            for contestant in resolve(spec, request.options.architecture):
-                named = spec in names and isinstance(contestant, SAE)
-                found.append(contestant.called(names[spec]) if named else contestant)
+            arena.require_place(one.contestant, request.site)
+            placed.append(one)
         except SaebenchError as error:
-            complain(error)
-            failures += 1
-    return told_apart(found), failures
-
-
-def _jobs(arena: Arena, found: list[Contestant], asked: str | None, with_controls: bool) -> list[Job]:
-    """Every contestant at every site asked for; an SAE that names its hook only where that is."""
-    if not found and not with_controls:
-        return []
-    spec, jobs = arena.task.spec, []
-    for site in arena.sites([c.hook for c in found], asked):
+            if one.scored:
+                yield Refused(one.contestant.name, error, arena.task.name)
+    if not placed and not every:
+        return
+    spec, asked = arena.task.spec, request.site
+    for site in arena.sites([one.contestant.hook for one in placed], asked):
         # generated data has one site: what was trained elsewhere is refused there, not left out
         anything = (asked and asked != "all") or spec.generates
-        here = [c for c in found if c.hook in (None, site.place) or anything]
-        if with_controls:
-            here += [*_controls(arena, site, here), *map(control, spec.own_controls)]
-        elif asked == "all":
+        here = [one for one in placed if one.contestant.hook in (None, site.place) or anything]
+        if not every and asked == "all":
             # rows that every site can be read by, also where no SAE was trained
-            here += map(control, ("supervised", "source-patch", "no-edit", *spec.own_controls))
-        jobs += [Job(contestant, site) for contestant in here]
-    return jobs
+            names = ("supervised", "source-patch", "no-edit", *spec.own_controls)
+            here += [Entry(control(name), True) for name in names]
+        group = Group("" if spec.generates else request.model, task, site, options)
+        for one in here:
+            if one.scored:
+                yield Unit(group, one.contestant, out=request.out, force=request.force)
+        if every:
+            table_here = tuple(one.contestant for one in here)
+            yield Unit(group, None, table_here, request.out, request.force)
 
 
-def _controls(arena: Arena, site: Site, contestants: list[Contestant]) -> list[Contestant]:
-    """Controls for the table, their L0s measured from the SAEs at this very site."""
-    saes = {c.info.source: c for c in contestants if isinstance(c, SAE) and not arena.refuses(c)}
-    sizes = [Sized(source, arena.sample_l0(sae, site), sae.d_sae) for source, sae in saes.items()]
-    return every_control(sizes, saes)
+def _own_tasks(table: list[Entry], request: Request) -> list[tuple[str, Task]]:
+    """Tasks where none was asked for: those that SAEs were trained on, and IOI for other SAEs."""
+    found = [one.contestant for one in table]
+    saes = [c for c in found if c.d_sae is not None]
+    names = dict.fromkeys(c.task or "ioi" for c in saes or found) or ["ioi"]
+    return [(name, load_task(name, request.options.tasks)) for name in names]
 
 
-def _score(
-    arena: Arena, jobs: list[Job], request: Request, steps: Steps, complain: Callable[[SaebenchError], None]
-) -> Iterator[Result | None]:
-    for contestant, site in jobs:
-        steps.begin(contestant.name)
+def _contestants(request: Request) -> tuple[list[Entry], list[Refused]]:
+    found, refused, called = [], [], {**dict(request.called), **request.named()}
+    for spec in dict.fromkeys((*request.saes, *request.beside)):
+        if spec == EVERY:
+            continue
         try:
-            yield arena.score_or_reuse(contestant, site, request.out, request.force)
-        except (IncompetentModelError, StoreError, TaskError):
-            # the same for every contestant of this task: one paragraph is enough
-            raise
+            named = resolve(spec, request.options.architecture)
         except SaebenchError as error:
-            complain(error)
-            yield None
+            if spec in request.saes:
+                refused.append(Refused(spec, error))
+            continue
+        if spec in called:
+            named = [one.called(called[spec]) if isinstance(one, SAE) else one for one in named]
+        found += [Entry(one, spec in request.saes) for one in named]
+    names = told_apart([one.contestant for one in found])
+    return [Entry(c, one.scored) for c, one in zip(names, found, strict=True)], refused

@@ -98,6 +98,10 @@ class ControlContestant(Contestant):
     sae: "SAE | None" = None
     """The SAE that it is made from, for controls that take one."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # the table's entries hold functions, which cannot travel to another process; names can
+        return control, (self.spec, {self.value.sae: self.sae} if self.sae else {})
+
     @property
     def name(self) -> str:
         return f"control:{self.spec}"
@@ -145,11 +149,13 @@ class SAE(Contestant):
         Raises:
             CheckpointError: if it cannot be found or read.
         """
-        checkpoint, known = Checkpoint(spec, architecture), recall(spec, architecture)
+        known = recall(spec, architecture)
         if known is None:
-            known = checkpoint.known()
+            known = Checkpoint(spec, architecture).known()
             remember(spec, architecture, known)
-        return cls(known, checkpoint)
+        # a worker may stand in another directory
+        where = str(Path(spec).absolute()) if Path(spec).exists() else spec
+        return cls(known, Checkpoint(where, architecture))
 
     @classmethod
     def of(cls, loaded: "Loaded") -> "SAE":
@@ -214,9 +220,8 @@ class SAE(Contestant):
 
     def at(self, bench: "Bench", seed: int = 0) -> Realised:
         loaded = self.fitted(bench.section)
-        return Realised(
-            loaded.dictionary, loaded.info.model_copy(update={"name": self.name}), loaded.warnings
-        )
+        asked = {"name": self.name, "source": self.info.source}
+        return Realised(loaded.dictionary, loaded.info.model_copy(update=asked), loaded.warnings)
 
     def described(self, stored: DictionaryInfo) -> DictionaryInfo:
         return self.info.model_copy(update={"l0": stored.l0, "sha256": stored.sha256})

@@ -93,6 +93,12 @@ class Request:
     options: Options = field(default_factory=Options)
     names: tuple[str, ...] = ()
     """What the SAEs are called in results, in their order; without any, by where they lie."""
+    seeds: tuple[int, ...] = ()
+    """Without any: that of the options."""
+    beside: tuple[str, ...] = ()
+    """Not scored, but in the table: controls stand where these were trained, at their L0s."""
+    called: tuple[tuple[str, str], ...] = ()
+    """What names of `saes` and `beside` are called in results, where not by their own."""
 
     def named(self) -> dict[str, str]:
         """The names by what the SAEs are asked for by; empty where none were given.

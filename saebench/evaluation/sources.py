@@ -4,8 +4,7 @@ Both are loaded only when activations are needed; what an id needs of them is re
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from saebench.cache.code import code
@@ -32,10 +31,18 @@ class Source:
     device: str
     """Kind of device, `cpu` or `cuda`."""
     load: "Callable[[], Model]"
+    _model: "Model | None" = field(default=None, repr=False)
 
-    @cached_property
+    @property
     def model(self) -> "Model":
-        return self.load()
+        """The model, loaded when it is first asked for."""
+        if self._model is None:
+            self._model = self.load()
+        return self._model
+
+    def forget(self) -> None:
+        """Lets the model go; it is loaded again when it is asked for."""
+        self._model = None
 
     @property
     def name(self) -> str:
@@ -46,6 +53,12 @@ class Source:
         """What is loaded already."""
         seen = ModelFacts(model.name, model.sha256, tuple(model.hook_points()))
         return cls(seen, str(model.dtype), model.device.type, lambda: model)
+
+    @classmethod
+    def loaded(cls, load: "Callable[[], Model]") -> "Source":
+        """What has to be loaded to be known, and can be loaded again."""
+        model = load()
+        return replace(cls.of(model), load=load, _model=model)
 
 
 def source_of(task: Task, model: Any, options: Options) -> Source:
@@ -63,7 +76,7 @@ def source_of(task: Task, model: Any, options: Options) -> Source:
     device, seen = facts.device_kind(options.device), facts.recall(model, options.dtype)
     if device and seen:
         return Source(seen, f"torch.{options.dtype}", device, lambda: _language_model(model, options))
-    loaded = Source.of(_language_model(model, options))
+    loaded = Source.loaded(lambda: _language_model(model, options))
     facts.keep(model, options.dtype, loaded.facts)
     return loaded
 
@@ -91,6 +104,6 @@ def _generator(task: Task, options: Options) -> Source:
     if device and seen:
         known = ModelFacts(seen["name"], seen["sha256"], tuple(seen["hook_points"]))
         return Source(known, "torch.float32", device, load)
-    loaded = Source.of(load())
+    loaded = Source.loaded(load)
     memo.keep(loaded.facts._asdict())
     return loaded

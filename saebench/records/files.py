@@ -4,7 +4,12 @@ import hashlib
 import os
 import re
 import secrets
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from saebench.errors import StoreError
 
@@ -55,6 +60,23 @@ def write_all(contents: dict[Path, bytes], out: Path) -> None:
             # already moved, or never made
             if path.parent.is_dir() and os.access(path.parent, os.W_OK):
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until what is being written stands whole."""
+    if threading.current_thread() is not threading.main_thread():
+        # only the main thread is ever interrupted
+        yield
+        return
+    asked: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked and callable(before):
+            before(*asked[0])
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import resource
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -38,15 +39,24 @@ def _git(*arguments: str) -> str | None:
         return None
 
 
+def now() -> str:
+    """The time as results give it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def command() -> str:
+    """The command line of this process."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
 def gather(device: str, dtype: str, seconds: float) -> Provenance:
     """The provenance of a result that took `seconds` to compute."""
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "-uno")
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     return Provenance(
         saebench=version(),
         commit=commit.strip() if commit else None,
         dirty=bool(status.strip()) if status is not None else None,
-        command=shlex.join(words),
+        command=command(),
         device=device,
         dtype=dtype,
         seconds=round(seconds, 3),

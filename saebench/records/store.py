@@ -8,17 +8,18 @@ processes may write into one directory.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from saebench.errors import ResultError, StoreError
-from saebench.records.files import safe_name, write_all
+from saebench.records import failures
+from saebench.records.files import safe_name, uninterrupted, write_all
 from saebench.records.outcomes import Outcomes
 from saebench.records.result import SCHEMA, Result
 from saebench.records.table import read_headlines, read_id, read_table, table_bytes
@@ -39,12 +40,18 @@ def save(result: Result, outcomes: Outcomes, out: Path) -> Path:
     Raises:
         StoreError: if the directory cannot be written; no half result is left behind.
     """
+    return write(result, table_bytes(outcomes, result.id), out)
+
+
+def write(result: Result, table: bytes, out: Path) -> Path:
+    """Writes a result and its table of outcomes, which may have been made elsewhere.
+
+    Raises:
+        StoreError: if the directory cannot be written; no half result is left behind.
+    """
     path = result_path(result, out)
-    contents = {
-        path.with_suffix(".parquet"): table_bytes(outcomes, result.id),
-        path: json_text(result).encode(),
-    }
-    write_all(contents, out)
+    with uninterrupted():
+        write_all({path.with_suffix(".parquet"): table, path: json_text(result).encode()}, out)
     return path
 
 
@@ -191,13 +198,18 @@ def load(path: Path) -> Stored:
 
 
 def find(out: Path) -> list[Path]:
-    """Paths of all finished results below a directory, sorted."""
-    return sorted(p for p in Path(out).glob("*/*@*/*--*.json") if not p.name.startswith("."))
+    """Paths of all finished results below a directory, sorted; units that failed are none."""
+    found = (p for p in Path(out).glob("*/*@*/*--*.json") if not p.name.startswith("."))
+    return sorted(p for p in found if not p.name.endswith(failures.SUFFIX))
 
 
 def lookup(out: Path, id: str) -> Path | None:
     """The finished result with this id, or None. A damaged file is no result."""
-    for path in sorted(Path(out).glob(f"*/*@*/*--{safe_name(id[:8])}.json")):
+    return _first(sorted(Path(out).glob(f"*/*@*/*--{safe_name(id[:8])}.json")), id)
+
+
+def _first(paths: Iterable[Path], id: str) -> Path | None:
+    for path in paths:
         try:
             found = load(path).result.id
         except ResultError:
@@ -206,6 +218,19 @@ def lookup(out: Path, id: str) -> Path | None:
         if found == id:
             return path
     return None
+
+
+class Finished:
+    """Ids of the results below a directory as it is now, for many look-ups."""
+
+    def __init__(self, out: Path) -> None:
+        self._paths: dict[str, list[Path]] = {}
+        for path in find(out):
+            self._paths.setdefault(path.stem.rpartition("--")[2], []).append(path)
+
+    def path(self, id: str) -> Path | None:
+        """As `lookup`."""
+        return _first(self._paths.get(safe_name(id[:8]), []), id)
 
 
 class Problem(NamedTuple):
@@ -271,6 +296,8 @@ class Merged(NamedTuple):
     """Paths in the source whose id the destination already had."""
     refused: list[Problem]
     """Damaged results of the source, not copied."""
+    failed: list[failures.Failure]
+    """Units of the source that failed and have no result in the destination."""
 
 
 def merge(source: Path, destination: Path) -> Merged:
@@ -281,7 +308,7 @@ def merge(source: Path, destination: Path) -> Merged:
     """
     if not Path(source).is_dir():
         raise StoreError(f"There is no results directory {str(source)!r} to merge from.")
-    merged = Merged([], [], [])
+    merged = Merged([], [], [], [])
     for path in find(source):
         problems = list(_check(path))
         if problems:
@@ -294,14 +321,21 @@ def merge(source: Path, destination: Path) -> Merged:
         target = result_path(stored.result, Path(destination))
         table = stored.table_path.read_bytes()
         write_all({target.with_suffix(".parquet"): table, target: path.read_bytes()}, destination)
+        failures.forget(stored.result.id, destination)
         merged.copied.append(target)
+    for failure in failures.read(source).values():
+        # a unit that has a result somewhere did not fail, whichever comes first
+        if lookup(destination, failure.id) is None:
+            failures.save(failure, destination)
+            merged.failed.append(failure)
     return merged
 
 
 def schema_text() -> str:
-    """The JSON Schema of a result file, as committed in `results/schema.json`."""
+    """The JSON Schema of a result file, or of a unit that failed, as committed in `results/schema.json`."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA}
-    return json.dumps({**schema, **Result.model_json_schema(by_alias=True)}, indent=1) + "\n"
+    either = TypeAdapter(Result | failures.Failure).json_schema(by_alias=True)
+    return json.dumps({**schema, **either}, indent=1) + "\n"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from saebench.reporting.text import console
 
 
 @contextmanager
-def progress(total: int, description: str) -> Iterator["Steps"]:
+def progress(total: int, description: str = "") -> Iterator["Steps"]:
     """A progress bar on a terminal, plain lines elsewhere; both on stderr."""
     if not sys.stderr.isatty():
         yield PlainSteps(total, description)
@@ -24,15 +24,23 @@ def progress(total: int, description: str) -> Iterator["Steps"]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        yield BarSteps(bar, bar.add_task(description, total=total, detail=""))
+        yield BarSteps(bar, bar.add_task(description, total=total, detail=""), total)
 
 
 class Steps(ABC):
     """What long work reports to: a step begins, a piece of it is done."""
 
     @abstractmethod
-    def begin(self, name: str) -> None:
-        """A step of that name begins; the one before it is done."""
+    def begin(self, name: str, description: str = "") -> None:
+        """A step of that name begins, of work described so; the one before it is done."""
+
+    @abstractmethod
+    def end(self, what: str, left: str) -> None:
+        """One of several steps that go on at once is done, and how much time is left."""
+
+    @abstractmethod
+    def expect(self, more: int) -> None:
+        """There are so many more steps than was said."""
 
     @abstractmethod
     def detail(self, what: str) -> None:
@@ -45,9 +53,17 @@ class PlainSteps(Steps):
     def __init__(self, total: int, description: str) -> None:
         self.total, self.description, self.done = total, description, 0
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, description: str = "") -> None:
         self.done += 1
-        print(f"{self.description} {self.done}/{self.total}: {name}", file=sys.stderr, flush=True)
+        what = description or self.description
+        print(f"{what} {self.done}/{self.total}: {name}", file=sys.stderr, flush=True)
+
+    def end(self, what: str, left: str) -> None:
+        self.done += 1
+        print(f"{self.description} {self.done}/{self.total}: {what} ({left})", file=sys.stderr, flush=True)
+
+    def expect(self, more: int) -> None:
+        self.total += more
 
     def detail(self, what: str) -> None:
         """Details are for people who watch a bar; a log needs one line a step."""
@@ -56,14 +72,22 @@ class PlainSteps(Steps):
 class BarSteps(Steps):
     """A rich progress bar."""
 
-    def __init__(self, bar, task) -> None:
-        self.bar, self.task, self.started = bar, task, False
+    def __init__(self, bar, task, total: int) -> None:
+        self.bar, self.task, self.total, self.started = bar, task, total, False
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, description: str = "") -> None:
         if self.started:
             self.bar.advance(self.task)
         self.started = True
-        self.bar.update(self.task, description=name, detail="")
+        self.bar.update(self.task, description=f"{description} {name}".strip(), detail="")
+
+    def end(self, what: str, left: str) -> None:
+        self.bar.advance(self.task)
+        self.bar.update(self.task, description=left, detail=what)
+
+    def expect(self, more: int) -> None:
+        self.total += more
+        self.bar.update(self.task, total=self.total)
 
     def detail(self, what: str) -> None:
         self.bar.update(self.task, detail=what)

@@ -1,0 +1,1 @@
+"""Many dictionaries × tasks × sites × seeds: planned, shared out, resumed."""
