@@ -11,12 +11,15 @@ import sae_files
 import simulated
 
 from saebench.cli import main
+from saebench.dictionaries.controls import NoEdit
 from saebench.errors import OptionError, SiteError, StoreError
 from saebench.evaluation.arena import Arena, Scored
+from saebench.evaluation.contestants import Realised
 from saebench.evaluation.drive import Here, Pool, Queue, drive
 from saebench.evaluation.options import Options, Request
 from saebench.evaluation.units import Done, Group, Keeper, Unit
 from saebench.records import failures, files, store
+from saebench.records.result import DictionaryInfo
 from saebench.site import Site
 from saebench.sweep import plan as planning
 from saebench.sweep import spec
@@ -60,9 +63,6 @@ def no_bench(monkeypatch):
         return None, None
 
     def realise(self, contestant, site):
-        from saebench.evaluation.contestants import Realised
-        from saebench.records.result import DictionaryInfo
-
         info = DictionaryInfo(
             name=contestant.name,
             source=contestant.name,
@@ -71,7 +71,7 @@ def no_bench(monkeypatch):
             d_sae=1,
             sha256=contestant.sha256,
         )
-        return Realised(None, info)
+        return Realised(NoEdit(), info)
 
     monkeypatch.setattr(Arena, "bench", bench)
     monkeypatch.setattr(Arena, "realise", realise)
@@ -154,7 +154,8 @@ def test_a_site_where_nothing_can_be_scored_is_tried_once(tmp_path, monkeypatch)
 
     monkeypatch.setattr(Arena, "bench", bench)
     _, steps = swept([request(tmp_path, tasks=TASKS[:1], seeds=(0,))])
-    assert len(steps) == 4 and all("No such place" in step.failure.line for step in steps)
+    lines = [step.failure.line for step in steps if step.failure]
+    assert len(lines) == 4 and all("No such place" in line for line in lines)
     assert len(tries) == 1
 
 
@@ -169,7 +170,7 @@ def test_a_checkpoint_that_was_replaced_while_it_waited_is_not_scored_as_the_old
     plan = planning.make([replace(wanted, seeds=(0,))], keeper)
     sae_files.goodfire(tmp_path / "sae", sae_files.weights(seed=1))
     steps = list(work(plan, Here(keeper), keeper))
-    assert "was replaced" in steps[0].failure.reason and steps[1].result is not None
+    assert steps[0].failure and "was replaced" in steps[0].failure.reason and steps[1].result is not None
     # given again, it is what lies there now
     _, steps = swept([replace(wanted, seeds=(0,))])
     assert [step.result is not None for step in steps] == [True]
