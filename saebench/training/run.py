@@ -70,7 +70,7 @@ def open_stream(model: LanguageModel, source: Source, site: Site, recipe: Recipe
 
     Raises:
         OptionError: if the budget does not fill a step.
-        SiteError: if the model has no such hook point.
+        SiteError: if the model has no such hook point, or the source no such position.
     """
     model.d_in(site.hook, site.head)
     if recipe.steps < 1 or recipe.width < 1:
@@ -82,7 +82,11 @@ def open_stream(model: LanguageModel, source: Source, site: Site, recipe: Recipe
     per_part = max(1, part // recipe.batch) * recipe.batch
     parts = None if recipe.distinct is None else 1
     position = None if site.position == EVERY else site.position
-    return Stream(model, source, site.hook, position, site.head, recipe.batch, per_part, parts, recipe.seed)
+    stream = Stream(model, source, site.hook, position, site.head, recipe.batch, per_part, parts, recipe.seed)
+    if position is not None:
+        # a position that is not there is said now, not after a part of hundreds of thousands is drawn
+        stream.read(source.held_out(2))
+    return stream
 
 
 def train(stream: Stream, recipe: Recipe, out: Path, more: dict[str, Any] | None = None) -> tuple[Path, Fit]:

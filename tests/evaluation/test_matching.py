@@ -67,6 +67,8 @@ def test_a_checkpoint_without_a_place_is_one_line_and_the_rest_goes_on(tmp_path,
         "--architecture",
         "standard",
         "control:mean",
+        "--budget",
+        "tiny",
         "--out",
         str(tmp_path / "o"),
     )

@@ -1,9 +1,9 @@
 """What is finished is shown again without a model, and a batch that was stopped goes on."""
 
-import os
 import subprocess
 import sys
 
+import command
 import pytest
 import sae_files
 import simulated
@@ -12,7 +12,7 @@ from saebench.evaluation.arena import NOT_COMPETENT, Arena, Scored
 from saebench.evaluation.batch import run
 from saebench.evaluation.contestants import control
 from saebench.evaluation.options import Options, Request
-from saebench.records import store
+from saebench.records import memo, store
 from saebench.site import Site
 
 TWICE = """
@@ -24,23 +24,6 @@ except SystemExit as stop:
     assert not stop.code, stop.code
 print("torch" in sys.modules)
 """
-
-
-def test_a_second_evaluation_imports_no_torch(tmp_path, monkeypatch):
-    """Of an SAE, of a control made from it, and of all controls, whose L0s are its own."""
-    monkeypatch.setattr(sae_files, "D_IN", 32)
-    sae = str(sae_files.goodfire(tmp_path / "sae", sae_files.weights()))
-    command = [sys.executable, "-W", "ignore", "-c", TWICE, "evaluate", sae, f"control:permuted:{sae}"]
-    command += ["control:random:4", "control:all", "--task", "synthetic/independent", "--force-mismatch"]
-    command += ["--out", str(tmp_path / "out"), "--device", "cpu", "--budget", "tiny", "--format", "json"]
-    environment = {**os.environ, "SAEBENCH_CACHE": str(tmp_path / "cache")}
-    printed = []
-    for _ in range(2):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-2000:]
-        printed.append(done.stdout.splitlines())
-    assert (printed[0].pop(), printed[1].pop()) == ("True", "False")
-    assert printed[0] == printed[1] and len(printed[0]) > 10
 
 
 @pytest.fixture
@@ -57,6 +40,25 @@ def scored(monkeypatch):
 
     monkeypatch.setattr(Arena, "score", score)
     return names
+
+
+def test_a_second_evaluation_imports_no_torch(tmp_path, monkeypatch, scored, capsys):
+    """Of an SAE, of a control made from it, and of all controls, whose L0s are its own."""
+    monkeypatch.setattr(sae_files, "D_IN", 32)
+    monkeypatch.setattr(memo, "_SETTLED_SECONDS", -1.0)
+    monkeypatch.setenv("SAEBENCH_CACHE", str(tmp_path / "cache"))
+    sae = str(sae_files.goodfire(tmp_path / "sae", sae_files.weights()))
+    words = ["evaluate", sae, f"control:permuted:{sae}", "control:random:4", "control:all"]
+    words += ["--task", "synthetic/independent", "--force-mismatch", "--out", str(tmp_path / "out")]
+    words += ["--device", "cpu", "--budget", "tiny", "--format", "json"]
+    code, printed, err = command.run(capsys, *words)
+    assert code == 0, err
+    assert len(printed.splitlines()) == len(scored) > 10
+    again = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TWICE, *words], capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert again.stdout == f"{printed}False\n"
 
 
 def request(out, n: int) -> Request:

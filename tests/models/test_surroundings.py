@@ -26,7 +26,7 @@ def settings():
 
 @pytest.fixture(scope="module")
 def plain():
-    return saebench.evaluate("demo:topk")
+    return saebench.evaluate("demo:topk", budget="tiny")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_an_evaluation_in_a_strange_run_gives_the_same_and_leaves_it_alone(plain
     before = left()
     model = saebench.load_model("demo")
     assert left() == before
-    seen = saebench.evaluate("demo:topk", model=model)
+    seen = saebench.evaluate("demo:topk", model=model, budget="tiny")
     assert left() == before
     assert seen.scores == plain.scores and seen.id == plain.id
 
@@ -83,7 +83,7 @@ def test_an_evaluation_in_a_strange_run_gives_the_same_and_leaves_it_alone(plain
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_a_model_in_half_precision_scores_near_float32(dtype, plain):
     """Activations, dictionaries and statistics are float32 whatever the model computes in."""
-    found = saebench.evaluate("demo:topk", dtype=dtype)
+    found = saebench.evaluate("demo:topk", dtype=dtype, budget="tiny")
     assert found.provenance.dtype == dtype
     for name, axis in found.axes.items():
         assert axis.value == pytest.approx(plain.axes[name].value, abs=0.02), name

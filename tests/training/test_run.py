@@ -101,7 +101,7 @@ def test_a_position_is_one_activation_a_passage_and_texts_have_none(model, texts
     _, cached = model.bridge.run_with_cache(torch.tensor([passages[1].tokens]))
     torch.testing.assert_close(stream.read(passages)[1], cached[HOOK][0, 2])
     with pytest.raises(SiteError, match="no position 'end'"):
-        next(stream_of(model, texts, Recipe("topk", 64, 4, tokens=512, batch=128), "end").batches())
+        stream_of(model, texts, Recipe("topk", 64, 4, tokens=512, batch=128), "end")
 
 
 def test_training_lowers_the_held_out_error_and_the_card_says_all(model, texts, tmp_path):
