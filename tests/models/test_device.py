@@ -114,7 +114,10 @@ def test_outcomes_are_those_of_the_cpu(monkeypatch, task, sae):
         # what was chosen, and what became the arg-max, is the same; logits of some 10 differ in their 7th digit
         chosen = key.score in ("success", "n_changed", "asks", "alone")
         np.testing.assert_allclose(ours[key], column, **EXACT if chosen else ROUNDING, err_msg=str(key))
-    np.testing.assert_allclose([*ours.facts.values()], [*theirs.facts.values()], **ROUNDING)
+    for key, fact in theirs.facts.items():
+        # a rotation is trained, so that rounding adds up over its steps: its angles are in degrees
+        close = {"rtol": 0, "atol": 1e-2} if key.score == "das_angle" else ROUNDING
+        np.testing.assert_allclose(ours.facts[key], fact, **close, err_msg=str(key))
     # a score may divide by little (IO's place moves the answers by 3e-4 nats): there rounding stays far inside
     # the interval, elsewhere it is all there is
     for one, other in zip(device.scores, cpu.scores, strict=True):
