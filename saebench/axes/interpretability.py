@@ -9,6 +9,7 @@ from torch import Tensor
 from saebench.axes import read_write
 from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.axes.detection import permuted_f1_star, record_hits
+from saebench.dictionaries.codes import difference
 from saebench.edits.few_latents import add_codes, only
 from saebench.measures.detection import F1Table, explain, f1_tables, frequent
 from saebench.records.outcomes import ACTIVE, Key, Outcomes
@@ -38,6 +39,7 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
             out.facts[Key(AXIS, "null", attribute.name, k=i)] = null
     _explained(subject, bench, out)
     _causal_check(subject, bench, out)
+    _interchange(subject, bench, out)
     tick(AXIS)
 
 
@@ -111,6 +113,23 @@ def _causal_check(subject: Subject, bench: Bench, out: Outcomes) -> None:
         out.facts[Key(AXIS, "matched_latents", k=k)] = float(matched.sum())
     for (edit, k), run in test.readout.run(edits).items():
         out.add(Key(AXIS, "ld", edit=edit, k=k), run.ld)
+
+
+def _interchange(subject: Subject, bench: Bench, out: Outcomes) -> None:
+    """Gives the latents that match an attribute the source's codes, or all the others [PE §5.2, as interchange].
+
+    `matched` runs `a + Σ_{j∈J} (β_j − α_j) w_j`, `rest` the same over j∉J; `k` is 100 t.
+    """
+    test, W_dec = bench.section.test, subject.dictionary.W_dec
+    for attribute in bench.section.attributes:
+        name, edits = attribute.name, {}
+        change = difference(subject.test.codes, subject.source(name).codes)
+        for threshold in MATCHED_AT:
+            inside = _matching(subject, bench, [name], threshold)[change.latent]
+            for edit, part in (("matched", inside), ("rest", ~inside)):
+                edits[edit, round(100 * threshold)] = add_codes(test.acts, only(change, part), W_dec)
+        for (edit, k), run in test.readout.run(edits).items():
+            out.add(Key(AXIS, "ld", name, edit, k), run.ld)
 
 
 MEASURE = Measure(measure, prepare)

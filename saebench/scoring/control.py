@@ -26,7 +26,7 @@ def success(ctx: Context, key: Key) -> Estimate:
     return mean
 
 
-def _effect(ctx: Context, key: Key) -> Maybe:
+def ld_effect(ctx: Context, key: Key) -> Maybe:
     """`(LD(edit) − LD(base)) / (LD(source patch) − LD(base))`; 1 is best."""
     asks = ctx.outcomes[Key("task", "asks", key.attribute)]
     clean = ctx.outcomes[Key("task", "ld", edit="clean")]
@@ -62,7 +62,7 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
         entries.append(Entry(AXIS, "edit_success", source, n, name, "source"))
         entries.append(
             Entry(
-                AXIS, "edit_effect", _effect(ctx, Key("task", "ld", name, "ceiling")), n, name, "supervised"
+                AXIS, "edit_effect", ld_effect(ctx, Key("task", "ld", name, "ceiling")), n, name, "supervised"
             )
         )
         best = ceiling_fidelity(ctx, name)
@@ -85,8 +85,8 @@ def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate, be
         share = success(ctx, key)
         found.append(replace(blank, name="edit_success", value=share, floor=floor, ceiling=ceiling))
     if ld in ctx.outcomes:
-        none, most = (_effect(ctx, Key("task", "ld", key.attribute, e)) for e in ("none", "ceiling"))
-        effect = _effect(ctx, ld)
+        none, most = (ld_effect(ctx, Key("task", "ld", key.attribute, e)) for e in ("none", "ceiling"))
+        effect = ld_effect(ctx, ld)
         found.append(replace(blank, name="edit_effect", value=effect, floor=none, ceiling=most))
     if kl in ctx.outcomes:
         none, least = (success(ctx, Key("task", "kl", key.attribute, e)) for e in ("none", "ceiling"))

@@ -1,7 +1,7 @@
 """Interpretability scores from outcomes (docs/methods.md §6) [ours; PE §5]."""
 
 from saebench.records.outcomes import ACTIVE, Key
-from saebench.scoring import read_write
+from saebench.scoring import control, read_write
 from saebench.scoring.approximation import recovered
 from saebench.scoring.base import Context, Entry, Headline
 from saebench.scoring.causal import weighted_mean
@@ -22,7 +22,7 @@ def score(ctx: Context) -> tuple[Headline, list[Entry]]:
         detection = detect(ctx, AXIS, name)
         if detection is not None:
             entries += _property_entries(ctx, name, detection)
-    entries += [*_explained(ctx), *_causal_check(ctx)]
+    entries += [*_explained(ctx), *_causal_check(ctx), *_interchange(ctx)]
     return read_write.headline(ctx, lambda found: found.read_write), entries
 
 
@@ -120,4 +120,26 @@ def _causal_check(ctx: Context) -> list[Entry]:
             Entry(AXIS, "kept_ld", keep, n, edit="keep", k=k, note=note),
             Entry(AXIS, "removed_ld", remove, n, edit="remove", k=k, direction="lower", note=note),
         ]
+    return entries
+
+
+def _interchange(ctx: Context) -> list[Entry]:
+    """How far LD follows the source when the matching latents take its codes, and when all others do."""
+    entries = []
+    for key in ctx.outcomes.find(AXIS, "ld"):
+        if key.attribute:
+            better = "higher" if key.edit == "matched" else "lower"
+            value = control.ld_effect(ctx, key)
+            entries.append(
+                Entry(
+                    AXIS,
+                    "interchange_ld",
+                    value,
+                    ctx.n(key.attribute),
+                    key.attribute,
+                    key.edit,
+                    key.k,
+                    direction=better,
+                )
+            )
     return entries

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from worlds import bench_of, entry, scores, two_groups
 
 from saebench.dictionary import Dictionary, Encoding
+from saebench.scoring.estimates import Estimate
 
 FEW = settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
@@ -56,6 +57,10 @@ def test_the_truth_is_at_the_ceiling_of_every_axis(one, two, seed):
     # control from two latents on: one cannot exchange a value
     for attribute in ("one", "two"):
         assert float(entry(found, "edit_success", attribute, "agnostic", 2).value) == 1
+    for name in ("one", "two"):
+        for edit, wanted in (("matched", 1.0), ("rest", 0.0)):
+            value = entry(found, "interchange_ld", name, edit, 80).value
+            assert isinstance(value, Estimate) and float(value) == pytest.approx(wanted, abs=1e-4)
 
 
 def test_a_false_dictionary_is_not_at_the_ceiling():
