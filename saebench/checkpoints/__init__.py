@@ -86,11 +86,13 @@ FORMATS: dict[str, Format] = {
         gemma_scope.load,
         "Gemma Scope 1 and 2: params.npz or .safetensors with config.json (SAEs and transcoders)",
         gemma_scope.describes,
+        gemma_scope.is_published,
     ),
     "qwen_scope": Format(
         laboratories.is_qwen,
         laboratories.load_qwen,
         "Qwen Scope: layerN.sae.pt in a repository of its name (topk)",
+        published=laboratories.is_qwen,
     ),
     "plain": Format(
         plain.recognise,
@@ -220,6 +222,10 @@ def recognise(contents: Contents, architecture: str | None = None) -> str:
     Raises:
         CheckpointError: if none is, with what was found.
     """
+    for name, format in FORMATS.items():
+        # what was published under a name that says what it is needs no word of the user's
+        if format.published(contents) and format.recognise(contents):
+            return name
     if architecture is not None and not contents.configs and plain.recognise(contents):
         return "plain"
     for name, format in FORMATS.items():
@@ -234,7 +240,7 @@ def _unrecognised(contents: Contents) -> str:
     hint = ""
     if contents.weights and not contents.configs:
         hint = " There is no config (cfg.json or config.json) beside the weights."
-    elif contents.configs and not contents.weights:
+    elif contents.configs and not contents.weights and not contents.problems:
         hint = " There are no weights beside the config."
     for weights in contents.weights:
         if names := several(weights):

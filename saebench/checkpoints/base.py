@@ -136,6 +136,8 @@ class Format(NamedTuple):
     description: str
     describes: Callable[[Contents], bool] = lambda contents: False
     """Whether a config of this format is there; such a config may stand one folder up."""
+    published: Callable[[Contents], bool] = lambda contents: False
+    """Whether it lies under a published name that says what it is: such a file needs no --architecture."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ MAX_CONFIGS = 50
 """A folder of very many configs is no SAE; what they hold together stays small."""
 MAX_YAML = 2**16
 _YAML = (".yaml", ".yml")
-_SUFFIXES = {".safetensors", ".pt", ".pth", ".npz", ".bin", ".ckpt", ".json"}
+_LFS = b"version https://git-lfs"
+_SUFFIXES = {".safetensors", ".pt", ".pth", ".npz", ".bin", ".ckpt", ".json", ".incomplete"}
 """Names play no part in recognising; here they say whose failure is worth a word."""
 
 
@@ -162,6 +163,12 @@ def _look(file: Path) -> Weights | dict[str, Any] | None:
             head = handle.read(64)
         if not head:
             raise CheckpointError(f"{file}: the file is empty (0 bytes). Fetch or save it again.")
+        if head.startswith(_LFS):
+            raise CheckpointError(
+                f"{file}: a pointer of Git LFS, not the file that it stands for. `git lfs pull` fetches it."
+            )
+        if file.suffix == ".incomplete":
+            raise CheckpointError(f"{file}: a download that did not finish. Fetch the file again.")
         if file.suffix in _YAML or head.removeprefix(BOM_UTF8).lstrip()[:1] == b"{":
             return parse_config(file)
         if head[:4] == b"PK\x03\x04":

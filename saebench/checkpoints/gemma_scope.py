@@ -60,6 +60,11 @@ def describes(contents: Contents) -> bool:
     return contents.config("hf_hook_point_in") is not None
 
 
+def is_published(contents: Contents) -> bool:
+    """Below a folder of a published name, which says whether it is an SAE or a transcoder, and of what."""
+    return any(_of_path(weights.origin).known for weights in _weights(contents))
+
+
 def load(contents: Contents, architecture: str | None = None) -> Parts:
     """Settings and weights of a Gemma Scope SAE or transcoder.
 

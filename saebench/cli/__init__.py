@@ -32,6 +32,14 @@ app.add_typer(training.app)
 app.add_typer(audit.app)
 
 
+def at_home(word: str) -> str:
+    """The word with a leading `~` as the home folder, which shells leave alone in quotes and behind `=`."""
+    option, equals, path = word.partition("=")
+    if equals and option.startswith("--") and path.startswith("~"):
+        return f"{option}={os.path.expanduser(path)}"
+    return os.path.expanduser(word) if word.startswith("~") else word
+
+
 @app.callback()
 def _main() -> None:
     """Keeps `saebench VERB` the form even while there is one verb."""
@@ -44,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):
             # a terminal of latin-1 or cp1252 lacks some of the characters that tables have
             stream.reconfigure(errors="replace")
-    words = sys.argv[1:] if arguments is None else arguments
+    words = [at_home(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     try:
         app(args=words, prog_name="saebench")
     except SaebenchError as error:

@@ -47,6 +47,7 @@ def figures(
     from saebench.reporting import disentangle_figures as disentangling_figures
     from saebench.reporting import training_figures
 
+    store.require_directory(results)
     found = [store.load(path).result for path in store.find(results)]
     folder = out or results / "figures"
     written = training_figures.write(found, folder)
@@ -71,6 +72,7 @@ def disentangle(
     from saebench.reporting import disentangle as disentangling
     from saebench.reporting.text import console
 
+    store.require_directory(results)
     found = list(disentangling.tables(store.load(path).result for path in store.find(results)))
     if not found:
         raise ResultError(
@@ -124,6 +126,7 @@ def list_results(
     """One line a result: id, task, site, dictionary, path; then the units that failed."""
     from saebench.records import failures, store
 
+    store.require_directory(results)
     for path in store.find(results):
         result = store.load(path).result
         print(f"{result.id[:8]}  {result.task.name:24} {result.site:32} {result.dictionary.name:28} {path}")
@@ -139,6 +142,7 @@ def verify(
     """Find damaged, orphaned and mismatched files. Exit 1 if there are any."""
     from saebench.records import failures, store
 
+    store.require_directory(results)
     problems = store.verify(results, clean)
     for problem in problems:
         print(f"{problem.kind}: {problem.path}: {problem.what}")

@@ -76,8 +76,6 @@ def prepare(task: str | None = None, model: Any = "demo", budget: str = "quick",
     Raises:
         SaebenchError: one short paragraph for a wrong name or option.
     """
-    if options.get("ravel_data") is not None:
-        options["ravel_data"] = str(options["ravel_data"])
     chosen = Options.of({"budget": budget, **options})
     return Prepared(make_arena(task or ("ravel" if chosen.ravel_data else "ioi"), model, chosen))
 

@@ -3,6 +3,7 @@
 To add one: a field here, and the place that reads it.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from inspect import Parameter
@@ -65,6 +66,9 @@ class Options:
         values = {name: value for name, value in given.items() if value is not None}
         if "tasks" in values:
             values["tasks"] = tuple(Path(path).expanduser() for path in _several(values["tasks"]))
+        if "ravel_data" in values:
+            # the hub's copy is a name and has no home
+            values["ravel_data"] = os.path.expanduser(values["ravel_data"])
         if "ravel_attributes" in values:
             parts = [name for part in _several(values["ravel_attributes"]) for name in part.split(",")]
             values["ravel_attributes"] = tuple(filter(None, parts))

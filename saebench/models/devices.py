@@ -76,7 +76,8 @@ def find_device(device: str) -> torch.device:
             torch.empty(1, device=where)
     # a build without the backend raises what it likes: AssertionError, NotImplementedError, its own error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = said.partition(". ")[0].rstrip(".")[:200]
         raise OptionError(
             f"Device {device!r} cannot be used: {reason}. Expected auto, cpu, cuda, cuda:N or mps, and a torch"
             " that was built for it. Use --device cpu."

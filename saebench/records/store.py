@@ -203,6 +203,16 @@ def find(out: Path) -> list[Path]:
     return sorted(p for p in found if not p.name.endswith(failures.SUFFIX))
 
 
+def require_directory(results: Path) -> None:
+    """Raises where there are no results because there is no such directory.
+
+    Raises:
+        StoreError: saying so.
+    """
+    if not Path(results).is_dir():
+        raise StoreError(f"There is no results directory {str(results)!r}. `saebench evaluate` writes one.")
+
+
 def lookup(out: Path, id: str) -> Path | None:
     """The finished result with this id, or None. A damaged file is no result."""
     return _first(sorted(Path(out).glob(f"*/*@*/*--{safe_name(id[:8])}.json")), id)
@@ -306,8 +316,7 @@ def merge(source: Path, destination: Path) -> Merged:
     Raises:
         StoreError: if the source does not exist or the destination cannot be written.
     """
-    if not Path(source).is_dir():
-        raise StoreError(f"There is no results directory {str(source)!r} to merge from.")
+    require_directory(source)
     merged = Merged([], [], [], [])
     for path in find(source):
         problems = list(_check(path))

@@ -393,3 +393,24 @@ def test_openai_with_another_activation(tmp_path):
     state["activation_state_dict"]["postact_fn"] = "Identity"
     torch.save(state, path)
     refused(path, "Identity")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        (
+            "sae_weights.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n",
+            "git lfs pull",
+        ),
+        ("ae.pt", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 9\n", "git lfs pull"),
+        ("sae_weights.safetensors.incomplete", b"\x10\x00", "did not finish"),
+    ],
+)
+def test_what_a_download_leaves_behind_is_named(name, content, said, tmp_path):
+    folder = f.sae_lens(tmp_path, "standard", f.weights())
+    (folder / "sae_weights.safetensors").unlink()
+    (folder / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load(folder)
+    assert "There are no weights" not in str(caught.value)

@@ -89,6 +89,8 @@ def test_qwen_scope(tmp_path):
     assert (loaded.info.format, loaded.info.architecture) == ("qwen_scope", "topk")
     assert (loaded.hook, loaded.model_name) == ("blocks.5.hook_resid_post", "Qwen/Qwen3-1.7B-Base")
     agrees(loaded, lambda x: f.topk(x, w, 4, subtract=False), w)
+    # what was published under its name is not read as the user tells
+    assert load(f.qwen_scope(tmp_path, w, k=4), architecture="topk:4").info.sha256 == loaded.info.sha256
     # in a folder of another name nothing says what it is
     shutil.move(f.qwen_scope(tmp_path, w, k=4), tmp_path / "layer5.sae.pt")
     refused(tmp_path / "layer5.sae.pt", "--architecture")

@@ -76,6 +76,11 @@ def test_a_transcoder_of_gemma_scope_1_in_the_cache(tmp_path):
     inside = "layer_4/width_16k/average_l0_88"
     loaded = load(cached(tmp_path, "google/gemma-scope-2b-pt-transcoders", inside, made / "params.npz"))
     assert loaded.info.architecture == "jumprelu_transcoder"
+    told = load(
+        tmp_path / "models--google--gemma-scope-2b-pt-transcoders" / "snapshots" / "0123abcd" / inside,
+        architecture="jumprelu",
+    )
+    assert told.reads == loaded.reads and any("ignored" in warning for warning in told.warnings)
     assert (loaded.reads, loaded.hook) == ("blocks.4.ln2.hook_normalized", "blocks.4.hook_mlp_out")
 
 

@@ -8,6 +8,7 @@ import pytest
 from command import run
 from paths import RESULTS
 
+from saebench.cli import at_home
 from saebench.records import store
 
 
@@ -37,3 +38,26 @@ def test_a_crash_is_not_a_check_that_failed(capsys, monkeypatch):
 def test_a_device_that_is_not_there_is_one_paragraph(device, capsys, tmp_path):
     code, _, err = run(capsys, "evaluate", "control:mean", "--device", device, "--out", str(tmp_path))
     assert code == 2 and device in err and "Traceback" not in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["results", "list"], ["results", "verify"], ["leaderboard"], ["figures"], ["disentangle"]]
+)
+def test_a_results_directory_that_is_not_there(words, capsys, tmp_path):
+    code, out, err = run(capsys, *words, str(tmp_path / "nowhere"))
+    assert code == 2 and "There is no results directory" in err and not out
+
+
+@pytest.mark.parametrize(
+    ("words", "read"),
+    [
+        (["show", "~/r.json"], "/r.json"),
+        (["regress", "x", "--baseline=~/r.json"], "~"),
+        (["leaderboard", "~/none"], "/none"),
+    ],
+)
+def test_a_quoted_home_is_the_home_everywhere(words, read, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, err = run(capsys, *words)
+    assert code == 2 and (f"{tmp_path}{read}" in err or read == "~") and "'~" not in err
+    assert at_home("--out=~/x") == f"--out={tmp_path}/x" and at_home("a~b") == "a~b"

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from saebench.errors import StoreError
+from saebench.records import store
 from saebench.records.files import safe_name
 from saebench.reporting.leaderboard.boards import Table, collect
 from saebench.reporting.leaderboard.figures import draw
@@ -59,10 +60,7 @@ def check(results_dir: Path, out_dir: Path | None = None) -> list[Path]:
 
 
 def _contents(results_dir: Path, out: Path) -> dict[str, bytes]:
-    if not results_dir.is_dir():
-        raise StoreError(
-            f"There is no results directory {str(results_dir)!r}. `saebench evaluate` writes one."
-        )
+    store.require_directory(results_dir)
     with _no_garbage_collection():
         return _render(results_dir, out)
 
