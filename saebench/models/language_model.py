@@ -1,6 +1,7 @@
 """The language model under study: its tokens, hook points and widths."""
 
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,11 @@ class LanguageModel:
     def budget(self) -> Budget:
         """One budget for everything that runs on the model: several splits, sites and tasks."""
         return Budget.of(self.device, self.memory_bytes, self.d_model)
+
+    @cached_property
+    def memo(self) -> dict[Hashable, Any]:
+        """What was found out about the model once, by name."""
+        return {}
 
     @property
     def n_layers(self) -> int:

@@ -10,11 +10,8 @@ from saebench.models.language_model import LanguageModel
 from saebench.patching.capture import capture
 from saebench.patching.placement import Placement
 from saebench.patching.plain import PlainPass
+from saebench.patching.rounding import UNFIT, allowed, difference
 from saebench.patching.suffix import SuffixPass
-
-# Largest difference between logits, absolute and relative to the largest logit.
-ABSOLUTE = 1e-4
-RELATIVE = {torch.float32: 1e-5, torch.bfloat16: 0.05, torch.float16: 0.01}
 
 
 @torch.no_grad()
@@ -29,17 +26,13 @@ def disagreement(plain: PlainPass, suffix: SuffixPass, pair: Int[Tensor, "n 2"])
         try:
             fast = suffix.logits(edited, rows)
             few = suffix.token_logits(edited, rows, pair[rows.to(pair.device)])
-        # what a model of an unforeseen build may raise; the message reaches the user
-        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # the message reaches the user
+        except UNFIT as error:
             return f"{type(error).__name__}: {error}"
         both = full.gather(1, pair[rows.to(pair.device)])
-        most = max(
-            (full - fast).abs().max().item() if full.shape == fast.shape else torch.inf,
-            (both - few).abs().max().item() if both.shape == few.shape else torch.inf,
-        )
-        allowed = max(ABSOLUTE, RELATIVE[plain.model.dtype] * full.abs().max().item())
-        if not most <= allowed:
-            return f"logits differ by {most:.1e}, allowed is {allowed:.1e}"
+        most, bound = max(difference(full, fast), difference(both, few)), allowed(full, plain.model.dtype)
+        if not most <= bound:
+            return f"logits differ by {most:.1e}, allowed is {bound:.1e}"
     return None
 
 

@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saebench.models.language_model import LanguageModel
-from saebench.patching.capture import by_length, full_pass
+from saebench.patching.capture import by_length
 from saebench.patching.placement import hooked
+from saebench.patching.sharing import full_pass
 
 
 @torch.no_grad()

@@ -5,15 +5,20 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.errors import SiteError
 from saebench.models.language_model import LanguageModel
-from saebench.models.memory import Budget, Cost
-from saebench.patching.placement import Placement, check, hooked, reader
+from saebench.models.memory import Budget, Scratch
+from saebench.patching.placement import Placement, check, reader
+from saebench.patching.prefix_cache import KeysValues
+from saebench.patching.prefixes import Text
+from saebench.patching.sharing import cuts, each_batch, forward, keys_values_bytes, trunk_below
 
 K = TypeVar("K", bound=Hashable)
+_Key = tuple[Text, tuple[int, ...]]
+"""A prompt up to its last place, and where its places are."""
 
 
 @torch.no_grad()
@@ -24,44 +29,75 @@ def capture(
     *,
     budget: Budget | None = None,
 ) -> dict[K, Float[Tensor, "n d_in"]]:
-    """Activations at every place, one forward pass per prompt, prompts of equal length together.
+    """Activations at every place, prompts of equal length together.
 
-    They are float32 whatever the model computes in: what is measured on them sums over thousands.
+    Nothing is run that cannot be seen there: no block behind the last place, no token behind it, no
+    prompt twice, and a prefix that several prompts share before their first place once. Activations are
+    float32 whatever the model computes in: what is measured on them sums over thousands.
 
     Raises:
         SiteError: if the model lacks a hook point, or a position lies outside its prompt.
     """
     check(model, tokens, list(places.values()))
+    if not len(tokens):
+        return {key: torch.empty(0, model.d_in(place.hook, place.head)) for key, place in places.items()}
     budget = budget or model.budget
-    out = {
-        key: torch.empty(len(tokens), model.d_in(p.hook, p.head), device=model.device, dtype=torch.float32)
-        for key, p in places.items()
-    }
-    last = max((place.layer for place in places.values()), default=-1)
-    for length, rows in by_length(tokens).items():
+    positions = torch.stack([place.positions for place in places.values()], dim=1)
+    distinct = _distinct(tokens, positions)
+    blocks = max(map(blocks_before, places.values()))
+    each = int(positions.max()) * keys_values_bytes(model, blocks)
+    keys, rows = list(distinct), torch.arange(len(distinct))
+    parts: list[list[Tensor]] = []
+    # neighbours in order share most; what they share takes an eighth of the memory
+    for chunk in rows.split(max(1, budget.bytes // 8 // max(1, each))):
+        some = [keys[i] for i in chunk.tolist()]
+        parts.append(_read(model, some, list(places.values()), blocks, budget))
+    back = torch.empty(len(tokens), dtype=torch.long)
+    for number, same in enumerate(distinct.values()):
+        back[same] = number
+    values = [torch.cat(some) for some in zip(*parts, strict=True)]
+    return {key: value[back.to(value.device)] for key, value in zip(places, values, strict=True)}
 
-        def read(block: slice, _: int, rows: Tensor = rows) -> None:
-            part = rows[block]
-            batch = torch.tensor([tokens[i] for i in part.tolist()], device=model.device)
-            found: dict[K, list[Tensor]] = {key: [] for key in places}
-            hooks = [
-                reader(place, place.positions[part].to(model.device), found[key])
-                for key, place in places.items()
-            ]
-            # stopping before the block after the last site; past the end nothing is to be stopped
-            stop = last + 1 if last + 1 < model.n_layers else None
-            with hooked(model, hooks):
-                model.bridge(batch, stop_at_layer=stop, logits_to_keep=1)
-            for key, values in found.items():
-                if not values:
-                    raise SiteError(
-                        f"{model.name} has {places[key].hook} and never computes it. Expected a hook point of its"
-                        " forward pass."
-                    )
-                out[key][part.to(model.device)] = values[0].float()
 
-        budget.in_blocks(len(rows), full_pass(model, length), read)
+def _read(
+    model: LanguageModel, prompts: Sequence[_Key], places: Sequence[Placement], blocks: int, budget: Budget
+) -> list[Float[Tensor, "m d_in"]]:
+    """Activations of some distinct prompts at every place."""
+    texts, at = [text for text, _ in prompts], torch.tensor([where for _, where in prompts])
+    starts = cuts(model, texts, at.amin(1).tolist(), blocks)
+    trunk, scratch = trunk_below(model, texts, starts, blocks, budget), Scratch()
+    out = [torch.empty(len(texts), model.d_in(p.hook, p.head), device=model.device) for p in places]
+
+    def work(rows: Tensor, batch: Tensor, start: int, before: list[KeysValues]) -> None:
+        seen: list[list[Tensor]] = [[] for _ in places]
+        hooks = [
+            reader(place, (at[rows, number] - start).to(model.device), seen[number])
+            for number, place in enumerate(places)
+        ]
+        forward(model, batch, start, before, blocks, hooks, scratch)
+        for place, value, into in zip(places, seen, out, strict=True):
+            if not value:
+                raise SiteError(
+                    f"{model.name} has {place.hook} and never computes it. Expected a hook point of its"
+                    " forward pass."
+                )
+            into[rows.to(model.device)] = value[0].float()
+
+    each_batch(model, texts, starts, trunk, blocks, budget, work)
     return out
+
+
+def blocks_before(place: Placement) -> int:
+    """How many blocks have to run, the last perhaps in part, before the place is computed."""
+    return place.layer + (not place.hook.endswith("hook_resid_pre"))
+
+
+def _distinct(tokens: Sequence[Sequence[int]], positions: Int[Tensor, "n places"]) -> dict[_Key, list[int]]:
+    """What has to be run, in order, and which prompts each is."""
+    rows: dict[_Key, list[int]] = defaultdict(list)
+    for i, (prompt, at) in enumerate(zip(tokens, positions.tolist(), strict=True)):
+        rows[tuple(prompt[: max(at) + 1]), tuple(at)].append(i)
+    return {key: rows[key] for key in sorted(rows)}
 
 
 def by_length(tokens: Sequence[Sequence[int]]) -> dict[int, Tensor]:
@@ -70,10 +106,3 @@ def by_length(tokens: Sequence[Sequence[int]]) -> dict[int, Tensor]:
     for i, prompt in enumerate(tokens):
         groups[len(prompt)].append(i)
     return {length: torch.tensor(groups[length]) for length in sorted(groups)}
-
-
-def full_pass(model: LanguageModel, length: int, unembedded: int = 1) -> Cost:
-    """What a full forward pass of one prompt takes, with that many of its tokens unembedded."""
-    cfg = model.bridge.cfg
-    token = 2 * (cfg.d_mlp or 4 * cfg.d_model) + 8 * cfg.d_model + 3 * cfg.n_heads * length
-    return Cost(4 * (length * token + 2 * unembedded * model.d_vocab), length)

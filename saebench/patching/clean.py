@@ -1,17 +1,17 @@
 """Clean runs: what every patched pass of the same prompts starts from, kept while memory lasts."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.models.language_model import LanguageModel
-from saebench.models.memory import Budget
-from saebench.patching.capture import full_pass
-from saebench.patching.placement import hooked
-from saebench.patching.swap import replaced
+from saebench.models.memory import Budget, Scratch
+from saebench.patching.prefix_cache import KeysValues
+from saebench.patching.prefixes import Text
+from saebench.patching.sharing import each_batch, forward, keys_values_bytes, trunk_below
 
 
 class CleanRun(NamedTuple):
@@ -24,25 +24,22 @@ class CleanRun(NamedTuple):
     tokens: Int[Tensor, "m t"]
     residual: Float[Tensor, "m t d_model"]
     """The residual stream in front of the first edited block."""
-    prefix: list[tuple[Tensor, Tensor]]
-    """Keys and values `[m heads p d_head]` from token 0 on, for each block from there on."""
+    prefix: list[KeysValues]
+    """Keys and values `[prefixes heads p d_head]` from token 0 on, for each block from there on."""
+    prefix_of: Int[Tensor, "m"]
+    """Which of the prefixes is a prompt's."""
     start: int
     tuples: bool
     """Whether the model's blocks return tuples."""
 
     def of(self, index: Int[Tensor, "k"], start: int, stop: int) -> "CleanRun":
-        """The run of some of the prompts for tokens `start` to `stop`, and what lies before.
-
-        Of all prompts in order without a copy.
-        """
+        """The run of some of the prompts for tokens `start` to `stop`, and what lies before each."""
         span = slice(start - self.start, stop - self.start)
-        tokens, residual, pairs = self.tokens, self.residual, self.prefix
+        tokens, residual, of = self.tokens, self.residual, self.prefix_of
         if not torch.equal(index, torch.arange(len(tokens))):
-            index = index.to(tokens.device)
-            tokens, residual = tokens[index], residual[index]
-            pairs = [(keys[index], values[index]) for keys, values in pairs]
-        before = [(keys[:, :, :start], values[:, :, :start]) for keys, values in pairs]
-        return CleanRun(tokens[:, span], residual[:, span], before, start, self.tuples)
+            tokens, residual, of = tokens[index], residual[index], of[index]
+        before = [(keys[of, :, :start], values[of, :, :start]) for keys, values in self.prefix]
+        return CleanRun(tokens[:, span], residual[:, span], before, torch.arange(len(of)), start, self.tuples)
 
     @property
     def nbytes(self) -> int:
@@ -91,9 +88,10 @@ class CleanRuns:
 
     def _make_chunks(self) -> list[Int[Tensor, "m"]]:
         """Prompts of similar length and first edited token; a run takes an eighth of the budget."""
-        cfg, start = self.model.bridge.cfg, int(self.first.min())
-        before = 2 * (cfg.n_layers - self.layer) * int(self.first.max())
-        each = self.model.dtype.itemsize * cfg.d_model * (self._tokens.shape[1] - start + before)
+        start = int(self.first.min())
+        before = keys_values_bytes(self.model, self.model.n_layers) * int(self.first.max())
+        after = self.model.dtype.itemsize * self.model.d_model * (self._tokens.shape[1] - start)
+        each = before + after
         order = (self.length * self._tokens.shape[1] + self.first).argsort(stable=True)
         return list(order.split(max(1, self.budget.bytes // 8 // each)))
 
@@ -112,65 +110,37 @@ class CleanRuns:
 
     @torch.no_grad()
     def _make(self, rows: Int[Tensor, "m"]) -> CleanRun:
-        """Runs the prompts in blocks and lays the results side by side."""
-        start, reach = int(self.first[rows].min()), int(self.first[rows].max())
-        stop = int(self.length[rows].max())
-        made: list[CleanRun] = []
-
-        def work(block: slice, _: int) -> None:
-            tokens = self._tokens[rows[block], : int(self.length[rows[block]].max())]
-            residual, pairs, tuples = self._forward(tokens.to(self.model.device))
-            if not made:
-                made.append(self._blank(rows, residual, pairs, start, stop, reach, tuples))
-            made[0].residual[block, : residual.shape[1] - start] = residual[:, start:]
-            for kept, new in zip(made[0].prefix, pairs, strict=True):
-                for into, value in zip(kept, new, strict=True):
-                    seen = value[:, :, :reach]
-                    into[block, :, : seen.shape[2]] = seen
-
-        cost = full_pass(self.model, stop)
-        cache = 8 * self.model.n_layers * self.model.d_model * stop
-        self.budget.in_blocks(len(rows), cost._replace(bytes=cost.bytes + cache), work)
-        return made[0]
-
-    def _blank(
-        self,
-        rows: Tensor,
-        residual: Tensor,
-        pairs: list[tuple[Tensor, Tensor]],
-        start: int,
-        stop: int,
-        reach: int,
-        tuples: bool,
-    ) -> CleanRun:
-        """Room for all the prompts, of the shapes that the first block has shown."""
-        m = len(rows)
-
-        def room(value: Tensor) -> Tensor:
-            return value.new_zeros(m, value.shape[1], reach, value.shape[3])
-
-        return CleanRun(
-            self._tokens[rows, start:stop].to(residual.device),
-            residual.new_zeros(m, stop - start, residual.shape[2]),
-            [(room(keys), room(values)) for keys, values in pairs],
-            start,
-            tuples,
+        """Distinct prefixes through all blocks, then what follows in each prompt through those before the edit."""
+        model, layer, device = self.model, self.layer, self.model.device
+        firsts, lengths = self.first[rows].tolist(), self.length[rows].tolist()
+        start, stop = min(firsts), max(lengths)
+        texts: list[Text] = [
+            tuple(self._tokens[i, :n].tolist()) for i, n in zip(rows.tolist(), lengths, strict=True)
+        ]
+        trunk = trunk_below(model, texts, firsts, model.n_layers, self.budget, layer)
+        tokens = self._tokens[rows, start:stop].to(device)
+        residual = torch.zeros(*tokens.shape, model.d_model, dtype=model.dtype, device=device)
+        of = torch.tensor(
+            [trunk.index.get(text[:first], 0) for text, first in zip(texts, firsts, strict=True)]
         )
+        if trunk.residual is not None:
+            known = trunk.residual[of, start:]
+            residual[:, : known.shape[1]] = known
+        scratch = Scratch()
 
-    def _forward(self, tokens: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]], bool]:
-        """Residual stream, keys and values from the first edited block on, and kind of blocks."""
-        from transformers import DynamicCache
+        def work(some: Tensor, batch: Tensor, first: int, before: list[KeysValues]) -> None:
+            behind, _ = forward(model, batch, first, before, layer, [], scratch)
+            for row, value in zip(some.tolist(), behind, strict=True):
+                residual[row, first - start : lengths[row] - start] = value[: lengths[row] - first]
 
-        bridge, found, kinds = self.model.bridge, [], []
-        cache = DynamicCache()
-        handle = bridge.blocks[0].register_forward_hook(
+        kinds: list[bool] = []
+        handle = model.bridge.blocks[0].register_forward_hook(
             lambda block, args, output: kinds.append(isinstance(output, tuple))
         )
-        read = (f"blocks.{self.layer}.hook_in", lambda tensor, hook: found.append(tensor.clone()))
         try:
-            with hooked(self.model, [read]), replaced([bridge.unembed], lambda hidden: hidden):
-                bridge(tokens, past_key_values=cache, use_cache=True)
+            each_batch(model, texts, firsts, trunk, layer, self.budget, work)
         finally:
             handle.remove()
-        layers: list[Any] = cache.layers[self.layer :]
-        return found[0], [(layer.keys, layer.values) for layer in layers], kinds[0]
+        # kept without what only the blocks before the edit needed
+        pairs = trunk.pairs[layer:]
+        return CleanRun(tokens, residual, pairs, of, start, any(kinds))

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Cost, Scratch
-from saebench.patching.capture import full_pass
 from saebench.patching.placement import Placement, writers
+from saebench.patching.sharing import full_pass
 
 
 class PlainPass:

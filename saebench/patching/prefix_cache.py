@@ -17,9 +17,9 @@ KeysValues = tuple[Tensor, Tensor]
 class PrefixLayer(DynamicLayer):
     """One block's keys and values of the prefix, with those of the pass put behind them.
 
-    Nothing is kept: a cache that grows would hold a copy of every layer's keys and values until
-    the pass ends. The length is stated, since transformers reads it from layer 0, which may be a
-    block that is skipped and has no prefix.
+    They are not joined for longer than the block runs: a cache that grows would hold a copy of every
+    layer's keys and values until the pass ends. The length is stated, since transformers reads it from
+    layer 0, which may be a block that is skipped and has no prefix.
     """
 
     def __init__(self, length: int, prefix: KeysValues | None, scratch: Scratch) -> None:
@@ -51,6 +51,24 @@ class PrefixLayer(DynamicLayer):
         return self.length + query_length, 0
 
 
-def prefix_cache(length: int, prefixes: Sequence[KeysValues | None], scratch: Scratch) -> Cache:
+class KeepingLayer(PrefixLayer):
+    """The same, and the pass's own keys and values stay at hand."""
+
+    new: KeysValues | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
+        self.new = (key_states, value_states)
+        return super().update(key_states, value_states, *args, **kwargs)
+
+
+def prefix_cache(
+    length: int, prefixes: Sequence[KeysValues | None], scratch: Scratch, keep: bool = False
+) -> Cache:
     """A cache with one layer per block. Row i of a pass continues prompt i modulo their number."""
-    return Cache(layers=[PrefixLayer(length, prefix, scratch) for prefix in prefixes])
+    kind = KeepingLayer if keep else PrefixLayer
+    return Cache(layers=[kind(length, prefix, scratch) for prefix in prefixes])
+
+
+def new_pairs(cache: Cache) -> list[KeysValues]:
+    """What the blocks that ran in a pass left behind of its own tokens."""
+    return [layer.new for layer in cache.layers if isinstance(layer, KeepingLayer) and layer.new is not None]

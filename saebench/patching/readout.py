@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -66,7 +67,7 @@ class PatchedReadout(Readout):
         self.distractor = distractor.to(model.device)
         self._pair = torch.stack([self.answer, self.distractor], dim=1)
         self.budget = model.budget
-        self._pass = self._choose(way, warn)
+        self._known_way, self._warn = way, warn
 
     @property
     def way(self) -> Way:
@@ -82,16 +83,20 @@ class PatchedReadout(Readout):
         """Drops the clean runs that are kept for later calls."""
         self._pass.forget()
 
-    def _choose(self, way: Way | None, warn: Callable[[str], None]) -> Pass:
-        """The suffix, unless a few prompts run both ways show that it does not fit this model."""
+    @cached_property
+    def _pass(self) -> Pass:
+        """The suffix, unless a few prompts run both ways show that it does not fit this model.
+
+        Chosen when it is first needed: some readouts never are, and the choice takes a clean run.
+        """
         plain = PlainPass(self.model, self.tokens, self.places)
-        if way == "plain":
+        if self._known_way == "plain":
             return plain
         suffix = SuffixPass(self.model, self.tokens, self.places, self.budget)
-        trouble = None if way == "suffix" else disagreement(plain, suffix, self._pair)
+        trouble = None if self._known_way == "suffix" else disagreement(plain, suffix, self._pair)
         if trouble is None:
             return suffix
-        warn(
+        self._warn(
             f"The fast patched pass does not reproduce the full one on {self.model.name} at"
             f" {', '.join(place.hook for place in self.places)} ({trouble}); every edit takes a"
             " full forward pass instead, which is slower and as exact."
@@ -102,10 +107,21 @@ class PatchedReadout(Readout):
     def d_in(self) -> int:
         return sum(self.model.d_in(place.hook, place.head) for place in self.places)
 
+    @torch.no_grad()
     def clean(self) -> Float[Tensor, "n d_in"]:
-        """The clean activations at the places, side by side."""
-        found = capture(self.model, self.tokens, dict(enumerate(self.places)), budget=self.budget)
-        return torch.cat(list(found.values()), dim=1)
+        """The clean activations at the places, side by side; from the clean run that every edit starts from."""
+        way, rows = self._pass, self._all()
+        if not isinstance(way, SuffixPass):
+            found = capture(self.model, self.tokens, dict(enumerate(self.places)), budget=self.budget)
+            return torch.cat(list(found.values()), dim=1)
+        out = torch.empty(len(rows), self.d_in, device=self.model.device)
+        for at in way.parts(rows):
+
+            def read(block: slice, _: int, at: Tensor = at) -> None:
+                out[at[block].to(out.device)] = way.read(at[block])
+
+            self.budget.in_blocks(len(at), way.cost(at), read)
+        return out
 
     def logits(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
         return self._gather(rows, lambda at, part: self._pass.logits(edited[at], part)).float()

@@ -8,7 +8,6 @@ architecture and every gradient works as in a full pass.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,16 +15,16 @@ from torch import Tensor, nn
 
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Budget, Cost, Scratch
-from saebench.patching.clean import CleanRuns
-from saebench.patching.placement import Hook, Placement, hooked, writers
+from saebench.patching.capture import blocks_before
+from saebench.patching.clean import CleanRun, CleanRuns
+from saebench.patching.overhead import spare_tokens
+from saebench.patching.placement import Hook, Placement, hooked, reader, writers
+from saebench.patching.prefix_cache import KeysValues, prefix_cache
+from saebench.patching.sharing import forward
 from saebench.patching.swap import replaced, skipped
 
 # Places of a block that come before its attention output; behind it the last block is pruned.
 BEFORE_OUTPUT = ("hook_resid_pre", "hook_q", "hook_k", "hook_v")
-# What a pass of its own costs before it runs a token: multiply-adds that take as long as starting
-# it (Python, kernels), and tokens that take as long as reading the weights.
-START = {"cpu": 2e7, "cuda": 1e11}
-WEIGHTS = 16
 
 
 class SuffixPass:
@@ -86,8 +85,7 @@ class SuffixPass:
         Such passes are merged where running what is padding takes less time than a pass of its
         own: for a small model, or few rows.
         """
-        kind_of_device = "cpu" if self.model.device.type == "cpu" else "cuda"
-        spare = START[kind_of_device] / self._token_cost() + WEIGHTS
+        spare = spare_tokens(self.model, self.model.n_layers - self.layer)
         first, length = self.first[rows], self.runs.length[rows]
         keys = torch.stack([self.runs.chunk[rows], length, first], dim=1)
         kinds, kind, counts = keys.unique(dim=0, return_inverse=True, return_counts=True)
@@ -117,25 +115,35 @@ class SuffixPass:
         """Drops the clean runs that are kept between calls."""
         self.runs.forget()
 
-    def _token_cost(self) -> int:
-        """Multiply-adds that one token takes from the first edited block on, roughly."""
-        cfg = self.model.bridge.cfg
-        block = cfg.d_model * (4 * cfg.d_model + 2 * (cfg.d_mlp or 4 * cfg.d_model))
-        return block * (cfg.n_layers - self.layer)
+    def read(self, rows: Int[Tensor, "m"]) -> Float[Tensor, "m d_in"]:
+        """Clean activations at the places of prompts `rows`, all of one of `parts`, side by side."""
+        start, run, prefix = self._clean(rows)
+        values: list[list[Tensor]] = [[] for _ in self.places]
+        hooks = [self._injected(run.residual)]
+        for place, into in zip(self.places, values, strict=True):
+            hooks.append(reader(place, (place.positions[rows] - start).to(run.tokens.device), into))
+        blocks = max(map(blocks_before, self.places))
+        with skipped(list(self.model.bridge.blocks)[: self.layer], run.tuples):
+            forward(self.model, run.tokens, start, prefix, blocks, hooks, self._scratch)
+        return torch.cat([value[0] for value in values], dim=1).float()
+
+    def _clean(self, rows: Tensor) -> tuple[int, CleanRun, list[KeysValues | None]]:
+        """The first token of a pass, the clean run from there on, and keys and values before it, block by block."""
+        start, stop = int(self.first[rows].min()), int(self.runs.length[rows].max())
+        run = self.runs.of(rows, start, stop)
+        before = run.prefix or [None] * (self.model.n_layers - self.layer)
+        return start, run, [*[None] * self.layer, *before]
+
+    def _injected(self, residual: Float[Tensor, "m t d_model"], times: int = 1) -> Hook:
+        """A hook that hands the clean residual stream to the first edited block."""
+        return f"blocks.{self.layer}.hook_in", lambda tensor, hook: residual.repeat(times, 1, 1)
 
     def _run(self, edited: Tensor, rows: Tensor, unembed: Callable[[Tensor], Tensor]) -> Tensor:
-        from saebench.patching.prefix_cache import prefix_cache
-
         bridge, times = self.model.bridge, len(edited) // len(rows)
-        start, length = int(self.first[rows].min()), self.runs.length[rows]
-        run = self.runs.of(rows, start, int(length.max()))
-        prefix = prefix_cache(start, [None] * self.layer + run.prefix, self._scratch)
-        last = _LastToken((length - 1 - start).repeat(times), run.tokens)
-
-        def inject(tensor: Tensor, hook: Any) -> Tensor:
-            return run.residual.repeat(times, 1, 1)
-
-        hooks: list[Hook] = [(f"blocks.{self.layer}.hook_in", inject)]
+        start, run, before = self._clean(rows)
+        prefix = prefix_cache(start, before, self._scratch)
+        last = _LastToken((self.runs.length[rows] - 1 - start).repeat(times), run.tokens)
+        hooks = [self._injected(run.residual, times)]
         hooks += writers(self.places, rows.repeat(times), edited, self.widths, start)
         if run.tokens.shape[1] > 1:
             hooks += self._pruning(last)

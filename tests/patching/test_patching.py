@@ -226,7 +226,7 @@ def test_order_and_batch_size_change_nothing(model):
 
 def test_passes_are_merged_only_where_padding_is_cheaper(model, monkeypatch):
     """Both ways of forming batches give the logits of full passes."""
-    from saebench.patching import suffix
+    from saebench.patching import overhead
 
     tokens = MIXED * 2
     places = [Placement("blocks.1.hook_resid_pre", positions(tokens, mixed=True))]
@@ -234,9 +234,9 @@ def test_passes_are_merged_only_where_padding_is_cheaper(model, monkeypatch):
     kinds = {(len(t), int(at)) for t, at in zip(tokens, places[0].positions, strict=True)}
     edited = noise(torch.empty(len(tokens), model.d_model))
     expected = plain(model, tokens, places, edited)
-    monkeypatch.setattr(suffix, "WEIGHTS", 0)
-    for overhead, count in ((0, len(kinds)), (1e12, 1)):
-        monkeypatch.setattr(suffix, "START", {"cpu": overhead})
+    monkeypatch.setattr(overhead, "WEIGHTS", 0)
+    for starting, count in ((0, len(kinds)), (1e12, 1)):
+        monkeypatch.setattr(overhead, "START", {"cpu": starting})
         made = readout(model, tokens, places)
         parts = list(made._pass.parts(rows))
         assert len(parts) == count
@@ -251,7 +251,7 @@ def test_clean_runs_are_kept_for_the_next_dictionary(gpt2, monkeypatch):
     def never(*_):
         raise AssertionError("the clean run was repeated")
 
-    monkeypatch.setattr(made._pass.runs, "_forward", never)
+    monkeypatch.setattr(made._pass.runs, "_make", never)
     assert torch.equal(made.run(edits, reference=clean)[1].ld, first[1].ld)
 
 
@@ -350,7 +350,7 @@ def test_a_model_that_the_suffix_does_not_fit_takes_the_plain_way(gpt2, monkeypa
     expected = plain(gpt2, MIXED, places, edited)
     assert torch.allclose(made.logits(edited, answer), expected, atol=TOLERANCE)
     with pytest.warns(UserWarning, match="full forward pass"):
-        PatchedReadout(gpt2, MIXED, places, answer, answer + 1)
+        assert PatchedReadout(gpt2, MIXED, places, answer, answer + 1).way == "plain"
 
 
 def test_nothing_else_registers_hooks():

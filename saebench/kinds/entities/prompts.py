@@ -61,9 +61,5 @@ def placement(prompts: Sequence[Prompt], site: Site) -> Placement:
 
 
 def activations(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
-    """Activations at the site, each distinct prompt run once."""
-    distinct = list(dict.fromkeys((p.tokens, p.at(site.position)) for p in prompts))
-    place = Placement(site.hook, torch.tensor([at for _, at in distinct]), site.head)
-    found = capture(model, [tokens for tokens, _ in distinct], {site: place})[site]
-    index = {key: i for i, key in enumerate(distinct)}
-    return found[[index[p.tokens, p.at(site.position)] for p in prompts]]
+    """Activations at the site."""
+    return capture(model, [p.tokens for p in prompts], {site: placement(prompts, site)})[site]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saebench.cross_section import Attribute, CrossSection, Listed, Read, Readout, Split
+from saebench.cross_section import Attribute, CrossSection, Listed, Read, Split
 from saebench.dictionaries.supervised import Variable, independent, product
 from saebench.kinds.base import Built, Competence, Settings, digests, require_position
 from saebench.kinds.names.prompts import (
@@ -92,8 +92,15 @@ def draw(task: Task, model: LanguageModel, budget: str, seed: int) -> Drawn:
     """All prompts of a task for a model, seeded: the same seed gives the same prompts.
 
     Templates that the model cannot do are left out, unless too few would be left: then all stay,
-    and the model is not competent.
+    and the model is not competent. Drawn once for all sites of a model.
     """
+    key = ("ioi", task.sha256, budget, seed)
+    if key not in model.memo:
+        model.memo[key] = _draw(task, model, budget, seed)
+    return model.memo[key]
+
+
+def _draw(task: Task, model: LanguageModel, budget: str, seed: int) -> Drawn:
     words = usable_words(task, model)
     rng = np.random.default_rng([seed, 1])
     size = SIZES[budget]
@@ -212,19 +219,17 @@ def _recoded(recode: torch.Tensor, at: int, labels: torch.Tensor) -> torch.Tenso
 
 
 def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Split:
-    def acts(prompts: Sequence[Prompt]) -> Tensor:
-        return capture(model, [p.tokens for p in prompts], {site: _placement(prompts, site)})[site]
-
     def put(labels: Tensor) -> Tensor:
         return labels.to(model.device)
 
-    readout: Readout = _readout(batch.cases, batch.prompts, words, model, site)
+    readout: PatchedReadout = _readout(batch.cases, batch.prompts, words, model, site)
     labels = _labels(batch.cases)
-    source_acts = {role: acts(source.prompts) for role, source in batch.sources.items()}
+    source_acts = _source_acts(batch, model, site)
     # the answer that a perfect edit gives is the arg-max under the source activation itself [PE]
     patched = readout.run(source_acts)
     return Split(
-        acts(batch.prompts),
+        # where edits are run their clean run is needed anyway
+        readout.clean() if batch.sources else _acts(batch.prompts, model, site),
         put(labels),
         put(_clusters(batch.cases, len(words.names))),
         readout,
@@ -240,14 +245,22 @@ def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Spli
     )
 
 
+def _acts(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
+    return capture(model, [p.tokens for p in prompts], {site: _placement(prompts, site)})[site]
+
+
+def _source_acts(batch: Batch, model: LanguageModel, site: Site) -> dict[str, Tensor]:
+    """Of all sources together: they share much with each other."""
+    if not batch.sources:
+        return {}
+    together = _acts([p for source in batch.sources.values() for p in source.prompts], model, site)
+    return dict(zip(batch.sources, together.split(len(batch.prompts)), strict=True))
+
+
 def _read(batch: Batch, model: LanguageModel, position: str, hook: str) -> Read:
     """What another hook point holds at the same tokens."""
     there = Site(hook, position)
-
-    def acts(prompts: Sequence[Prompt]) -> Tensor:
-        return capture(model, [p.tokens for p in prompts], {there: _placement(prompts, there)})[there]
-
-    return Read(acts(batch.prompts), {role: acts(source.prompts) for role, source in batch.sources.items()})
+    return Read(_acts(batch.prompts, model, there), _source_acts(batch, model, there))
 
 
 def parametrizations(attributes: tuple[Attribute, ...]) -> dict[str, tuple[Variable, ...]]:
