@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import busy, edits, evaluation, growth, patching, reading, real, several
+from benchmarks import busy, edits, evaluation, growth, patching, reading, real, several, shared
 from benchmarks.bench import Bench
 from benchmarks.machine import describe
 from benchmarks.report import Table, write
 
 # minutes on a GPU, an hour on a CPU; a model that is fetched first
-ON_REQUEST = ("evaluation-standard", "busy", "many", "real", "real-evaluation")
+ON_REQUEST = ("evaluation-standard", "busy", "many", "real", "real-shared", "real-evaluation")
 TABLES: dict[str, Callable[[Bench], Table]] = {
     "patching": patching.against_the_plain_way,
     "growth": patching.growth,
@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "leaderboard": reading.whole_leaderboard,
     "evaluation-standard": evaluation.standard,
     "real": real.passes,
+    "real-shared": shared.shared_passes,
     "real-evaluation": real.evaluations,
     "many": several.memory_of_many,
     "training": several.while_training,
@@ -38,14 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", help=f"among {', '.join(TABLES)}")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--model", default="smollm2-135m", help="of the tables real and real-evaluation")
+    parser.add_argument("--model", default="smollm2-135m", help="of the tables real…")
+    parser.add_argument("--budget", default="quick", help="of real-shared and real-evaluation")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions; the best one counts")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     unknown = set(options.tables) - set(TABLES)
     if unknown:
         parser.error(f"unknown tables {sorted(unknown)}; choose among {', '.join(TABLES)}")
-    bench = Bench(torch.device(options.device), options.rounds, options.model)
+    bench = Bench(torch.device(options.device), options.rounds, options.model, options.budget)
     machine = describe(bench.device)
     stem = "cpu" if bench.device.type == "cpu" else re.sub(r"\W+", "-", machine["device"].lower())
     for name in options.tables or [table for table in TABLES if table not in ON_REQUEST]:

@@ -25,6 +25,13 @@ class Bench:
     rounds: int = 3
     real: str = "smollm2-135m"
     """Name of a trained model, for the tables about one."""
+    budget: str = "quick"
+    """Of a task on that model."""
+
+    @property
+    def cpu_clock(self) -> bool:
+        """Whether tables about the trained model count CPU time, which other processes hardly move."""
+        return self.device.type == "cpu" and torch.get_num_threads() == 1
 
     @cached_property
     def directory(self) -> Path:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from benchmarks.bench import Bench
 from benchmarks.evaluation import RandomSAE
-from benchmarks.machine import Products, interleaved
+from benchmarks.machine import Products, best, interleaved
+from benchmarks.necessary import counted, edit_cost
 from benchmarks.report import Table
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.contestants import control, from_object
@@ -94,7 +95,7 @@ def _one_site(
         [hooked, lambda: readout.run(edits), products], bench.rounds, bench.device
     )
     rate = products.multiply_adds / large
-    necessary = len(prompts) * EDITS * _necessary(model, block, len(tokens[0]) - int(at[0]))
+    necessary = len(prompts) * EDITS * edit_cost(model, block, len(tokens[0]) - int(at[0]))
     found: dict[str, Any] = {
         "site": f"{hook}@{position}",
         "prompts": len(prompts),
@@ -111,33 +112,29 @@ def _one_site(
     return found
 
 
-def _necessary(model: LanguageModel, block: int, tokens: int) -> float:
-    """Multiply-adds that an edit of one prompt makes necessary, `tokens` from the edited one on."""
-    return tokens * block_cost(model) * (model.n_layers - block) + model.d_vocab * model.d_model
-
-
-def block_cost(model: LanguageModel) -> float:
-    """Multiply-adds of a token in one block: the sizes of its matrices. Attention itself is left out."""
-    sizes = (p.numel() for p in model.bridge.original_model.parameters() if p.ndim == 2)
-    return (sum(sizes) - model.d_vocab * model.d_model) / model.n_layers
-
-
 def evaluations(bench: Bench) -> Table:
     """Where the time of an evaluation goes: the model, what all share, controls, SAEs of two widths."""
     rows, summary = [], {}
-    started = time.perf_counter()
+    clock = time.process_time if bench.cpu_clock else time.perf_counter
+    started = clock()
     model = load_model(bench.real, device=str(bench.device))
-    rows.append({"task": "–", "what": "loading the model", "s": time.perf_counter() - started})
+    products = Products(bench.device, model.dtype)
+    rows.append({"task": "–", "what": "loading the model", "s": clock() - started})
     for task in ("ioi", "ravel"):
-        arena = make_arena(task, model, Options(budget="quick", allow_incompetent=True))
+        arena = make_arena(task, model, Options(budget=bench.budget, allow_incompetent=True))
         site = arena.sites([], None)[0]
 
         def timed(what: str, work: Any, task: str = task) -> None:
-            started = time.perf_counter()
-            work()
+            rate = products.multiply_adds / best(products, 2, bench.device, bench.cpu_clock)
+            started = clock()
+            with counted() as necessary:
+                work()
             if bench.device.type == "cuda":
                 torch.cuda.synchronize(bench.device)
-            rows.append({"task": task, "what": what, "s": time.perf_counter() - started})
+            seconds, floor = clock() - started, necessary.sum / rate
+            rows.append(
+                {"task": task, "what": what, "s": seconds, "floor, s": floor, "share": floor / seconds}
+            )
 
         timed("prompts, clean runs, ceiling", lambda a=arena, s=site: a.bench(s))
         for name in ("mean", "identity", "supervised"):
@@ -147,10 +144,17 @@ def evaluations(bench: Bench) -> Table:
             timed(f"SAE of {width:,} latents", lambda a=arena, s=site, c=sae: a.score_or_reuse(c, s, None))
     if bench.device.type == "cuda":
         summary["peak GPU memory, GB"] = torch.cuda.max_memory_allocated(bench.device) / 1e9
+    ioi = [row for row in rows if row["task"] != "ravel" and "65,536" not in row["what"]]
+    every = sum(float(row["s"]) for row in ioi)
+    summary["IOI with three controls and the smaller SAE, s"] = every
+    summary["share of its floor"] = sum(float(row.get("floor, s", 0.0)) for row in ioi) / every
     return Table(
         "real-evaluation",
-        f"One evaluation on {bench.real}, quick budget",
-        "IOI and RAVEL at their first default site; untrained TopK SAEs with 64 active latents.",
+        f"One evaluation on {bench.real}, {bench.budget} budget",
+        "IOI and RAVEL at their first default site; untrained TopK SAEs with 64 active latents. *floor*: the"
+        " multiply-adds of the model that are necessary (each token once behind the same tokens, in the blocks"
+        " before the site; each edit in those behind it), at the rate of large matrix products in the same run."
+        f" {'Seconds of CPU.' if bench.cpu_clock else 'Seconds.'}",
         rows,
         summary | {"s in all": float(sum(row["s"] for row in rows))},
     )

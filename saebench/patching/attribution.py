@@ -12,8 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.models.language_model import LanguageModel
-from saebench.patching.capture import by_length, full_pass
+from saebench.patching.capture import by_length
 from saebench.patching.placement import Hook, Placement, check, hooked
+from saebench.patching.sharing import full_pass
 
 K = TypeVar("K", bound=Hashable)
 
