@@ -144,7 +144,8 @@ def editable(ctx: Context) -> dict[str, Estimate]:
     found = {}
     for name, weight in weights(ctx).items():
         best = ceiling_fidelity(ctx, name)
-        if isinstance(best, Estimate) and float(best) > 0:
+        # outcomes of earlier versions hold writers' edits of credibly causal attributes only
+        if isinstance(best, Estimate) and float(best) > 0 and _own_edit(ctx, name) is not None:
             found[name] = weight * _positive(best)
     return found
 
@@ -153,10 +154,10 @@ def _positive(fidelity: Estimate) -> Estimate:
     return fidelity.map(lambda x: np.maximum(x, 0.0))
 
 
-def _own_edit(ctx: Context, name: str) -> Key:
+def _own_edit(ctx: Context, name: str) -> Key | None:
     """The edit that a row is headed by: of one writer for one, or the one edit that it makes."""
     keys = (Key(AXIS, "kl", name, edit, k) for edit, k in HEADED_BY)
-    return next(key for key in keys if key in ctx.outcomes)
+    return next((key for key in keys if key in ctx.outcomes), None)
 
 
 def headline(ctx: Context) -> Headline:
@@ -172,8 +173,10 @@ def headline(ctx: Context) -> Headline:
         return Headline(undefined, undefined, undefined, ctx.test.n)
     values, ceilings, by = [], [], list(chosen.values())
     for name in chosen:
-        best, value = ceiling_fidelity(ctx, name), fidelity(ctx, _own_edit(ctx, name))
-        assert isinstance(value, Estimate) and isinstance(best, Estimate), "its ceiling is defined"
+        own, best = _own_edit(ctx, name), ceiling_fidelity(ctx, name)
+        assert own is not None and isinstance(best, Estimate), "chosen for that"
+        value = fidelity(ctx, own)
+        assert isinstance(value, Estimate), "its ceiling is defined"
         values.append(_positive(value))
         ceilings.append(_positive(best))
     value, note = weighted_mean(values, by), f"over {shares_in_words(chosen)}"
