@@ -17,6 +17,7 @@ from saebench.records import store
 from saebench.records.files import write_text
 from saebench.records.result import Result
 from saebench.scoring import Scored, score
+from saebench.scoring.axes import versions
 from saebench.scoring.estimates import Estimate, Maybe, Undefined
 
 FOLDER = Path("results/smollm2-135m")
@@ -282,10 +283,31 @@ def write(folder: Path) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def of_other_versions(folder: Path) -> str | None:
+    """What stands in the way of statements: rows that were measured by definitions that have moved since."""
+    found = {}
+    for path in store.find(folder.parent):
+        measured = store.load(path).result.axis_versions if folder in path.parents else {}
+        today = versions([axis for axis in measured if axis not in AXES[:5]])
+        found[path] = {a: (v, today[a]) for a, v in measured.items() if v != today[a]}
+    old = {path: moved for path, moved in found.items() if moved}
+    if not old:
+        return None
+    moved = ", ".join(f"{axis} {was} (now {now})" for axis, (was, now) in next(iter(old.values())).items())
+    return (
+        f"{len(old)} rows of {folder} were measured by earlier definitions: {moved}. Statements made from their"
+        " columns today would mix the two, so the page stays as it was written then. Score the SAEs again"
+        " (benchmarks/gpu.sh trains and scores them) and remove the old rows."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=FOLDER)
     folder = parser.parse_args().folder
+    trouble = of_other_versions(folder)
+    if trouble:
+        raise SystemExit(trouble)
     write_text(folder / "README.md", write(folder))
     print(folder / "README.md")
 
