@@ -126,6 +126,16 @@ class Site:
         return (self.layer or 0, order, -1 if self.head is None else self.head, self.position)
 
 
+def same_place(one: str, other: str) -> bool:
+    """Whether two names stand for one activation: a block's `resid_post` is the next one's `resid_pre`."""
+    return _as_input(one) == _as_input(other)
+
+
+def _as_input(place: str) -> str:
+    match = re.fullmatch(r"blocks\.(\d+)\.hook_resid_post", place)
+    return f"blocks.{int(match[1]) + 1}.hook_resid_pre" if match else place
+
+
 def residual(hooks: Sequence[str]) -> list[str]:
     """Those of the residual stream, in order, every activation once.
 

@@ -242,6 +242,8 @@ def _unrecognised(contents: Contents) -> str:
         hint = " There is no config (cfg.json or config.json) beside the weights."
     elif contents.configs and not contents.weights and not contents.problems:
         hint = " There are no weights beside the config."
+    elif below := _saes_below(contents.path):
+        hint = f" There are SAEs further down: {', '.join(below)}. Give the path of one."
     for weights in contents.weights:
         if names := several(weights):
             hint = (
@@ -254,6 +256,17 @@ def _unrecognised(contents: Contents) -> str:
         f"{contents.path}: not an SAE that can be read. Found {seen}.{hint}{broken}"
         " `saebench formats` lists what can be read."
     )
+
+
+def _saes_below(folder: Path) -> list[str]:
+    """Up to eight folders that hold weights, as far as three levels down."""
+    found: list[str] = []
+    level = [folder] if folder.is_dir() else []
+    for _ in range(3):
+        with reading(folder, "looking at its folders"):
+            level = [p for parent in level for p in sorted(parent.iterdir()) if p.is_dir()][:MAX_FOLDERS]
+        found += [str(p) for p in level if survey(p).weights]
+    return found[:8] + (["…"] if len(found) > 8 else [])
 
 
 def formats() -> list[tuple[str, str]]:

@@ -13,7 +13,8 @@ app = typer.Typer()
 SAEs = Annotated[
     list[str],
     typer.Argument(
-        help="demo:NAME, demo:all, control:NAME[:ARG], control:all, a path, release/sae_id, hf://owner/repo/path"
+        metavar="SAE...",
+        help="demo:NAME, demo:all, control:NAME[:ARG], control:all, a path, release/sae_id, hf://owner/repo/path",
     ),
 ]
 
@@ -94,7 +95,7 @@ def show(
 
     stored, out = store.load(result).result, console()
     terminal.print_axes(stored, out)
-    out.print(terminal.scores_table(stored, axis))
+    out.print(terminal.scores_table(stored, axis, out.width))
 
 
 @app.command(epilog="Example: saebench tasks ioi · saebench tasks check my-tasks/ioi-french")

@@ -226,12 +226,12 @@ class Arena:
                 f" {str(contestant.sha256)[:12]}, now it is {realised.info.sha256[:12]}. Expected the same"
                 " weights. Give the command again to score what lies there now."
             )
-        marked = [*realised.warnings, *self._strangeness(contestant)]
+        marked = [*realised.warnings, *self._strangeness(contestant, site)]
         if strange:
             marked.append(f"scored with --force-mismatch: {strange}")
         return realised._replace(warnings=tuple(marked))
 
-    def _strangeness(self, contestant: Contestant) -> list[str]:
+    def _strangeness(self, contestant: Contestant, site: Site) -> list[str]:
         """What an SAE says of its training that is otherwise here, as warnings.
 
         Raises:
@@ -240,10 +240,11 @@ class Arena:
         if contestant.d_sae is None or self.task.spec.generates:
             return []
         from saebench.models.language_model import LanguageModel
-        from saebench.models.provenance import strangeness
+        from saebench.models.provenance import elsewhere, strangeness
 
         assert isinstance(self.model, LanguageModel), "tasks that generate their data have no other model"
         found = strangeness(contestant.model_name, contestant.prepend_bos, self.model)
+        found += elsewhere(contestant.hook, site)
         if found and self.options.strict:
             raise TrainingDataError(
                 f"{contestant.name}: {'; '.join(found)}. --strict refuses that; without it the SAE is scored and"
@@ -377,7 +378,7 @@ class Arena:
         self.require_its_data(contestant)
         if self.options.strict:
             # a finished result may have been scored without it
-            self._strangeness(contestant)
+            self._strangeness(contestant, site)
         return self._stored(contestant, contestant.sha256, site, out)
 
     def made(self, contestant: Contestant, site: Site, out: Path | None) -> Scored | Result:

@@ -3,6 +3,7 @@
 from pathlib import PurePath
 
 from saebench.models.language_model import LanguageModel
+from saebench.site import Site, same_place
 
 
 def official(name: str) -> str:
@@ -35,3 +36,10 @@ def strangeness(trained_on: str | None, prepend_bos: bool | None, model: Languag
             f" {with_bos[model.prepends_bos]} one"
         )
     return found
+
+
+def elsewhere(hook: str | None, site: Site) -> list[str]:
+    """Whether a dictionary is scored at another hook point than it says it was trained at."""
+    if hook is None or same_place(hook, site.place):
+        return []
+    return [f"trained on {hook}, scored at {site.place}: activations of another place (their width fits)"]

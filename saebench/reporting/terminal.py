@@ -115,7 +115,7 @@ def print_axes(result: Result, out: Console) -> None:
     title = f"{result.dictionary.name} · {heading(result)}"
     table = Table(title=title, title_justify="left", pad_edge=False)
     for column in ("axis", "normalised", "value", "floor … ceiling"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "axis")
     for name, listed in AXES.items():
         axis = result.axes.get(name, NOT_MEASURED)
         mark = notes.mark(axis.reason) if axis.reason else ""
@@ -137,8 +137,10 @@ def print_axes(result: Result, out: Console) -> None:
     print_caveats([result], out)
 
 
-def scores_table(result: Result, axis: str | None = None) -> Table:
-    """Every score of a result."""
+def scores_table(result: Result, axis: str | None = None, width: int = WIDE) -> Table:
+    """Every score of a result; three columns where there is no room for all."""
+    if width < WIDE:
+        return _narrow_scores(result, axis)
     table = Table(title=f"{result.dictionary.name}: scores", title_justify="left", pad_edge=False)
     columns = (
         "axis",
@@ -153,11 +155,29 @@ def scores_table(result: Result, axis: str | None = None) -> Table:
         "n",
         "",
     )
+    numbers = ("value", "95 % interval", "floor", "ceiling", "n")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in numbers)
     for score in result.scores:
         if axis is None or score.axis == axis:
             table.add_row(*_score_cells(score))
+    return table
+
+
+def _narrow_scores(result: Result, axis: str | None) -> Table:
+    """One row a score, what it is of in its first column."""
+    table = Table(title=f"{result.dictionary.name}: scores", title_justify="left", pad_edge=False)
+    table.add_column("score", overflow="fold")
+    for column in ("value", "floor … ceiling"):
+        table.add_column(column)
+    for name in dict.fromkeys(s.axis for s in result.scores if axis in (None, s.axis)):
+        table.add_section()
+        table.add_row(Text(name, style="bold"))
+        for score in (s for s in result.scores if s.axis == name):
+            _, label, attribute, edit, k, value, ci, floor, ceiling, _, note = _score_cells(score)
+            of = " ".join(filter(None, [label, attribute, edit, k and f"k {k}"]))
+            shown = Text(of).append(f"\n{note}" if note else "", style="dim")
+            table.add_row(shown, f"{value}\n{ci}".strip(), f"{floor} … {ceiling}" if floor or ceiling else "")
     return table
 
 

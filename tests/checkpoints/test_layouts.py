@@ -336,6 +336,14 @@ def test_a_folder_of_saes_names_them(tmp_path):
     for name in ("a", "b"):
         f.sae_lens(tmp_path / name, "standard", f.weights())
     refused(tmp_path, "a folder of 2 SAEs (a, b)")
+    (tmp_path / "deep").mkdir()
+    for name in ("a", "b"):
+        shutil.move(tmp_path / name, tmp_path / "deep" / name)
+    f.sae_lens(tmp_path / "deep" / "er" / "c", "standard", f.weights())
+    (tmp_path / "empty").mkdir()
+    shutil.move(tmp_path / "deep", tmp_path / "empty" / "deep")
+    refused(tmp_path, "SAEs further down")
+    refused(tmp_path, f"{tmp_path / 'empty' / 'deep' / 'a'}")
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, f.D_SAE), (f.D_SAE, 1)])

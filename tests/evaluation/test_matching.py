@@ -77,15 +77,38 @@ def test_a_checkpoint_without_a_place_is_one_line_and_the_rest_goes_on(tmp_path,
     assert '"control:mean"' in out
 
 
+HERE = Site.parse("blocks.1.hook_resid_pre@end")
+
+
+@pytest.mark.parametrize(
+    ("hook", "strange"),
+    [
+        ("blocks.1.hook_resid_pre", False),
+        ("blocks.0.hook_resid_post", False),
+        ("model.layers.0", False),
+        (None, False),
+        ("blocks.2.hook_resid_pre", True),
+        ("blocks.1.hook_mlp_out", True),
+    ],
+)
+def test_an_sae_of_another_place_is_said_and_strict_refuses_it(hook, strange, arena):
+    mine = from_object(Mine(hook_name=hook))
+    found = arena._strangeness(mine, HERE)
+    assert bool(found) == strange and all(HERE.hook in line for line in found)
+    if strange:
+        with pytest.raises(TrainingDataError, match="--strict"):
+            make_arena("ioi", options=Options(strict=True))._strangeness(mine, HERE)
+
+
 @pytest.mark.parametrize("facts", [{"model_name": "pythia-160m-deduped"}, {"prepend_bos": False}])
 def test_an_sae_of_another_model_is_said_and_strict_refuses_it(facts, arena):
     mine = from_object(Mine(**facts))
-    (said,) = arena._strangeness(mine)
+    (said,) = arena._strangeness(mine, HERE)
     assert "demo" in said
     strict = make_arena("ioi", options=Options(strict=True))
     with pytest.raises(TrainingDataError, match="--strict"):
-        strict._strangeness(mine)
-    assert strict._strangeness(from_object(Mine(model_name="demo", prepend_bos=True))) == []
+        strict._strangeness(mine, HERE)
+    assert strict._strangeness(from_object(Mine(model_name="demo", prepend_bos=True)), HERE) == []
 
 
 def test_checkpoints_of_one_name_are_told_apart(tmp_path):

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from saebench.records import store
 from saebench.reporting import terminal
-from saebench.reporting.text import WIDE
+from saebench.reporting.text import WIDE, interval, number
+from saebench.scoring.axes import AXES
 
 SAID = ("scored on another model: this one", "input scale 1.25, measured")
 
@@ -53,3 +54,18 @@ def test_another_dtype_is_said_in_the_heading(results):
     half = one.model_copy(update={"provenance": one.provenance.model_copy(update={"dtype": "bfloat16"})})
     assert "in bfloat16 at" in terminal.heading(half)
     assert "float32" not in terminal.heading(one)
+
+
+@pytest.mark.parametrize("width", [60, 100, WIDE, 200])
+def test_no_number_of_a_score_is_broken_at_any_width(width, results):
+    out = Console(file=StringIO(), width=width, color_system=None)
+    result = results[0]
+    terminal.print_axes(result, out)
+    out.print(terminal.scores_table(result, "control", out.width))
+    text = out.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    for axis in AXES.values():
+        assert axis.title in text
+    for score in result.scores:
+        if score.axis == "control" and score.value is not None:
+            assert number(score.value) in text and interval(score.ci) in text
