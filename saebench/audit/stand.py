@@ -23,6 +23,7 @@ from saebench.records.outcomes import Outcomes
 from saebench.scoring import Scored, score
 from saebench.scoring.axes import AXES, EVERY
 from saebench.scoring.base import Headline
+from saebench.scoring.estimates import N_RESAMPLES
 
 
 class Stand:
@@ -67,7 +68,9 @@ class Stand:
         (found,) = resolve(name)
         return found.at(self.bench).scorable
 
-    def scored(self, dictionary: Scorable, axes: Iterable[str] = ()) -> tuple[Outcomes, Scored]:
+    def scored(
+        self, dictionary: Scorable, axes: Iterable[str] = (), n_resamples: int = N_RESAMPLES
+    ) -> tuple[Outcomes, Scored]:
         """Per-prompt outcomes and what they give, of all axes or of those named and what heads them."""
         asked = set(axes or self.axes)
         measures = {k: m for k, m in self.bench.measures.items() if k in asked or EVERY[k].heads in asked}
@@ -75,7 +78,7 @@ class Stand:
             measures |= {k: m for k, m in self.bench.measures.items() if EVERY[k].further}
         with exact(self.acts.device):
             out = replace(self.bench, measures=measures).measure(dictionary, self.seed)
-        return out, score(out, seed=self.seed)
+        return out, score(out, self.seed, n_resamples)
 
     def headlines(self, dictionary: Scorable, axes: Iterable[str] = ()) -> Mapping[str, Headline]:
         """Headlines of all axes, or of those named."""

@@ -4,17 +4,17 @@ from saebench.records.outcomes import Outcomes
 from saebench.scoring import causal, phrasings
 from saebench.scoring.axes import EVERY
 from saebench.scoring.base import Context, Entry, Headline, Scored, write_entry, write_headline
-from saebench.scoring.estimates import Undefined
+from saebench.scoring.estimates import N_RESAMPLES, Undefined
 
 NOT_A_DICTIONARY = "not a dictionary: it only edits"
 
 
-def score(outcomes: Outcomes, seed: int = 0) -> Scored:
+def score(outcomes: Outcomes, seed: int = 0, n_resamples: int = N_RESAMPLES) -> Scored:
     """All scores of one dictionary on one task, every estimate over the same resamples.
 
     An axis without outcomes (an intervention's) is undefined, with that reason.
     """
-    ctx = Context.of(outcomes, seed)
+    ctx = Context.of(outcomes, seed, n_resamples)
     axes, entries = _axes(ctx)
     by_phrasing = phrasings.apart(ctx)
     if by_phrasing is not None:

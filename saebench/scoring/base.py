@@ -9,6 +9,7 @@ from jaxtyping import Float
 from saebench.records.outcomes import OWN, Key, Outcomes
 from saebench.records.result import AxisScore, Score
 from saebench.scoring.estimates import (
+    N_RESAMPLES,
     Bootstrap,
     Direction,
     Estimate,
@@ -76,10 +77,10 @@ class Context:
     _edits: dict[str, Bootstrap] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, outcomes: Outcomes, seed: int = 0) -> "Context":
+    def of(cls, outcomes: Outcomes, seed: int = 0, n_resamples: int = N_RESAMPLES) -> "Context":
         """The seed is the run's: the same for everything that is compared."""
         boots = {
-            name: Bootstrap(cluster, outcomes.units.get(name), seed=_seed(outcomes, name, seed))
+            name: Bootstrap(cluster, outcomes.units.get(name), n_resamples, _seed(outcomes, name, seed))
             for name, cluster in outcomes.cluster.items()
         }
         return cls(outcomes, boots)

@@ -24,6 +24,8 @@ from saebench.studies.audit.train import file_of, load
 from saebench.studies.rows import Row, write
 
 FIRST = "batchtopk"
+RESAMPLES = 200
+"""Rows of the truth hold values alone, and what resamples decide (is a denominator credibly there?) needs few."""
 
 
 @cache
@@ -45,7 +47,7 @@ def row_of(sae: Any, family: str) -> Row:
 
     stand, concepts = _place(family)
     dictionary, section = from_object(sae), stand.bench.section
-    outcomes, scored = stand.scored(dictionary)
+    outcomes, scored = stand.scored(dictionary, n_resamples=RESAMPLES)
     row: Row = {"true_l0": stand.arena.model.true_l0()}
     for name, headline in scored.axes.items():
         shown = headline.normalized
@@ -87,7 +89,7 @@ def _board(run: Run, sae: Any) -> list[Any]:
     return rows
 
 
-def one(run: Run, saes: str, out: str) -> str:
+def one(run: Run, saes: str, out: str, boards: bool) -> str:
     """Scores one run's SAEs and writes their rows."""
     import torch
 
@@ -105,7 +107,7 @@ def one(run: Run, saes: str, out: str) -> str:
             )
         else:
             rows.append(blank | row_of(sae, run.family))
-    if run.family != "demo" and run.share == 1.0 and run.seed == 0:
+    if boards and run.family != "demo" and run.share == 1.0 and run.seed == 0:
         drawn = _board(run, load(file_of(run, Path(saes)))[run.steps])
     if drawn:
         from saebench.audit.rows import write as write_rows
@@ -119,12 +121,12 @@ def _file(run: Run, out: Path) -> Path:
     return out / "rows" / f"{run.name.replace('/', '-')}.json"
 
 
-def score(runs: list[Run], saes: Path, out: Path, workers: int, minutes: float) -> None:
+def score(runs: list[Run], saes: Path, out: Path, workers: int, minutes: float, boards: bool = True) -> None:
     """Scores every run whose SAEs are there and whose rows are not."""
     todo = [r for r in runs if file_of(r, saes).exists() and not _file(r, out).exists()]
     started = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-        jobs = [processes.submit(one, run, str(saes), str(out)) for run in todo]
+        jobs = [processes.submit(one, run, str(saes), str(out), boards) for run in todo]
         for done, job in enumerate(as_completed(jobs), 1):
             if not job.cancelled():
                 said = f"{time.monotonic() - started:.0f} s, {done}/{len(jobs)}: {job.result()}"
@@ -157,11 +159,16 @@ def main() -> None:
     parser.add_argument(
         "--families", default="", help="comma-separated; default: all, and the language model"
     )
+    parser.add_argument(
+        "--rows-only",
+        action="store_true",
+        help="leave out the families' boards, which take as long as the rest",
+    )
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     chosen = set(filter(None, asked.families.split(",")))
     runs = [r for r in [*language(), *synthetic()] if not chosen or r.family in chosen]
-    score(runs, asked.saes, asked.out, asked.workers, asked.minutes)
+    score(runs, asked.saes, asked.out, asked.workers, asked.minutes, not asked.rows_only)
     join(runs, asked.out)
 
 

@@ -18,7 +18,7 @@ _REACH, _SEEN, _COVERED = 0.9, 0.5, 0.5
 
 def headlines(out: Outcomes) -> dict[str, float | None]:
     """`v1_<axis>` by axis; None where version 1 was undefined."""
-    found = effects(Context.of(out))
+    found = effects(Context.of(out, n_resamples=200))
     causal = [name for name, effect in found.items() if effect.credible and float(effect.share) >= _SHARE]
     return {
         "v1_approximation": _approximation(out),
