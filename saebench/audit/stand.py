@@ -11,7 +11,7 @@ from saebench.audit.committed import numbers
 from saebench.audit.rows import Row
 from saebench.axes.base import Bench
 from saebench.axes.bench import make_bench
-from saebench.dictionaries.supervised import fit_supervised
+from saebench.dictionaries.supervised import CEILING, fit_supervised
 from saebench.dictionary import Scorable
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.contestants import resolve
@@ -48,9 +48,9 @@ class Stand:
     def _light(self, heavy: list[str]) -> Bench:
         kind, settings = KINDS[self.arena.task.spec.kind], Settings(self.budget, self.seed)
         built = kind.build(self.arena.task, self.arena.model, self.site, settings)
-        atoms = fit_supervised(built.section, self.arena.supervised(built))
+        atoms = fit_supervised(built.section)
         further = [name for name in self.arena.task.spec.further_axes if name not in heavy]
-        ceiling = built.section.truth or atoms
+        ceiling = built.section.truth or fit_supervised(built.section, CEILING)
         return make_bench(built.section, ceiling, atoms, further, built.facts, self.seed)
 
     @property

@@ -16,6 +16,8 @@ from saebench.cross_section import Attribute, CrossSection
 from saebench.dictionary import Encoding, Known, LabelledDictionary
 
 Method = Literal["mean", "mse"]
+CEILING: Method = "mse"
+"""What labels can do at best: `mean` gives an attribute's atoms a share of every attribute that goes with it."""
 
 
 class Variable(NamedTuple):

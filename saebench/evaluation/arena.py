@@ -32,7 +32,6 @@ from saebench.spec import Task
 
 if TYPE_CHECKING:
     from saebench.axes.base import Bench
-    from saebench.dictionaries.supervised import Method
     from saebench.evaluation.sources import Model
     from saebench.kinds.base import Built
 
@@ -140,7 +139,7 @@ class Arena:
 
     def _make(self, site: Site) -> "tuple[Built, Bench]":
         from saebench.axes.bench import make_bench
-        from saebench.dictionaries.supervised import fit_supervised
+        from saebench.dictionaries.supervised import CEILING, fit_supervised
         from saebench.kinds import KINDS
         from saebench.kinds.base import Settings
 
@@ -149,7 +148,7 @@ class Arena:
             self.task, self.model, site, Settings(options.budget, options.seed, self.tick)
         )
         self._require_competence(built)
-        section, method = built.section, self.supervised(built)
+        section, method = built.section, "mean" if options.supervised == "mean" else CEILING
         variables = built.parametrizations.get(options.parametrization)
         if variables is None:
             known = built.parametrizations
@@ -158,13 +157,6 @@ class Arena:
         ceiling = section.truth or fit_supervised(section, method, variables)
         bench = make_bench(section, ceiling, atoms, spec.further_axes, built.facts, options.seed, self.tick)
         return built, bench
-
-    def supervised(self, built: "Built") -> "Method":
-        """`mean`, or `mse` where the task's attributes depend on each other."""
-        asked = self.options.supervised
-        if asked == "mean" or asked == "mse":
-            return asked
-        return "mse" if any(a.parent for a in built.section.attributes) else "mean"
 
     def _require_competence(self, built: "Built") -> None:
         skill, model = built.competence, self.source.name

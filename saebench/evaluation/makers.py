@@ -8,7 +8,7 @@ from saebench.dictionaries.controls import PCA, Identity, Mean, NoEdit, Permuted
 from saebench.dictionaries.frozen import FROZEN_DECODER, FROZEN_ENCODER, SOFT, Freedom, Frozen, frozen
 from saebench.dictionaries.frozen import soft_frozen as within
 from saebench.dictionaries.matched import MatchedRandom
-from saebench.dictionaries.supervised import SupervisedDictionary, fit_supervised
+from saebench.dictionaries.supervised import CEILING, SupervisedDictionary, fit_supervised
 from saebench.dictionary import Dictionary, Intervention, LabelledDictionary
 from saebench.errors import ControlError
 from saebench.scoring.disentangle import AXIS
@@ -76,7 +76,7 @@ def _frozen(bench: Bench, dictionary: Dictionary, freedom: Freedom, seed: int) -
 def supervised(bench: Bench, value: Literal["mean", "mse"] | None, seed: int) -> SupervisedDictionary:
     if value is None and isinstance(bench.ceiling, SupervisedDictionary):
         return bench.ceiling
-    return fit_supervised(bench.section, value or "mean")
+    return fit_supervised(bench.section, value or CEILING)
 
 
 def no_edit(bench: Bench, value: None, seed: int) -> NoEdit:

@@ -37,7 +37,7 @@ class Options:
     ravel_data: str | None = option(None, "Published RAVEL data: a directory, or hij/ravel.")
     ravel_attributes: tuple[str, ...] = option((), "Only these of its attributes, by commas.")
     architecture: str | None = option(None, "Architecture of a weights file that does not say.")
-    supervised: str | None = option(None, "Kind of supervised dictionary, mean or mse. Default: the task's.")
+    supervised: str | None = option(None, "Kind of supervised dictionary, mean or mse. Default: mse.")
     parametrization: str = option("independent", "independent, coupled or names.")
     memory: str | None = option(None, "For patched passes, e.g. 2GB.")
     allow_incompetent: bool = option(False, "Score although the model cannot do the task.")
