@@ -120,9 +120,7 @@ class CleanRuns:
         trunk = trunk_below(model, texts, firsts, model.n_layers, self.budget, layer)
         tokens = self._tokens[rows, start:stop].to(device)
         residual = torch.zeros(*tokens.shape, model.d_model, dtype=model.dtype, device=device)
-        of = torch.tensor(
-            [trunk.index.get(text[:first], 0) for text, first in zip(texts, firsts, strict=True)]
-        )
+        of = trunk.places([text[:first] for text, first in zip(texts, firsts, strict=True)])
         if trunk.residual is not None:
             known = trunk.residual[of, start:]
             residual[:, : known.shape[1]] = known

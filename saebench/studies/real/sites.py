@@ -77,8 +77,11 @@ def effects(
     }
     cluster = np.array([min(c.io, c.s) * len(names) + max(c.io, c.s) for c in cases])
     boot = Bootstrap(cluster, np.array([(c.io, c.s) for c in cases]))
+    way = None
     for (block, position), place in here.items():
-        readout = PatchedReadout(model, tokens, [place], io, s)
+        readout = PatchedReadout(model, tokens, [place], io, s, way=way)
+        # the residual stream everywhere: what holds at one block does at the others
+        way = readout.way
         edits: dict[str, Tensor] = {role: there[role][block, position] for role in ROLES}
         done = readout.run({"clean": clean[block, position], **edits})
         before = done["clean"].ld.double().numpy(force=True)
