@@ -31,6 +31,14 @@ def recognise(contents: Contents) -> bool:
     return bool(_weights(contents))
 
 
+def _beside(contents: Contents) -> str:
+    """What stands where a config should."""
+    found = [f"{name} (keys {', '.join(sorted(config)[:12])})" for name, config in contents.configs.items()]
+    if not found:
+        return "without a config"
+    return f"beside {'; '.join(found[:3])}, which lacks what any format here is known by"
+
+
 def load(contents: Contents, architecture: str | None = None) -> Parts:
     """Weights alone, read as the architecture that was given.
 
@@ -41,7 +49,7 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
     if architecture is None:
         broken = f" Unreadable: {' '.join(contents.problems)}" if contents.problems else ""
         raise CheckpointError(
-            f"{contents.path}: weights ({', '.join(sorted(weights.tensors)[:8])}) without a config,"
+            f"{contents.path}: weights ({', '.join(sorted(weights.tensors)[:8])}) {_beside(contents)},"
             " so their activation function is unknown. Say what they are, for example"
             f" `--architecture topk:32`; known: {', '.join(sorted(VECTORS))}.{broken}"
         )

@@ -36,7 +36,13 @@ def load_openai(contents: Contents, architecture: str | None = None) -> Parts:
     encoder = raw["encoder.weight"]
     decoder = raw.get("decoder.weight", encoder.T)
     d_sae, d_in = (int(n) for n in encoder.shape) if encoder.ndim == 2 else (0, 0)
-    topk = activation == "TopK"
+    topk, k = activation == "TopK", weights.values.get("activation_state_dict.k")
+    if not topk and k is not None:
+        raise CheckpointError(
+            f"{contents.path}: activation {activation!r} with k = {k!r}, which belongs to TopK: the file does not say"
+            " which of the two it is."
+        )
+    named = "activation" in weights.values
     config = {
         "architecture": "topk" if topk else "standard",
         "d_in": d_in,
@@ -44,7 +50,6 @@ def load_openai(contents: Contents, architecture: str | None = None) -> Parts:
         "apply_b_dec_to_input": True,
         "normalize_activations": "layer_norm" if topk else "none",
     }
-    k = weights.values.get("activation_state_dict.k")
     if topk:
         config["k"] = k
     return Parts(
@@ -52,6 +57,7 @@ def load_openai(contents: Contents, architecture: str | None = None) -> Parts:
         {"W_enc": encoder.T, "b_enc": raw["latent_bias"], "W_dec": decoder.T, "b_dec": raw["pre_bias"]},
         training_architecture="topk" if topk else "standard",
         metadata={"k": k, "tied": "decoder.weight" not in raw},
+        warnings=() if named else ("the file names no activation: read as ReLU, the tool's default",),
     )
 
 

@@ -382,3 +382,71 @@ def test_sparsify_folders_of_seeds_and_from_inside(tmp_path, monkeypatch):
     monkeypatch.chdir(f.sparsify(tmp_path / "layers.6", f.weights(), k=4))
     loaded = load(Path("."))
     assert loaded.hook == "blocks.6.hook_resid_post" and loaded.info.name.endswith("/layers.6")
+
+
+# --- the deciding fact missing ----------------------------------------------------------------
+
+
+def without(folder, file, *keys):
+    """A folder whose config lacks some settings, or settings of its `trainer`."""
+    path = folder / file
+    config = json.loads(path.read_text())
+    for part in (config, config.get("trainer", {})):
+        for key in keys:
+            part.pop(key, None)
+    f.dump(path, config)
+    return folder
+
+
+def no_k(folder):
+    """dictionary_learning keeps k in both its files."""
+    state = torch.load(folder / "ae.pt", weights_only=True)
+    torch.save({name: value for name, value in state.items() if name != "k"}, folder / "ae.pt")
+    return without(folder, "config.json", "k")
+
+
+def unactivated(path, *names):
+    """OpenAI's file without what it says of its activation."""
+    state = torch.load(path, weights_only=False)
+    torch.save({name: value for name, value in state.items() if name not in names}, path)
+    return path
+
+
+MISSING = {
+    "sae_lens, architecture": (
+        lambda p, w: without(f.sae_lens(p, "topk", w, k=4), "cfg.json", "architecture"),
+        "architecture",
+    ),
+    "sae_lens, k": (lambda p, w: without(f.sae_lens(p, "topk", w, k=4), "cfg.json", "k"), "k is None"),
+    "sparsify, k": (
+        lambda p, w: without(f.sparsify(p, w, k=4), "cfg.json", "k"),
+        "cfg.json (keys activation, d_in",
+    ),
+    "dictionary_learning, class": (
+        lambda p, w: without(f.dictionary_learning(p, "AutoEncoderTopK", w), "config.json", "dict_class"),
+        "config.json (keys buffer, trainer)",
+    ),
+    "dictionary_learning, k": (
+        lambda p, w: no_k(f.dictionary_learning(p, "AutoEncoderTopK", w)),
+        "k is None",
+    ),
+    "openai, activation": (lambda p, w: unactivated(f.openai(p, w, k=4), "activation"), "which of the two"),
+    "openai, k": (lambda p, w: unactivated(f.openai(p, w, k=4), "activation_state_dict"), "k is None"),
+    "circuit-tracer, layer": (
+        lambda p, w: f.circuit_tracer(p, w).rename(p / "transcoder.safetensors"),
+        "no layer's number",
+    ),
+    "weights alone": (lambda p, w: f.plain(p, w), "without a config"),
+}
+"""Beside those of Llama Scope, Qwen Scope, the BatchTopK repository, e2e_sae and Gemma Scope above."""
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_the_same_file_with_the_deciding_fact_missing(case, tmp_path):
+    write, said = MISSING[case]
+    refused(write(tmp_path, f.weights()), said)
+
+
+def test_openai_without_any_word_of_its_activation_is_read_as_the_tool_does(tmp_path):
+    loaded = load(unactivated(f.openai(tmp_path, f.weights()), "activation", "activation_state_dict"))
+    assert loaded.info.architecture == "standard" and any("names no activation" in w for w in loaded.warnings)

@@ -8,8 +8,10 @@ from paths import DEMO
 import saebench
 from saebench.models.loading import load_model
 
-DISTANCE = {"bfloat16": 0.02, "float16": 0.005}
-"""Largest difference of a headline."""
+DISTANCE = {"float32": 0.0, "bfloat16": 0.02, "float16": 0.005}
+"""Largest difference of a headline on IOI and on generated data."""
+FEW = 0.02
+"""The same where one prompt of some ninety moves a share by .011."""
 TWIN = DEMO / "planted" / "twin-used"
 RUNS = {
     "ioi": [("demo:topk", "demo")],
@@ -27,7 +29,7 @@ LEARNED = "control"
 )
 def test_half_precision_is_near_float32(task, few_steps):
     found = {}
-    for dtype in ("float32", *DISTANCE):
+    for dtype in DISTANCE:
         models = {name: load_model(name, dtype=dtype) for _, name in RUNS[task]}
         benches = {name: saebench.prepare(task, model, "tiny", dtype=dtype) for name, model in models.items()}
         for sae, name in RUNS[task]:
@@ -40,6 +42,7 @@ def test_half_precision_is_near_float32(task, few_steps):
             other = result.axes[name]
             assert (axis.value is None) == (other.value is None), (dtype, sae, name)
             if axis.value is not None and not (task not in QUICK and name == LEARNED):
-                assert abs(axis.value - other.value) <= DISTANCE.get(dtype, 0), (dtype, sae, name)
+                most = DISTANCE[dtype] if task in QUICK or dtype == "float32" else FEW
+                assert abs(axis.value - other.value) <= most, (dtype, sae, name)
                 compared += 1
     assert compared >= 3 * 3 * len(RUNS[task]) - 3
