@@ -10,14 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from saebench.errors import (
-    CheckpointError,
-    IncompetentModelError,
-    OptionError,
-    SiteError,
-    TrainingDataError,
-    unknown,
-)
+from saebench.errors import CheckpointError, OptionError, SiteError, TrainingDataError, unknown
 from saebench.evaluation.contestants import Contestant, Realised
 from saebench.evaluation.options import Options
 from saebench.evaluation.sources import Source
@@ -147,7 +140,8 @@ class Arena:
         built = KINDS[spec.kind].build(
             self.task, self.model, site, Settings(options.budget, options.seed, self.tick)
         )
-        self._require_competence(built)
+        if not options.allow_incompetent:
+            built.competence.require(self.source.name, self.task.name)
         section, method = built.section, "mean" if options.supervised == "mean" else CEILING
         variables = built.parametrizations.get(options.parametrization)
         if variables is None:
@@ -157,24 +151,6 @@ class Arena:
         ceiling = section.truth or fit_supervised(section, method, variables)
         bench = make_bench(section, ceiling, atoms, spec.further_axes, built.facts, options.seed, self.tick)
         return built, bench
-
-    def _require_competence(self, built: "Built") -> None:
-        skill, model = built.competence, self.source.name
-        if skill.reason is not None and not self.options.allow_incompetent:
-            raise IncompetentModelError(
-                f"Model {model!r} does not do task {self.task.name!r} in enough phrasings:"
-                f" {skill.reason}: scores would measure noise. Use a model that can do the task, or"
-                " --allow-incompetent to score on all templates and mark it."
-            )
-        if not skill.able and not self.options.allow_incompetent:
-            low, high = skill.interval
-            raise IncompetentModelError(
-                f"Model {model!r} does not do task {self.task.name!r}: on"
-                f" {skill.accuracy:.1%} of {skill.n} prompts the right answer beats the wrong one"
-                f" (95 % interval {low:.1%}–{high:.1%}, chance {skill.chance:.0%}; arg-max right on"
-                f" {skill.argmax:.1%}). Expected at least {skill.least:.0%}: scores would measure noise. Use a"
-                " model that can do the task, or --allow-incompetent to score and mark it."
-            )
 
     @property
     def versions(self) -> dict[str, int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.supervised import Variable
-from saebench.errors import SiteError
+from saebench.errors import IncompetentModelError, SiteError
 from saebench.kinds.templates import TemplateSkill
 from saebench.records.outcomes import Key
 from saebench.scoring.estimates import Interval, wilson
@@ -76,6 +76,27 @@ class Competence:
     def able(self) -> bool:
         """Often enough, credibly above chance, and in enough phrasings."""
         return self.reason is None and self.accuracy >= self.least and self.interval[0] > self.chance
+
+    def require(self, model: str, task: str) -> None:
+        """Raises for a model that does not do the task.
+
+        Raises:
+            IncompetentModelError: with what it does instead.
+        """
+        if self.reason is not None:
+            raise IncompetentModelError(
+                f"Model {model!r} does not do task {task!r} in enough phrasings: {self.reason}: scores would"
+                " measure noise. Use a model that can do the task, or --allow-incompetent to score on all"
+                " templates and mark it."
+            )
+        if not self.able:
+            low, high = self.interval
+            raise IncompetentModelError(
+                f"Model {model!r} does not do task {task!r}: on {self.accuracy:.1%} of {self.n} prompts the right"
+                f" answer beats the wrong one (95 % interval {low:.1%}–{high:.1%}, chance {self.chance:.0%};"
+                f" arg-max right on {self.argmax:.1%}). Expected at least {self.least:.0%}: scores would measure"
+                " noise. Use a model that can do the task, or --allow-incompetent to score and mark it."
+            )
 
 
 @dataclass(frozen=True)
