@@ -1,4 +1,4 @@
-"""Scores of models in half precision, against those in float32: the distance is what docs/real-models.md says."""
+"""Scores of models in half precision, against those in float32: the distance is what docs/methods.md says."""
 
 from pathlib import Path
 
@@ -17,11 +17,13 @@ RUNS = {
     "ioi": [("demo:topk", "demo")],
     "synthetic/independent": [("control:pca:8", "demo")],
     "ravel": [("demo:topk", "demo"), ("control:supervised", "demo")],
-    str(TWIN / "task"): [("control:supervised", str(TWIN)), ("control:pca:8", str(TWIN))],
+    str(TWIN / "task"): [("control:pca:8", str(TWIN))],
 }
+# rounded weights are another model's by their digest, so that neither default site nor truth is theirs
+SITES = {"ioi": "blocks.1.hook_resid_pre@end", str(TWIN / "task"): "blocks.1.hook_resid_pre@entity"}
 QUICK = ("ioi", "synthetic/independent")
 LEARNED = "control"
-"""Where masks are learned this headline is that of the mask: see the test of masks."""
+"""Where masks are learned this headline is that of the mask, which moves as with another seed (docs/methods.md §2)."""
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ def test_half_precision_is_near_float32(task, few_steps):
         models = {name: load_model(name, dtype=dtype) for _, name in RUNS[task]}
         benches = {name: saebench.prepare(task, model, "tiny", dtype=dtype) for name, model in models.items()}
         for sae, name in RUNS[task]:
-            site = "blocks.1.hook_resid_pre@end" if task == "ioi" else None
+            site = SITES.get(task)
             found[dtype, sae] = benches[name].evaluate(sae, site=site)
     compared = 0
     for (dtype, sae), result in found.items():
