@@ -7,12 +7,14 @@ know nothing of prompts, hooks or models.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from saebench.cache.tensors import cached, digest
 from saebench.dictionary import Known, LabelledDictionary
 from saebench.errors import SiteError
 
@@ -35,6 +37,30 @@ class Readout(ABC):
 
     answer: Int[Tensor, "n"]
     distractor: Int[Tensor, "n"]
+
+    @property
+    def made_from(self) -> list[Any] | None:
+        """What its outcomes follow from, beside the edits; None where nothing of it is worth keeping."""
+        return None
+
+    def remembered(
+        self, edits: Mapping[K, Float[Tensor, "n d_in"]], reference: Float[Tensor, "n d_in"] | None = None
+    ) -> dict[K, Outcome]:
+        """`run`, kept in the cache: for references, which every process asks for again."""
+        if self.made_from is None:
+            return self.run(edits, reference)
+        asked = [digest(acts) for acts in edits.values()]
+
+        def make() -> dict[str, Tensor]:
+            runs = enumerate(self.run(edits, reference).values())
+            return {f"{i}.{name}": t for i, run in runs for name, t in run._asdict().items() if t is not None}
+
+        parts = [self.made_from, asked, digest(reference)]
+        found = cached("runs", parts, make, self.answer.device)
+        return {
+            key: Outcome(found[f"{i}.ld"], found[f"{i}.top"], found.get(f"{i}.kl"))
+            for i, key in enumerate(edits)
+        }
 
     @property
     def groups(self) -> list[Int[Tensor, "_"]]:
@@ -230,6 +256,15 @@ class Split:
         found = self.reader(hook)
         return replace(self, read_acts=found.acts, source_read_acts=found.source_acts)
 
+    @property
+    def made_from(self) -> list[Any] | None:
+        """What is learned here follows from; None where nothing of it is worth keeping."""
+        if self.readout.made_from is None:
+            return None
+        tables = (self.source_acts, self.source_labels, self.expected)
+        named = [{name: digest(t) for name, t in table.items()} for table in tables]
+        return [self.readout.made_from, *map(digest, (self.acts, self.labels, self.query)), *named]
+
     def __len__(self) -> int:
         return len(self.acts)
 
@@ -271,6 +306,13 @@ class CrossSection:
     """Phrasings that `Split.template` counts."""
     ordinary: Callable[[], Float[Tensor, "m d_in"]] | None = field(default=None, repr=False, compare=False)
     """Draws activations of ordinary text at the site's hook point, where there is a language model."""
+
+    @cached_property
+    def made_from(self) -> list[Any] | None:
+        """What an edit that is trained here follows from; None where that is not worth keeping."""
+        splits = [self.fit.made_from, self.select.made_from]
+        names = [(a.name, a.values) for a in self.attributes]
+        return None if None in splits else [names, *splits]
 
     @property
     def d_in(self) -> int:

@@ -10,6 +10,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # what is remembered of files on this machine is none of the tests' business
 os.environ["SAEBENCH_CACHE"] = tempfile.mkdtemp(prefix="saebench-cache-")
+# a test is to see what it is about computed; those of the cache say a size
+os.environ["SAEBENCH_CACHE_SIZE"] = "0"
 
 from jaxtyping import install_import_hook
 

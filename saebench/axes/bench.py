@@ -102,7 +102,7 @@ def _approximation_references(
     hat = encode_split(ceiling, test.acts, test.known).reconstruction
     flat = mean.expand_as(test.acts)
     edits = {"clean": test.acts, "mean": flat, "ceiling": hat, "ceiling_rest": mean + (test.acts - hat)}
-    runs = test.readout.run(edits, reference=test.acts)
+    runs = test.readout.remembered(edits, reference=test.acts)
     clean = runs["clean"]
     for edit, run in runs.items():
         out.add(Key("task", "ld", edit=edit), run.ld)
@@ -118,7 +118,8 @@ def _edit_references(section: CrossSection, ceiling: LabelledDictionary, at: int
     test, name = section.test, section.attributes[at].name
     source = test.source_acts[name]
     supervised = ceiling.edit(at, test.acts, test.known, source, test.source_known(name))
-    runs = test.readout.run({"none": test.acts, "source": source, "ceiling": supervised}, reference=source)
+    references = {"none": test.acts, "source": source, "ceiling": supervised}
+    runs = test.readout.remembered(references, reference=source)
     out.add(Key("task", "asks", name), test.asks(at))
     others = torch.arange(len(section.attributes), device=source.device) != at
     same = test.labels[:, others] == test.source_labels[name][:, others]

@@ -53,7 +53,7 @@ def add_references(bench: Bench, seed: int, tick: Tick) -> None:
             moved = (base.encode(source).codes - base.encode(test.acts).codes) * found[name].latents
             edits[kind] = test.acts + moved @ base.W_dec
             _note_mask(out, "task", name, kind, found[name])
-        runs = test.readout.run(edits)
+        runs = test.readout.remembered(edits)
         for kind, run in runs.items():
             out.add(Key("task", "success", name, kind), run.top == test.expected[name])
         out.add(Key("task", "same_label", name), _same_label(section, at))
@@ -97,7 +97,7 @@ def _causes(section: CrossSection, edits: Mapping[int, Mapping[str, Tensor]]) ->
     found = {}
     for at, by_name in edits.items():
         asks = section.select.asks(at)
-        run = section.select.readout.run(by_name)[""]
+        run = section.select.readout.remembered(by_name)[""]
         right = run.top == section.select.expected[section.attributes[at].name]
         found[at] = float(right[asks].float().mean())
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def code(*packages: str, libraries: Iterable[str] = ()) -> str:
-    """Digest of the source of some packages of saebench and of the versions of libraries."""
+    """Digest of the source of some packages or files of saebench and of the versions of libraries."""
     return _code(packages, tuple(libraries))
 
 
@@ -16,7 +16,8 @@ def code(*packages: str, libraries: Iterable[str] = ()) -> str:
 def _code(packages: tuple[str, ...], libraries: tuple[str, ...]) -> str:
     total = hashlib.sha256()
     for package in packages:
-        for path in sorted((Path(__file__).parents[1] / package).rglob("*.py")):
+        place = Path(__file__).parents[1] / package
+        for path in [place] if place.is_file() else sorted(place.rglob("*.py")):
             total.update(path.read_bytes())
     for library in libraries:
         total.update(f"{library} {metadata.version(library)}\n".encode())

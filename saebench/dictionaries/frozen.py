@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saebench.cache.tensors import cached, digest
 from saebench.dictionary import Dictionary, Encoding
 
 STEPS, BATCH, LEARNING_RATE = 600, 512, 3e-3
@@ -73,13 +74,28 @@ def frozen(
     Rows start as random unit vectors, the encoder as their transpose; Adam, squared error, `steps`
     batches of 512; the offset, the mean, stays. Same seed, same control.
     """
+    k = max(1, round(_l0(dictionary, acts) if l0 is None else l0))
+    shape = (dictionary.d_sae, dictionary.d_in)
+
+    def make() -> dict[str, Tensor]:
+        return _trained(shape, acts, freedom, seed, steps, k)
+
+    parts = [digest(acts), *shape, tuple(freedom), seed, steps, k]
+    found = cached("controls", parts, make, acts.device)
+    name = f"control:{freedom.name}:{dictionary.name}"
+    return Frozen(name, found["rows"], found["encoder"], found["bias"], acts.mean(0), k)
+
+
+def _trained(
+    shape: tuple[int, int], acts: Float[Tensor, "n d_in"], freedom: Freedom, seed: int, steps: int, k: int
+) -> dict[str, Tensor]:
+    """Rows, encoder and bias of the control."""
     generator = torch.Generator().manual_seed(seed)
-    start = _unit(torch.randn(dictionary.d_sae, dictionary.d_in, generator=generator)).to(acts)
+    start = _unit(torch.randn(*shape, generator=generator)).to(acts)
     mean = acts.mean(0)
     # one learning rate suits all sites once activations have norm √d_in
-    scale = dictionary.d_in**0.5 / (acts - mean).norm(dim=1).mean().clamp(min=1e-12)
+    scale = shape[1] ** 0.5 / (acts - mean).norm(dim=1).mean().clamp(min=1e-12)
     inner = (acts - mean) * scale
-    k = max(1, round(_l0(dictionary, acts) if l0 is None else l0))
     encoder, bias, rows = start.T.clone(), start.new_zeros(len(start)), start.clone()
     trained = [encoder, bias] * freedom.encoder + [rows] * freedom.decoder
     for part in trained:
@@ -96,8 +112,7 @@ def frozen(
         if freedom.cosine is not None:
             with torch.no_grad():
                 rows.copy_(_towards(rows, start, freedom.cosine))
-    name = f"control:{freedom.name}:{dictionary.name}"
-    return Frozen(name, rows.detach(), encoder.detach(), bias.detach() / scale, mean, k)
+    return {"rows": rows.detach(), "encoder": encoder.detach(), "bias": bias.detach() / scale}
 
 
 def _unit(rows: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "d_sae d_in"]:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from saebench.cache.tensors import cached
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionary import Intervention
 from saebench.edits.pairs import Batch, Pairs, Tick, balances, stacked_sources, train
@@ -118,8 +119,27 @@ def fit_das(
     together and every attribute chooses for itself; once nothing is left to gain no larger rank is
     tried.
     """
+    ranks = candidate_ranks(section.d_in) if ranks is None else ranks
+    parts = section.made_from and [section.made_from, seed, isolate, list(ranks), list(skip), steps]
+
+    def make() -> dict[str, Tensor]:
+        return _fit(section, seed, isolate, ranks, skip, steps, tick)
+
+    rows = cached("das", parts, make, section.mean.device)
+    return DAS("control:das" if isolate else "control:das:single", rows)
+
+
+def _fit(
+    section: CrossSection,
+    seed: int,
+    isolate: bool,
+    ranks: Sequence[int],
+    skip: Sequence[str],
+    steps: int,
+    tick: Tick,
+) -> dict[str, Float[Tensor, "_ d_in"]]:
+    """Rows of the rotation of every attribute."""
     d_in, select = section.d_in, section.select
-    ranks = candidate_ranks(d_in) if ranks is None else ranks
     edited = [at for at, a in enumerate(section.attributes) if a.name not in skip]
     empty, full = section.mean.new_zeros(0, d_in), torch.eye(d_in).to(section.mean)
     found: dict[int, list[Found]] = {}
@@ -141,7 +161,7 @@ def fit_das(
     rows = {}
     for at, attribute in enumerate(section.attributes):
         rows[attribute.name] = _choose(section, at, found[at]).rows if at in found else empty
-    return DAS("control:das" if isolate else "control:das:single", rows)
+    return rows
 
 
 def _choose(section: CrossSection, at: int, found: list[Found]) -> Found:

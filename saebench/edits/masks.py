@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from saebench.cache.tensors import cached, digest
 from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.codes import Encoded, SparseCodes, difference, encode_split
 from saebench.dictionary import Encodes
@@ -19,12 +20,15 @@ from saebench.edits.few_latents import add_codes
 from saebench.edits.pairs import Batch, Pairs, Tick, balances, train
 from saebench.scoring.settings import MASKS, PAIRS
 
+Origin = Literal["trained", "none", "all"]
+ORIGINS: tuple[Origin, ...] = ("trained", "none", "all")
+
 
 class Mask(NamedTuple):
     """Latents to swap for one attribute."""
 
     latents: Bool[Tensor, "d_sae"]
-    origin: Literal["trained", "none", "all"] = "trained"
+    origin: Origin = "trained"
     """Which candidate did best on `select`: a trained mask, the empty one, or that of all latents."""
 
     @property
@@ -76,13 +80,27 @@ def fit_masks(
     a learned mask must not lose to a member of its own family. For each attribute the one that does best
     on `select` is taken, of equals the last trained one.
     """
-    fit = section.fit
+    fit, select = section.fit, section.select
     seen = changes(dictionary, section, fit, encode_split(dictionary, fit.acts, fit.known))
-    judge = _Judge(dictionary, section, seen.live)
-    for number, (start, rate) in enumerate(MASKS.starts if len(seen.live) else ()):
-        _train_masks(dictionary, section, seen, judge, start, rate, seed + number, steps)
-        tick("masks")
-    return judge.best(), seen.live
+    chosen = changes(dictionary, section, select, encode_split(dictionary, select.acts, select.known)).codes
+
+    def make() -> dict[str, Tensor]:
+        judge = _Judge(dictionary, section, seen.live, chosen)
+        for number, (start, rate) in enumerate(MASKS.starts if len(seen.live) else ()):
+            _train_masks(dictionary, section, seen, judge, start, rate, seed + number, steps)
+            tick("masks")
+        return {"masks": judge.masks, "origins": torch.tensor([ORIGINS.index(o) for o in judge.origins])}
+
+    parts = None
+    if section.made_from is not None:
+        codes = [
+            digest(part) for side in (*seen.codes, *chosen) for part in (side.row, side.latent, side.value)
+        ]
+        parts = [section.made_from, seed, steps, digest(dictionary.W_dec), digest(seen.live), codes]
+    found = cached("masks", parts, make, fit.acts.device)
+    origins = [ORIGINS[i] for i in found["origins"].tolist()]
+    named = zip(section.attributes, found["masks"], origins, strict=True)
+    return {attribute.name: Mask(latents, origin) for attribute, latents, origin in named}, seen.live
 
 
 def _train_masks(
@@ -127,21 +145,19 @@ def _train_masks(
 class _Judge:
     """Keeps for every attribute the mask that did best on `select`, beginning with no latent and all of them."""
 
-    def __init__(self, dictionary: Encodes, section: CrossSection, live: Tensor) -> None:
+    def __init__(
+        self, dictionary: Encodes, section: CrossSection, live: Tensor, changes: list[SparseCodes]
+    ) -> None:
         self.dictionary, self.section, self.live = dictionary, section, live
-        select = section.select
-        base = encode_split(dictionary, select.acts, select.known)
-        self.changes = changes(dictionary, section, select, base).codes
+        self.changes, select = changes, section.select
         attributes = range(len(section.attributes))
         none = balances(section, select, {at: {"": select.acts} for at in attributes})
         self.scores = [none[at][""] for at in attributes]
         self.masks = torch.zeros(len(attributes), dictionary.d_sae, dtype=torch.bool, device=live.device)
-        self.origins: list[Literal["trained", "none", "all"]] = ["none" for _ in attributes]
+        self.origins: list[Origin] = ["none" for _ in attributes]
         self.see(torch.ones(len(attributes), len(live), dtype=torch.bool, device=live.device), "all")
 
-    def see(
-        self, masks: Bool[Tensor, "n_attributes n_live"], origin: Literal["trained", "all"] = "trained"
-    ) -> None:
+    def see(self, masks: Bool[Tensor, "n_attributes n_live"], origin: Origin = "trained") -> None:
         wide = torch.zeros_like(self.masks)
         wide[:, self.live] = masks
         edits = {
@@ -152,12 +168,6 @@ class _Judge:
         for at in edits:
             if now[at][""] > self.scores[at] or (now[at][""] == self.scores[at] and origin == "trained"):
                 self.scores[at], self.masks[at], self.origins[at] = now[at][""], wide[at], origin
-
-    def best(self) -> dict[str, Mask]:
-        return {
-            attribute.name: Mask(self.masks[at], self.origins[at])
-            for at, attribute in enumerate(self.section.attributes)
-        }
 
 
 def swap_masked(

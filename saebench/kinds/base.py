@@ -68,7 +68,7 @@ class Competence:
     @classmethod
     def on(cls, test: Split, reason: str | None = None) -> "Competence":
         """Of the clean run of a split."""
-        clean = test.readout.run({"clean": test.acts})["clean"]
+        clean = test.readout.remembered({"clean": test.acts})["clean"]
         right = (clean.top == test.readout.answer).float().numpy(force=True)
         return cls.of(clean.ld.numpy(force=True), right, reason)
 

@@ -56,6 +56,11 @@ class LanguageModel:
         return {}
 
     @property
+    def made_from(self) -> list[str]:
+        """What its activations follow from, beside the tokens."""
+        return [self.sha256, str(self.dtype), self.device.type]
+
+    @property
     def n_layers(self) -> int:
         return self.bridge.cfg.n_layers
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.cache.tensors import cached
 from saebench.errors import SiteError
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Budget, Scratch
@@ -19,6 +20,20 @@ from saebench.patching.sharing import cuts, each_batch, forward, keys_values_byt
 K = TypeVar("K", bound=Hashable)
 _Key = tuple[Text, tuple[int, ...]]
 """A prompt up to its last place, and where its places are."""
+
+
+def remembered(
+    model: LanguageModel, tokens: Sequence[Sequence[int]], places: Mapping[K, Placement]
+) -> dict[K, Float[Tensor, "n d_in"]]:
+    """`capture`, kept in the cache: a task's own activations are the same in every process."""
+    where = [(place.hook, place.positions.tolist(), place.head) for place in places.values()]
+    texts = [list(text) for text in tokens]
+
+    def make() -> dict[str, Tensor]:
+        return {str(i): acts for i, acts in enumerate(capture(model, tokens, places).values())}
+
+    found = cached("activations", [model.made_from, texts, where], make, model.device)
+    return {key: found[str(i)] for i, key in enumerate(places)}
 
 
 @torch.no_grad()

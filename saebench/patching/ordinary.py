@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saebench.models.language_model import LanguageModel
-from saebench.patching.capture import capture
+from saebench.patching.capture import remembered
 from saebench.patching.placement import Placement
 
 TOKENS = 4
@@ -29,7 +29,7 @@ def ordinary_activations(
         i: place._replace(positions=torch.tensor([_later(rng, len(t)) for t in tokens]))
         for i in range(TOKENS)
     }
-    return torch.cat(list(capture(model, tokens, places).values()))
+    return torch.cat(list(remembered(model, tokens, places).values()))
 
 
 def _later(rng: random.Random, length: int) -> int:

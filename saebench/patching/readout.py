@@ -1,14 +1,17 @@
 """The rest of a language model as a `Readout`: edits at given sites in, answers out."""
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.cache.tensors import digest
 from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Cost, Scratch
@@ -68,6 +71,14 @@ class PatchedReadout(Readout):
         self._pair = torch.stack([self.answer, self.distractor], dim=1)
         self.budget = model.budget
         self._known_way, self._warn = way, warn
+
+    @cached_property
+    def made_from(self) -> list[Any] | None:
+        """Model, prompts, places and the tokens that are compared."""
+        where = [(place.hook, place.positions.tolist(), place.head) for place in self.places]
+        texts = [list(text) for text in self.tokens]
+        parts = json.dumps([self.model.made_from, texts, where, digest(self._pair)])
+        return [hashlib.sha256(parts.encode()).hexdigest()]
 
     @property
     def way(self) -> Way:

@@ -1,11 +1,13 @@
 """A readout that counts other words for the same answer as that answer."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.cache.tensors import digest
 from saebench.cross_section import K, Outcome, Readout
 from saebench.patching import PatchedReadout
 
@@ -23,6 +25,12 @@ class LenientReadout(Readout):
         self.inner = inner
         self.answer, self.distractor = answer.to(inner.answer.device), inner.distractor
         self.canonical = canonical.to(inner.answer.device)
+
+    @property
+    def made_from(self) -> list[Any] | None:
+        """The same as the inner one's, and what counts as what."""
+        inner = self.inner.made_from
+        return inner and [*inner, digest(self.answer), digest(self.canonical)]
 
     @property
     def groups(self) -> list[Int[Tensor, "_"]]:

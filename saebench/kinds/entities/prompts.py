@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saebench.kinds.entities.facts import Entity, Phrase
 from saebench.models.language_model import LanguageModel
-from saebench.patching import Placement, capture
+from saebench.patching import Placement, remembered
 from saebench.site import Site
 
 
@@ -62,4 +62,4 @@ def placement(prompts: Sequence[Prompt], site: Site) -> Placement:
 
 def activations(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
     """Activations at the site."""
-    return capture(model, [p.tokens for p in prompts], {site: placement(prompts, site)})[site]
+    return remembered(model, [p.tokens for p in prompts], {site: placement(prompts, site)})[site]

@@ -29,7 +29,7 @@ from saebench.kinds.names.prompts import (
 from saebench.kinds.names.words import Words, token, usable_words
 from saebench.kinds.templates import TemplateSkill, left_out, too_few, usable
 from saebench.models.language_model import LanguageModel
-from saebench.patching import PatchedReadout, Placement, capture
+from saebench.patching import PatchedReadout, Placement, remembered
 from saebench.patching.ordinary import ordinary_activations
 from saebench.site import Site
 from saebench.spec import Task
@@ -139,7 +139,7 @@ def probe(
     prompts = [write_prompt(c, words, model) for c in cases]
     last = Site(f"blocks.{model.n_layers - 1}.hook_resid_post", "end")
     readout = _readout(cases, prompts, words, model, last)
-    clean = readout.run({"clean": readout.clean()})["clean"]
+    clean = readout.remembered({"clean": readout.clean()})["clean"]
     ahead = (clean.ld > 0).float().reshape(len(every), -1).mean(1).tolist()
     top = (clean.top == readout.answer).float().reshape(len(every), -1).mean(1).tolist()
     return tuple(
@@ -226,7 +226,7 @@ def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Spli
     labels = _labels(batch.cases)
     source_acts = _source_acts(batch, model, site)
     # the answer that a perfect edit gives is the arg-max under the source activation itself [PE]
-    patched = readout.run(source_acts)
+    patched = readout.remembered(source_acts)
     return Split(
         # where edits are run their clean run is needed anyway
         readout.clean() if batch.sources else _acts(batch.prompts, model, site),
@@ -246,7 +246,7 @@ def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Spli
 
 
 def _acts(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
-    return capture(model, [p.tokens for p in prompts], {site: _placement(prompts, site)})[site]
+    return remembered(model, [p.tokens for p in prompts], {site: _placement(prompts, site)})[site]
 
 
 def _source_acts(batch: Batch, model: LanguageModel, site: Site) -> dict[str, Tensor]:
