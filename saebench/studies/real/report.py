@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import pandas as pd
-
 from saebench.records import store
 from saebench.records.files import write_text
 from saebench.records.result import Result
@@ -234,24 +232,6 @@ def saes_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
-def sites_paragraph(folder: Path) -> str:
-    """Where each attribute's effect is largest, from `sites.csv`."""
-    table = pd.read_csv(folder / "sites.csv")
-    lines = [
-        "| attribute | position | block of the largest effect | change of LD / LD |",
-        "|---|---|---|---|",
-    ]
-    for attribute in table.attribute.unique():
-        for position in ("s2", "end"):
-            rows = table[(table.attribute == attribute) & (table.position == position)]
-            top = rows.loc[rows.effect.abs().idxmax()]
-            lines.append(
-                f"| {attribute.upper()} | `{position}` | {top.block} | {top.effect:.2f}"
-                f" [{top.low:.2f}, {top.high:.2f}] |"
-            )
-    return "\n".join(lines)
-
-
 def model_notes(rows: Sequence[Row]) -> str:
     """What was left out on this model, and how well it does what is left."""
     first = rows[0].result
@@ -277,8 +257,6 @@ def write(folder: Path) -> str:
             statements_table(statements),
             board_table(rows),
         ]
-    if (folder / "sites.csv").is_file():
-        parts += ["## Where IO, S and position act", "![effects](sites.png)", sites_paragraph(folder)]
     parts += ["## The SAEs", saes_table(folder)]
     return "\n\n".join(parts) + "\n"
 

@@ -118,7 +118,7 @@ def draw_figure(table: pd.DataFrame, path: Path, title: str) -> None:
             )
             axes.fill_between(rows.block, rows.low, rows.high, color=color, alpha=0.25, linewidth=0)
         axes.axhline(0, color="black", linewidth=0.5)
-        axes.set(title=f"at {position}", xlabel="block", ylim=(-2.6, 0.4))
+        axes.set(title=f"at {position}", xlabel="block", ylim=(-2.2, 0.8))
     figure.axes[0].set_ylabel("change of LD / LD")
     figure.axes[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
@@ -147,7 +147,7 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(chosen.out / "sites.csv", index=False, float_format="%.5f")
     draw_figure(
-        table, chosen.out / "sites.png", f"What patching a source's residual does to LD in {model.name}"
+        table, chosen.out / "sites.png", f"A source's residual patched in: {model.name}, {chosen.n} prompts"
     )
 
 
