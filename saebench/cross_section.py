@@ -32,6 +32,18 @@ class Outcome(NamedTuple):
     """KL(reference ‖ edited) over the whole vocabulary, in nats; None if no reference was given."""
 
 
+class Span(NamedTuple):
+    """The columns of one of several sites whose activations lie side by side."""
+
+    site: str
+    start: int
+    stop: int
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.start, self.stop)
+
+
 class Readout(ABC):
     """The rest of the model: from an activation at the site to logits at the answer position."""
 
@@ -84,6 +96,39 @@ class Readout(ABC):
         selects base prompts; without it the edits cover all of them in order. Logits over the
         vocabulary never exist for more than one block.
         """
+
+    def only(self, number: int, span: Span, clean: Float[Tensor, "n d_in"]) -> "Readout":
+        """The same with one of several sites replaced, and the rest as the model makes it.
+
+        Here the other sites stay as they are in the clean run: they do not depend on each other.
+        """
+        return _OneOfSeveral(self, span, clean)
+
+
+class _OneOfSeveral(Readout):
+    """One site of a readout of several, the others clean."""
+
+    def __init__(self, whole: Readout, span: Span, clean: Float[Tensor, "n d_in"]) -> None:
+        self.whole, self.span, self.clean = whole, span, clean
+        self.answer, self.distractor = whole.answer, whole.distractor
+
+    def _beside(self, edited: Float[Tensor, "b d_one"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b d_in"]:
+        out = self.clean[rows].clone()
+        out[:, self.span.columns] = edited
+        return out
+
+    def logits(self, edited: Float[Tensor, "b d_one"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
+        return self.whole.logits(self._beside(edited, rows), rows)
+
+    def run(
+        self,
+        edits: Mapping[K, Float[Tensor, "n d_one"]],
+        reference: Float[Tensor, "n d_one"] | None = None,
+        rows: Int[Tensor, "n"] | None = None,
+    ) -> dict[K, Outcome]:
+        at = torch.arange(len(self.answer), device=self.answer.device) if rows is None else rows
+        whole = {key: self._beside(edited, at) for key, edited in edits.items()}
+        return self.whole.run(whole, None if reference is None else self._beside(reference, at), rows)
 
 
 class LinearReadout(Readout):
@@ -265,6 +310,14 @@ class Split:
         named = [{name: digest(t) for name, t in table.items()} for table in tables]
         return [self.readout.made_from, *map(digest, (self.acts, self.labels, self.query)), *named]
 
+    def part(self, number: int, span: Span) -> "Split":
+        """One of several sites by itself; `expected` stays that of the edit of all."""
+        sources = {name: acts[:, span.columns] for name, acts in self.source_acts.items()}
+        readout = self.readout.only(number, span, self.acts)
+        return replace(
+            self, acts=self.acts[:, span.columns], readout=readout, source_acts=sources, reader=None
+        )
+
     def __len__(self) -> int:
         return len(self.acts)
 
@@ -304,6 +357,8 @@ class CrossSection:
     """Within them, the atom of each value; a value that is carried by nothing has a zero one."""
     templates: tuple[str, ...] = ()
     """Phrasings that `Split.template` counts."""
+    spans: tuple[Span, ...] = ()
+    """The columns of each of several sites that are edited together; empty for one site."""
     ordinary: Callable[[], Float[Tensor, "m d_in"]] | None = field(default=None, repr=False, compare=False)
     """Draws activations of ordinary text at the site's hook point, where there is a language model."""
 
@@ -331,6 +386,16 @@ class CrossSection:
         """
         splits = {name: getattr(self, name).read_at(hook) for name in ("fit", "select", "test")}
         return replace(self, **splits)
+
+    def parts(self) -> "tuple[CrossSection, ...]":
+        """The cross-section of each of its sites alone, on the same prompts; of one site itself."""
+        return tuple(self._part(number, span) for number, span in enumerate(self.spans)) or (self,)
+
+    def _part(self, number: int, span: Span) -> "CrossSection":
+        splits = {name: getattr(self, name).part(number, span) for name in ("fit", "select", "test")}
+        draw = self.ordinary
+        ordinary = None if draw is None else lambda: draw()[:, span.columns]
+        return replace(self, **splits, spans=(), ordinary=ordinary, truth=None, planted={}, planted_atoms={})
 
     def typical(self) -> Float[Tensor, "m d_in"]:
         """Activations like those that an SAE is trained on; without a language model, those of `fit`."""

@@ -45,6 +45,13 @@ class Known(NamedTuple):
         return Known(self.labels[rows], row, read)
 
 
+class Block(NamedTuple):
+    """Latents that write at one site, and the columns of that site's activation."""
+
+    latents: slice
+    columns: slice
+
+
 class _Decodes(ABC):
     """What dictionaries and labelled dictionaries share: a name, decoder rows, a linear decoder."""
 
@@ -62,9 +69,17 @@ class _Decodes(ABC):
 
     @final
     def shuffled(self, seed: int) -> Float[Tensor, "d_sae d_in"]:
-        """The decoder rows in another order: the null of everything that reads directions."""
-        order = torch.randperm(self.d_sae, generator=torch.Generator().manual_seed(seed))
+        """The decoder rows of each site in another order: the null of everything that reads directions."""
+        generator, order = torch.Generator().manual_seed(seed), torch.arange(self.d_sae)
+        for latents, _ in self.blocks:
+            own = order[latents]
+            order[latents] = own[torch.randperm(len(own), generator=generator)]
         return self.W_dec[order.to(self.W_dec.device)]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Which latents write where; a single block for a dictionary of one site."""
+        return (Block(slice(0, self.d_sae), slice(0, self.d_in)),)
 
     @property
     def d_sae(self) -> int:

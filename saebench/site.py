@@ -68,12 +68,15 @@ def hook_point(name: str) -> str:
 class Site:
     """A hook point, a semantic position in the prompt, and optionally one attention head.
 
-    Written `blocks.2.hook_resid_post@end`, or `blocks.2.attn.hook_z[3]@end` for a head.
+    Written `blocks.2.hook_resid_post@end`, or `blocks.2.attn.hook_z[3]@end` for a head; several that are
+    edited together with `&` between them.
     """
 
     hook: str
     position: str
     head: int | None = None
+    beside: tuple["Site", ...] = ()
+    """Further sites, edited together with this one."""
 
     @classmethod
     def parse(cls, text: str, default_position: str | None = None) -> "Site":
@@ -84,24 +87,49 @@ class Site:
         Raises:
             SiteError: if the text is not of that form or has no position.
         """
+        if "&" in text:
+            return cls.joined([cls.parse(part.strip(), default_position) for part in text.split("&")])
         match = _PATTERN.match(text)
         position = match and (match["position"] or default_position)
         if not match or not position:
             raise SiteError(
                 f"Cannot read {text!r} as a site. Expected HOOK@POSITION, for example"
-                " 'blocks.1.hook_resid_pre@end' (a single head: 'blocks.1.attn.hook_z[3]@end')."
+                " 'blocks.1.hook_resid_pre@end' (a single head: 'blocks.1.attn.hook_z[3]@end'; several edited"
+                " together: A@end & B@end)."
                 " `saebench tasks NAME` lists a task's positions."
             )
         return cls(hook_point(match["hook"]), position, int(match["head"]) if match["head"] else None)
 
+    @classmethod
+    def joined(cls, sites: Sequence["Site"]) -> "Site":
+        """Sites that are edited together; of one it is that one.
+
+        Raises:
+            SiteError: if one of them occurs twice, by itself or as a head of another.
+        """
+        seen: set[Site] = set()
+        for site in sites:
+            heads = any(other.whole == site for other in seen)
+            if site in seen or site.whole in seen or (site.head is None and heads):
+                raise SiteError(
+                    f"{site} occurs twice among sites that are edited together. Expected it once."
+                )
+            seen.add(site)
+        return replace(sites[0], beside=tuple(sites[1:]))
+
+    @property
+    def parts(self) -> tuple["Site", ...]:
+        """The sites that are edited together, in order; of one site itself."""
+        return (replace(self, beside=()), *self.beside)
+
     def __str__(self) -> str:
-        head = f"[{self.head}]" if self.head is not None else ""
-        return f"{self.hook}{head}@{self.position}"
+        return " & ".join(f"{part.place}@{part.position}" for part in self.parts)
 
     @property
     def place(self) -> str:
         """Hook point and head, as a dictionary names where it was trained."""
-        return self.hook + (f"[{self.head}]" if self.head is not None else "")
+        names = (part.hook + (f"[{part.head}]" if part.head is not None else "") for part in self.parts)
+        return " & ".join(names)
 
     @property
     def whole(self) -> "Site":

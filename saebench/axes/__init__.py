@@ -1,10 +1,10 @@
 """Measures per-prompt outcomes of dictionaries, axis by axis; `saebench.scoring` makes scores of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from importlib import import_module
 
 from saebench.axes.base import Measure
-from saebench.scoring.axes import EVERY, axes_with
+from saebench.scoring.axes import EVERY
 
 __all__ = ["MEASURES", "Measure", "select_axes"]
 
@@ -12,6 +12,6 @@ MEASURES: dict[str, Measure] = {name: import_module(f"saebench.axes.{name}").MEA
 """The measuring half of every axis in `scoring.axes`: `MEASURE` of the module of its name."""
 
 
-def select_axes(further: Sequence[str] = ()) -> dict[str, Measure]:
-    """The five axes and those named, in the order of the list."""
-    return {name: MEASURES[name] for name in axes_with(further)}
+def select_axes(names: Collection[str]) -> dict[str, Measure]:
+    """The axes named, in the order of the list."""
+    return {name: measure for name, measure in MEASURES.items() if name in names}

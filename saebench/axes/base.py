@@ -164,6 +164,8 @@ class Bench:
     """The axes that are measured here."""
     learned: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """What axes have trained on this bench (DAS), by axis."""
+    parts: "Mapping[str, Bench]" = field(default_factory=dict, repr=False, compare=False)
+    """Of several sites that are edited together: a bench of each by itself, by site."""
 
     def atoms_of(self, attribute: str) -> Float[Tensor, "n_values d_in"]:
         """The supervised atoms of one attribute's values."""

@@ -15,6 +15,7 @@ from saebench.dictionary import LabelledDictionary
 from saebench.edits.few_latents import greedy
 from saebench.measures.detection import squared_norm
 from saebench.records.outcomes import AttributeFacts, Key, Outcomes
+from saebench.scoring.axes import axes_with
 from saebench.scoring.settings import EDIT_SIZES
 
 
@@ -26,11 +27,12 @@ def make_bench(
     facts: Mapping[Key, float] = {},
     seed: int = 0,
     tick: Tick = lambda _: None,
+    axes: Sequence[str] | None = None,
 ) -> Bench:
     """Runs the references: clean, mean ablation, no edit, source patch, the ceiling's edit.
 
     `further` names axes beside the five, which then prepare their own references; `facts` are numbers
-    of the task itself.
+    of the task itself. With `axes` only those are measured.
     """
     out = _blank(section)
     mean = section.mean
@@ -44,7 +46,8 @@ def make_bench(
     for child, parent in _followers(section):
         out.facts[Key("task", "follows", f"{child}>{parent}")] = 1.0
     out.facts.update(facts)
-    bench = Bench(section, ceiling, properties(section), out, atoms, mean, clean, select_axes(further))
+    measures = select_axes(axes_with(further) if axes is None else axes)
+    bench = Bench(section, ceiling, properties(section), out, atoms, mean, clean, measures)
     for axis in bench.measures.values():
         axis.prepare(bench, seed, tick)
     return bench

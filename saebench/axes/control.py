@@ -6,6 +6,7 @@ from torch import Tensor
 from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.dictionaries.codes import at_rows
 from saebench.dictionary import Intervention, LabelledDictionary
+from saebench.edits.blocks import acts_beside, detectors_within, edits_beside, of_latents, within
 from saebench.edits.few_latents import Edit, aware, greedy, random_swap, swap_all
 from saebench.edits.writers import SPECIFIC_SIZES, WRITER_SIZES, partners, strength, writers_edit
 from saebench.records.outcomes import Key, Outcomes
@@ -31,31 +32,11 @@ def prepare(bench: Bench, seed: int, tick: Tick) -> None:
 
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
     """Agnostic, aware, random and full edits of every attribute, each size, over one clean run."""
-    test = bench.section.test
-    alpha, W_dec = subject.test.codes, subject.dictionary.W_dec
-    explained = subject.test.reconstruction - subject.test.offset
-    power = explained.square().sum(1, keepdim=True)
-    # where nothing is reconstructed no latent has a share in it
-    weight = torch.where(power > 0, explained / power, 0.0)
     for at, attribute in enumerate(bench.section.attributes):
         name = attribute.name
-        source, beta = test.source_acts[name], subject.source(name).codes
-        table = subject.table(bench.properties[name], "select")
-        old, new = test.labels[:, at], test.source_labels[name][:, at]
-        found: dict[str, dict[int, Edit]] = {
-            "agnostic": greedy(test.acts, source, alpha, beta, W_dec, EDIT_SIZES, weight),
-            "aware": aware(test.acts, alpha, beta, W_dec, table.f1, old, new, EDIT_SIZES, weight),
-        }
-        edits: dict[tuple[str, int], Tensor] = {
-            (kind, k): edit.acts for kind, sizes in found.items() for k, edit in sizes.items()
-        }
-        if not subject.dictionary.reads_labels:
-            shuffled = subject.dictionary.shuffled(seed)
-            for k, edit in greedy(test.acts, source, alpha, beta, shuffled, EDIT_SIZES).items():
-                edits["permuted", k] = edit.acts
-        drawn = random_swap(test.acts, alpha, beta, W_dec, EDIT_SIZES, seed)
-        edits |= {("random", k): acts for k, acts in drawn.items()}
-        edits["full", -1] = swap_all(test.acts, alpha, beta, W_dec)
+        found = _sized(subject, at, bench)
+        edits = {(kind, k): edit.acts for kind, sizes in found.items() for k, edit in sizes.items()}
+        edits |= _references(subject, name, bench, seed)
         if name in bench.learned[AXIS]:
             edits |= _writers(subject, at, bench, seed)
         _run(edits, name, bench, out)
@@ -64,6 +45,44 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
                 out.add(Key(AXIS, "n_changed", name, kind, k), edit.n_changed)
                 out.add(Key(AXIS, "removed_weight", name, kind, k), edit.removed_weight)
         tick(f"control of {name}")
+
+
+def _sized(subject: Subject, at: int, bench: Bench) -> dict[str, dict[int, Edit]]:
+    """Agnostic and aware edits of every size; of several sites, of that size at each."""
+    test, dictionary, name = bench.section.test, subject.dictionary, bench.section.attributes[at].name
+    alpha, beta = subject.test.codes, subject.source(name).codes
+    f1 = subject.table(bench.properties[name], "select").f1
+    old, new = test.labels[:, at], test.source_labels[name][:, at]
+    agnostic, knowing = [], []
+    for latents, columns in dictionary.blocks:
+        base, rows = test.acts[:, columns], dictionary.W_dec[latents, columns]
+        explained = subject.test.by_latents[:, columns]
+        power = explained.square().sum(1, keepdim=True)
+        # where nothing is reconstructed no latent has a share in it
+        weight = torch.where(power > 0, explained / power, 0.0)
+        codes = within(alpha, latents), within(beta, latents)
+        source, table = test.source_acts[name][:, columns], detectors_within(f1, dictionary.d_sae, latents)
+        agnostic.append(greedy(base, source, *codes, rows, EDIT_SIZES, weight))
+        knowing.append(aware(base, *codes, rows, table, old, new, EDIT_SIZES, weight))
+    return {"agnostic": edits_beside(agnostic), "aware": edits_beside(knowing)}
+
+
+def _references(subject: Subject, name: str, bench: Bench, seed: int) -> dict[tuple[str, int], Tensor]:
+    """Agnostic edits with a shuffled decoder, random swaps of every size, and the swap of all latents."""
+    test, dictionary = bench.section.test, subject.dictionary
+    alpha, beta = subject.test.codes, subject.source(name).codes
+    shuffled = dictionary.W_dec if dictionary.reads_labels else dictionary.shuffled(seed)
+    permuted, drawn = [], []
+    for latents, columns in dictionary.blocks:
+        base, source = test.acts[:, columns], test.source_acts[name][:, columns]
+        codes = within(alpha, latents), within(beta, latents)
+        if not dictionary.reads_labels:
+            edits = greedy(base, source, *codes, shuffled[latents, columns], EDIT_SIZES)
+            permuted.append({k: edit.acts for k, edit in edits.items()})
+        drawn.append(random_swap(base, *codes, dictionary.W_dec[latents, columns], EDIT_SIZES, seed))
+    found = {("permuted", k): acts for k, acts in acts_beside(permuted).items()} if permuted else {}
+    found |= {("random", k): acts for k, acts in acts_beside(drawn).items()}
+    return found | {("full", -1): swap_all(test.acts, alpha, beta, dictionary.W_dec)}
 
 
 def _writers(subject: Subject, at: int, bench: Bench, seed: int) -> dict[tuple[str, int], Tensor]:
@@ -86,8 +105,13 @@ def _writers(subject: Subject, at: int, bench: Bench, seed: int) -> dict[tuple[s
         ("specific_writers", True, SPECIFIC_SIZES),
     ):
         gone, come = (strength(writers, codes, v, specific) for codes, v in ((alpha, old), (beta, new)))
-        found = writers_edit(test.acts, alpha, beta, dictionary.W_dec, gone, come, sizes)
-        edits |= {(kind, e): acts for e, acts in found.items()}
+        found = []
+        for latents, columns in dictionary.blocks:
+            base, rows = test.acts[:, columns], dictionary.W_dec[latents, columns]
+            wrote = gone[of_latents(alpha, latents)], come[of_latents(beta, latents)]
+            codes = within(alpha, latents), within(beta, latents)
+            found.append(writers_edit(base, *codes, rows, *wrote, sizes))
+        edits |= {(kind, e): acts for e, acts in acts_beside(found).items()}
     return edits
 
 

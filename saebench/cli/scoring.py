@@ -14,7 +14,8 @@ SAEs = Annotated[
     list[str],
     typer.Argument(
         metavar="SAE...",
-        help="demo:NAME, demo:all, control:NAME[:ARG], control:all, a path, release/sae_id, hf://owner/repo/path",
+        help="demo:NAME, demo:all, control:NAME[:ARG], control:all, a path, a map of sites to checkpoints (TOML or"
+        " folder), release/sae_id, hf://owner/repo/path",
     ),
 ]
 
@@ -27,7 +28,14 @@ def evaluate(
     model: Annotated[
         str, typer.Option(help="A name (`saebench models`), a GGUF file, a directory.")
     ] = "demo",
-    site: Annotated[str | None, typer.Option(help="HOOK@POSITION, or 'all'. Default: the SAE's own.")] = None,
+    site: Annotated[
+        str | None,
+        typer.Option(
+            "--site",
+            "--sites",
+            help="HOOK@POSITION; 'A & B' edits several together; 'all'; a site list (TOML). Default: the SAE's own.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Directory for results.")] = DEFAULT_OUT,
     name: Annotated[
         list[str] | None,

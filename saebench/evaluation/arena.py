@@ -18,6 +18,7 @@ from saebench.records import provenance, store
 from saebench.records.memo import Memo
 from saebench.records.outcomes import Outcomes
 from saebench.records.result import ModelInfo, Result, SplitSizes, TaskInfo
+from saebench.records.site_list import read_sites
 from saebench.scoring.axes import axes_with, versions
 from saebench.scoring.settings import EDIT_SIZES
 from saebench.site import Site, residual
@@ -25,6 +26,7 @@ from saebench.spec import Task
 
 if TYPE_CHECKING:
     from saebench.axes.base import Bench
+    from saebench.cross_section import CrossSection
     from saebench.evaluation.sources import Model
     from saebench.kinds.base import Built
 
@@ -80,6 +82,8 @@ class Arena:
         if asked == "all":
             points = {*residual(list(self.source.facts.hook_points)), *filter(None, hooks)}
             return sorted((Site.parse(h, position) for h in points), key=Site.sort_key)
+        if asked and asked.endswith(".toml"):
+            return read_sites(Path(asked).expanduser())
         if asked:
             return [Site.parse(part, position) for part in asked.split(",")]
         found = {Site.parse(hook, _position(hook, listed, position)) for hook in hooks if hook}
@@ -133,6 +137,7 @@ class Arena:
     def _make(self, site: Site) -> "tuple[Built, Bench]":
         from saebench.axes.bench import make_bench
         from saebench.dictionaries.supervised import CEILING, fit_supervised
+        from saebench.evaluation.several_sites import make_benches
         from saebench.kinds import KINDS
         from saebench.kinds.base import Settings
 
@@ -147,10 +152,13 @@ class Arena:
         if variables is None:
             known = built.parametrizations
             raise OptionError(unknown("parametrization", options.parametrization, known))
-        atoms = fit_supervised(section)
-        ceiling = section.truth or fit_supervised(section, method, variables)
-        bench = make_bench(section, ceiling, atoms, spec.further_axes, built.facts, options.seed, self.tick)
-        return built, bench
+
+        def make(section: "CrossSection", axes: list[str]) -> "Bench":
+            atoms = fit_supervised(section)
+            ceiling = section.truth or fit_supervised(section, method, variables)
+            return make_bench(section, ceiling, atoms, (), built.facts, options.seed, self.tick, axes)
+
+        return built, make_benches(section, spec.further_axes, make)
 
     @property
     def versions(self) -> dict[str, int]:
@@ -185,9 +193,11 @@ class Arena:
         """
         self.require_its_data(contestant)
         strange = self._not_its_data(contestant)
+        from saebench.evaluation import several_sites
+
         _, bench = self.bench(site)
         with self._exact():
-            realised = contestant.at(bench, self.options.seed)
+            realised = several_sites.realise(contestant, site, bench, self.options.seed)
         if contestant.sha256 not in (None, realised.info.sha256):
             raise CheckpointError(
                 f"{contestant.name} was replaced after it was looked at: its digest was"
@@ -211,8 +221,11 @@ class Arena:
         from saebench.models.provenance import elsewhere, strangeness
 
         assert isinstance(self.model, LanguageModel), "tasks that generate their data have no other model"
-        found = strangeness(contestant.model_name, contestant.prepend_bos, self.model)
-        found += elsewhere(contestant.hook, site)
+        found: list[str] = []
+        for part in site.parts:
+            sae = contestant.part(part)
+            said = [*strangeness(sae.model_name, sae.prepend_bos, self.model), *elsewhere(sae.hook, part)]
+            found += [text for text in said if text not in found]
         if found and self.options.strict:
             raise TrainingDataError(
                 f"{contestant.name}: {'; '.join(found)}. --strict refuses that; without it the SAE is scored and"
@@ -256,7 +269,7 @@ class Arena:
         return Memo("l0", id=self.id(digest, site))
 
     def sample_l0(self, contestant: Contestant, site: Site) -> float:
-        """Mean latents on over the first 512 prompts of `fit`: what random controls are matched to."""
+        """Mean latents on, a site, over the first 512 prompts of `fit`: what random controls are matched to."""
         known = self.known_l0(contestant, site)
         if known is None:
             from saebench.dictionaries.codes import encode_split
@@ -267,17 +280,19 @@ class Arena:
             assert isinstance(dictionary, Dictionary)
             fit = (section if dictionary.reads is None else section.read_at(dictionary.reads)).fit
             codes = encode_split(dictionary, fit.acts[:512], fit.known.at(slice(0, 512))).codes
-            known = float(codes.per_row.float().mean())
+            known = float(codes.per_row.float().mean()) / len(site.parts)
             if contestant.sha256:
                 self._l0_memo(contestant.sha256, site).keep(known)
         return known
 
     def score(self, realised: Realised, site: Site) -> Scored:
         """Measures all axes and scores them."""
+        from saebench.evaluation import several_sites
+
         started = time.perf_counter()
         built, bench = self.bench(site)
         with self._exact():
-            out = bench.measure(realised.scorable, self.options.seed, self.tick)
+            out = several_sites.measure(realised, bench, self.options.seed, self.tick)
         result = self._write(realised, site, built, out, started)
         return Scored(result, out)
 

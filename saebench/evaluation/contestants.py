@@ -4,6 +4,7 @@ A contestant knows its name, and mostly its digest, before anything is loaded; `
 dictionary or intervention at a site. Nothing here imports torch before weights are needed.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from saebench.errors import CheckpointError, SiteError
 from saebench.evaluation.controls import CONTROLS, Control, Sized, digest_of, find_control
 from saebench.records.memo import Known, recall, remember
 from saebench.records.result import DictionaryInfo
+from saebench.records.site_list import read_map
+from saebench.site import Site
 
 if TYPE_CHECKING:
     from saebench.axes.base import Bench
@@ -29,6 +32,8 @@ class Realised(NamedTuple):
     scorable: "Scorable"
     info: DictionaryInfo
     warnings: tuple[str, ...] = ()
+    parts: "tuple[Scorable, ...]" = ()
+    """Of several sites that are edited together: what stands at each by itself."""
 
 
 class Contestant(ABC):
@@ -73,6 +78,14 @@ class Contestant(ABC):
     @abstractmethod
     def sha256(self) -> str | None:
         """The digest that a result's id is made of; None if it depends on a site's activations."""
+
+    def part(self, site: Site) -> "Contestant":
+        """What stands at one of several sites; the same everywhere unless it is a map of sites.
+
+        Raises:
+            SiteError: if it has nothing for the site.
+        """
+        return self
 
     @abstractmethod
     def at(self, bench: "Bench", seed: int = 0) -> Realised:
@@ -227,6 +240,45 @@ class SAE(Contestant):
         return self.info.model_copy(update={"l0": stored.l0, "sha256": stored.sha256})
 
 
+@dataclass(frozen=True)
+class SiteMap(Contestant):
+    """An SAE for each site, head or hook point: together one dictionary of several sites."""
+
+    source: str
+    saes: Mapping[str, SAE] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return Path(self.source).stem
+
+    @property
+    def d_sae(self) -> int:
+        return sum(sae.d_sae for sae in self.saes.values())
+
+    @property
+    def sha256(self) -> str | None:
+        digests = {place: sae.sha256 for place, sae in sorted(self.saes.items())}
+        if not all(digests.values()):
+            return None
+        return hashlib.sha256(repr(digests).encode()).hexdigest()
+
+    def part(self, site: Site) -> Contestant:
+        whole = site.whole
+        for place in (str(site), site.place, str(whole), whole.place):
+            if place in self.saes:
+                return self.saes[place]
+        raise SiteError(
+            f"{self.source} has no dictionary for {site}; it has some for {', '.join(self.saes)}. Expected one for"
+            " the site, its head or its hook point."
+        )
+
+    def at(self, bench: "Bench", seed: int = 0) -> Realised:
+        raise AssertionError("a map stands nowhere itself, only what it has for a site does")
+
+    def described(self, stored: DictionaryInfo) -> DictionaryInfo:
+        return stored.model_copy(update={"name": self.name, "source": self.source})
+
+
 class InMemory(NamedTuple):
     """An SAE that is loaded already; it stays on its device."""
 
@@ -300,15 +352,19 @@ def _shortest(source: str, among: Sequence[str]) -> str:
 
 
 def resolve(spec: str, architecture: str | None = None) -> list[Contestant]:
-    """Contestants of one command-line name; `demo:all` gives several.
+    """Contestants of one command-line name; `demo:all` gives several, a map of sites one.
 
     Raises:
-        CheckpointError, ControlError: if it cannot be found or read.
+        CheckpointError, ControlError, SiteError: if it cannot be found or read.
     """
     if not spec:
         raise CheckpointError("An SAE's name is empty. Expected a path, demo:NAME or control:NAME.")
     if spec.startswith("control:"):
         return [control(spec.removeprefix("control:"))]
+    mapped = read_map(Path(spec).expanduser())
+    if mapped is not None:
+        saes = {place: SAE.named(target, architecture) for place, target in mapped.items()}
+        return [SiteMap(spec, saes)]
     names = [f"demo:{name}" for name in demo.names()] if spec == "demo:all" else [spec]
     return [SAE.named(name, architecture) for name in names]
 

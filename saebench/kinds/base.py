@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from saebench.cross_section import CrossSection, Split
+from saebench.cross_section import CrossSection, Span, Split
 from saebench.dictionaries.supervised import Variable
 from saebench.errors import IncompetentModelError, SiteError
 from saebench.kinds.templates import TemplateSkill
+from saebench.models.language_model import LanguageModel
 from saebench.records.outcomes import Key
 from saebench.scoring.estimates import Interval, wilson
 from saebench.site import Site
@@ -130,16 +131,27 @@ def digests(texts: Iterable[Sequence[int]]) -> Int[Tensor, "n"]:
 
 
 def require_position(task: Task, site: Site) -> None:
-    """Raises if the site's position is not one of the task's.
+    """Raises if the position of a site is not one of the task's.
 
     Raises:
         SiteError: naming those it has.
     """
-    if site.position not in task.spec.positions:
-        raise SiteError(
-            f"Site {str(site)!r} has position {site.position!r}; task {task.name!r} has"
-            f" {', '.join(task.spec.positions)}."
-        )
+    for part in site.parts:
+        if part.position not in task.spec.positions:
+            raise SiteError(
+                f"Site {str(part)!r} has position {part.position!r}; task {task.name!r} has"
+                f" {', '.join(task.spec.positions)}."
+            )
+
+
+def spans_of(model: LanguageModel, site: Site) -> tuple[Span, ...]:
+    """Which columns of activations side by side belong to which site; empty for one site."""
+    found, start = [], 0
+    for part in site.parts if site.beside else ():
+        stop = start + model.d_in(part.hook, part.head)
+        found.append(Span(str(part), start, stop))
+        start = stop
+    return tuple(found)
 
 
 def no_generator(task: Task, device: str) -> NoReturn:

@@ -7,8 +7,16 @@ an edit can change (`suffix`).
 
 from saebench.models.memory import Budget
 from saebench.patching.all_tokens import capture_all
-from saebench.patching.capture import capture, remembered
+from saebench.patching.capture import capture, remembered, remembered_beside
 from saebench.patching.placement import Placement
 from saebench.patching.readout import PatchedReadout
 
-__all__ = ["Budget", "PatchedReadout", "Placement", "capture", "capture_all", "remembered"]
+__all__ = [
+    "Budget",
+    "PatchedReadout",
+    "Placement",
+    "capture",
+    "capture_all",
+    "remembered",
+    "remembered_beside",
+]

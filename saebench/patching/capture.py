@@ -102,6 +102,14 @@ def _read(
     return out
 
 
+def remembered_beside(
+    model: LanguageModel, tokens: Sequence[Sequence[int]], places: Sequence[Placement]
+) -> Float[Tensor, "n d_in"]:
+    """Activations at several places, side by side in their order, kept in the cache."""
+    found = remembered(model, tokens, dict(enumerate(places)))
+    return torch.cat([found[i] for i in range(len(places))], dim=1)
+
+
 def blocks_before(place: Placement) -> int:
     """How many blocks have to run, the last perhaps in part, before the place is computed."""
     return place.layer + (not place.hook.endswith("hook_resid_pre"))

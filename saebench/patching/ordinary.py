@@ -16,20 +16,19 @@ TOKENS = 4
 
 
 def ordinary_activations(
-    model: LanguageModel, tokens: Sequence[Sequence[int]], place: Placement
+    model: LanguageModel, tokens: Sequence[Sequence[int]], places: Sequence[Placement]
 ) -> Float[Tensor, "m d_in"]:
-    """The place's hook point at four tokens of every prompt, drawn the same way each time.
+    """The places' hook points at four tokens of every prompt, side by side, drawn the same way each time.
 
     A task edits one position, and norms differ between positions: on the demo model the scale of an
     SAE's input is 0.48 at the site alone, 0.94 here and 0.95 on ordinary sentences. The first token is
     left out, since its norm is often hundreds of times that of others.
     """
     rng = random.Random(0)
-    places = {
-        i: place._replace(positions=torch.tensor([_later(rng, len(t)) for t in tokens]))
-        for i in range(TOKENS)
-    }
-    return torch.cat(list(remembered(model, tokens, places).values()))
+    drawn = [torch.tensor([_later(rng, len(t)) for t in tokens]) for _ in range(TOKENS)]
+    there = {(i, j): p._replace(positions=at) for i, at in enumerate(drawn) for j, p in enumerate(places)}
+    found = remembered(model, tokens, there)
+    return torch.cat([torch.cat([found[i, j] for j in range(len(places))], 1) for i in range(TOKENS)])
 
 
 def _later(rng: random.Random, length: int) -> int:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.cache.tensors import digest
-from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
+from saebench.cross_section import K, Outcome, Readout, Span, concatenate, log_probs, reduce_logits
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Cost, Scratch
 from saebench.patching.agreement import disagreement
@@ -133,6 +133,11 @@ class PatchedReadout(Readout):
 
             self.budget.in_blocks(len(at), way.cost(at), read)
         return out
+
+    def only(self, number: int, span: Span, clean: Float[Tensor, "n d_in"]) -> "PatchedReadout":
+        """The same prompts with one of the places replaced; what lies behind it follows."""
+        place = [self.places[number]]
+        return PatchedReadout(self.model, self.tokens, place, self.answer, self.distractor, way=self.way)
 
     def logits(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
         return self._gather(rows, lambda at, part: self._pass.logits(edited[at], part)).float()

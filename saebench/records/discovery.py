@@ -90,7 +90,7 @@ class Discovery(_Document):
 
 
 def sites_text(found: Discovery) -> str:
-    """The chosen sites as TOML, by attribute."""
+    """The chosen sites by attribute, as TOML that `evaluate --sites` reads."""
     lines = [
         f"# Chosen by `saebench discover --task {found.task} --model {found.model}` on `select`; shares are of `test`.",
         f'task = "{found.task}"',

@@ -58,6 +58,8 @@ class Outcomes:
     templates: tuple[str, ...] = ()
     headlines: Mapping[str, Float[np.ndarray, "_"]] = field(default_factory=dict)
     """Resampled headlines by axis, normalised, for ranks: the same prompts give paired draws."""
+    parts: Mapping[str, "Outcomes"] = field(default_factory=dict)
+    """Of several sites that are edited together: what was measured at each by itself, by site."""
 
     def like(self) -> "Outcomes":
         """An empty table over the same prompts."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from saebench.errors import ResultError
 from saebench.records.outcomes import AttributeFacts, Key, Outcomes
+from saebench.records.parts import flat, parted
 
 SPARSE = 0.3
 TABLE_SCHEMA = "saebench.outcomes/1"
@@ -32,6 +33,7 @@ def table_bytes(outcomes: Outcomes, id: str) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    outcomes = flat(outcomes)
     parts = [*_prompts(outcomes), *outcomes.columns.items()]
     kept = [_kept_rows(values) for _, values in parts]
     lengths = [len(rows) for rows in kept]
@@ -161,7 +163,7 @@ def read_table(path: Path) -> Outcomes:
     try:
         table = pq.read_table(path, read_dictionary=list(_TEXT), page_checksum_verification=True)
         content = json.loads(table.schema.metadata[_METADATA])
-        return _outcomes(table, content)
+        return parted(_outcomes(table, content))
     except (OSError, KeyError, ValueError, IndexError, TypeError, pa.ArrowException) as error:
         raise _unreadable(path, error) from error
 

@@ -37,6 +37,8 @@ class Axis(NamedTuple):
     """Of the normalised headline."""
     further: bool = False
     """Measured only on tasks that bring what it needs; not one of the columns of every table."""
+    per_site: bool = False
+    """Read off one site: of several that are edited together it is the mean over them."""
     heads: str = ""
     """The axis whose headline a further axis replaces where it was measured."""
     settings: Mapping[str, object] = {}
@@ -60,9 +62,9 @@ _LIST = (
         heads="control",
         settings={"learned": {"version": 4, **disentangle.LEARNED}},
     ),
-    Axis("interpretability", "interpretability", interpretability.score, 4),
-    Axis("occlusion", "occlusion", occlusion.score, 3),
-    Axis("oversplitting", "over-splitting", oversplitting.score, 4),
+    Axis("interpretability", "interpretability", interpretability.score, 4, per_site=True),
+    Axis("occlusion", "occlusion", occlusion.score, 3, per_site=True),
+    Axis("oversplitting", "over-splitting", oversplitting.score, 4, per_site=True),
     Axis("recovery", "recovery of true features", recovery.score, 2, further=True),
     Axis("subspaces", "recovery of planted subspaces", subspaces.score, 1, further=True),
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saebench.kinds.base import Settings
 from saebench.kinds.entities.facts import Entity, Facts, in_other_words, read_facts
-from saebench.kinds.entities.prompts import Prompt, draw_prompts, placement
+from saebench.kinds.entities.prompts import Prompt, draw_prompts, placements
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout
 from saebench.site import Site
@@ -61,7 +61,7 @@ def ask(
 ) -> Asked:
     """Clean activations of prompts, and what the model answers."""
     blank = torch.zeros(len(prompts), dtype=torch.long)
-    readout = PatchedReadout(model, [p.tokens for p in prompts], [placement(prompts, site)], blank, blank)
+    readout = PatchedReadout(model, [p.tokens for p in prompts], placements(prompts, site), blank, blank)
     acts = readout.clean()
     said, others, best = [], [], []
     with torch.no_grad():

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.cache.tensors import digest
-from saebench.cross_section import K, Outcome, Readout
+from saebench.cross_section import K, Outcome, Readout, Span
 from saebench.patching import PatchedReadout
 
 
@@ -40,6 +40,9 @@ class LenientReadout(Readout):
         for i, prompt in enumerate(self.inner.tokens):
             keys.setdefault((len(prompt), *where[:, i].tolist()), []).append(i)
         return [torch.tensor(rows) for rows in keys.values()]
+
+    def only(self, number: int, span: Span, clean: Float[Tensor, "n d_in"]) -> "LenientReadout":
+        return LenientReadout(self.inner.only(number, span, clean), self.answer, self.canonical)
 
     def logits(self, edited: Float[Tensor, "b d_in"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b vocab"]:
         return self.inner.logits(edited, rows)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saebench.kinds.entities.facts import Entity, Phrase
 from saebench.models.language_model import LanguageModel
-from saebench.patching import Placement, remembered
+from saebench.patching import Placement, remembered_beside
 from saebench.site import Site
 
 
@@ -56,10 +56,14 @@ def draw_prompts(
     return prompts
 
 
-def placement(prompts: Sequence[Prompt], site: Site) -> Placement:
-    return Placement(site.hook, torch.tensor([p.at(site.position) for p in prompts]), site.head)
+def placements(prompts: Sequence[Prompt], site: Site) -> list[Placement]:
+    """The token of each of the site's parts in every prompt."""
+    return [
+        Placement(part.hook, torch.tensor([p.at(part.position) for p in prompts]), part.head)
+        for part in site.parts
+    ]
 
 
 def activations(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
     """Activations at the site."""
-    return remembered(model, [p.tokens for p in prompts], {site: placement(prompts, site)})[site]
+    return remembered_beside(model, [p.tokens for p in prompts], placements(prompts, site))

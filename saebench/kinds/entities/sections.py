@@ -15,12 +15,12 @@ import torch
 from saebench.cross_section import CrossSection, Read, Split
 from saebench.dictionaries.supervised import independent, unidentified_parents
 from saebench.errors import IncompetentModelError
-from saebench.kinds.base import Built, Competence, Settings, digests, require_position
+from saebench.kinds.base import Built, Competence, Settings, digests, require_position, spans_of
 from saebench.kinds.entities.asking import SIZES, Asked, answers_of, ask, best_asked, known
 from saebench.kinds.entities.facts import SPLITS, Entity, Facts
 from saebench.kinds.entities.lenient import LenientReadout
 from saebench.kinds.entities.planted import oracle, read_truth
-from saebench.kinds.entities.prompts import Prompt, activations, draw_prompts, placement, write_prompt
+from saebench.kinds.entities.prompts import Prompt, activations, draw_prompts, placements, write_prompt
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout
 from saebench.patching.ordinary import ordinary_activations
@@ -73,7 +73,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         asked[name] = found
         settings.tick(f"activations of {name}")
     fit = asked["fit"].kept
-    ordinary = partial(ordinary_activations, model, [p.tokens for p in fit], placement(fit, site))
+    ordinary = partial(ordinary_activations, model, [p.tokens for p in fit], placements(fit, site))
     assert isinstance(task.spec, EntitiesSpec)
     planted = read_truth(task, task.spec.planted, facts.attributes, model, site)
     section = CrossSection(
@@ -83,6 +83,7 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         planted=planted.subspaces,
         planted_atoms=planted.atoms,
         templates=facts.templates,
+        spans=spans_of(model, site),
         ordinary=ordinary,
     )
     test = asked["test"]
@@ -148,11 +149,7 @@ def _split(
         some = any(p.query == at for p in prompts)
         _require(some, f"no question for {attribute.name!r} is answered rightly", facts, model, split)
     readout = PatchedReadout(
-        model,
-        [p.tokens for p in prompts],
-        [placement(prompts, site)],
-        found.said[keep],
-        found.runner_up[keep],
+        model, [p.tokens for p in prompts], placements(prompts, site), found.said[keep], found.runner_up[keep]
     )
     device = found.acts.device
     answer = answers_of(prompts, entities, facts).to(device)
@@ -215,7 +212,7 @@ def _source(
     At the entity's own token what follows it does not matter, so plain texts serve as well.
     """
     phrases = list(facts.phrases[split][base.query])
-    if site.position == "entity":
+    if all(part.position == "entity" for part in site.parts):
         phrases += facts.context[split]
     for choice in rng.permutation(len(phrases)):
         name = facts.entities[split][entity].name

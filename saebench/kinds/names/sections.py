@@ -16,7 +16,7 @@ from torch import Tensor
 
 from saebench.cross_section import Attribute, CrossSection, Listed, Read, Split
 from saebench.dictionaries.supervised import Variable, independent, product
-from saebench.kinds.base import Built, Competence, Settings, digests, require_position
+from saebench.kinds.base import Built, Competence, Settings, digests, require_position, spans_of
 from saebench.kinds.names.prompts import (
     ROLES,
     Case,
@@ -29,7 +29,7 @@ from saebench.kinds.names.prompts import (
 from saebench.kinds.names.words import Words, token, usable_words
 from saebench.kinds.templates import TemplateSkill, left_out, too_few, usable
 from saebench.models.language_model import LanguageModel
-from saebench.patching import PatchedReadout, Placement, remembered
+from saebench.patching import PatchedReadout, Placement, remembered_beside
 from saebench.patching.ordinary import ordinary_activations
 from saebench.site import Site
 from saebench.spec import Task
@@ -169,7 +169,8 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         conjunctions=(("io", "pos"), ("s", "pos")),
         library=library(words),
         templates=words.templates,
-        ordinary=partial(ordinary_activations, model, [p.tokens for p in fit], _placement(fit, site)),
+        ordinary=partial(ordinary_activations, model, [p.tokens for p in fit], _placements(fit, site)),
+        spans=spans_of(model, site),
         **splits,
     )
     reason = too_few(skills)
@@ -179,8 +180,12 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
     return Built(section, competence, notes, parametrizations(attributes), templates=skills)
 
 
-def _placement(prompts: Sequence[Prompt], site: Site) -> Placement:
-    return Placement(site.hook, torch.tensor([p.positions[site.position] for p in prompts]), site.head)
+def _placements(prompts: Sequence[Prompt], site: Site) -> list[Placement]:
+    """The token of each of the site's parts in every prompt."""
+    return [
+        Placement(part.hook, torch.tensor([p.positions[part.position] for p in prompts]), part.head)
+        for part in site.parts
+    ]
 
 
 def _readout(
@@ -189,8 +194,8 @@ def _readout(
     """Answer IO, distractor S."""
     tokens = torch.tensor([token(model, n) for n in words.names])
     io, s, _ = _labels(cases).T
-    place = [_placement(prompts, site)]
-    return PatchedReadout(model, [p.tokens for p in prompts], place, tokens[io], tokens[s])
+    places = _placements(prompts, site)
+    return PatchedReadout(model, [p.tokens for p in prompts], places, tokens[io], tokens[s])
 
 
 def library(words: Words) -> tuple[Listed, ...]:
@@ -246,7 +251,7 @@ def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Spli
 
 
 def _acts(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
-    return remembered(model, [p.tokens for p in prompts], {site: _placement(prompts, site)})[site]
+    return remembered_beside(model, [p.tokens for p in prompts], _placements(prompts, site))
 
 
 def _source_acts(batch: Batch, model: LanguageModel, site: Site) -> dict[str, Tensor]:
