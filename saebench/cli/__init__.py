@@ -7,7 +7,7 @@ from io import TextIOWrapper
 
 import typer
 
-from saebench.cli import audit, cache, discovery, models, planting, results, scoring, sweep, training
+from saebench.cli import audit, cache, discovery, models, paper, planting, results, scoring, sweep, training
 from saebench.cli.shared import complain
 from saebench.cli.threads import let_threads_sleep
 from saebench.errors import SaebenchError
@@ -27,6 +27,7 @@ app.add_typer(discovery.app)
 app.add_typer(sweep.app)
 app.add_typer(cache.app)
 app.add_typer(results.app)
+app.add_typer(paper.app)
 app.add_typer(planting.app)
 app.add_typer(models.app)
 app.add_typer(training.app)
