@@ -35,8 +35,9 @@ class Thresholds(NamedTuple):
 
 
 BARS = Thresholds()
-CHEAT_MARGIN = 1e-6
-"""An always-on latent or duplicates may equal the SAE they are made from."""
+CHEAT_MARGIN = 1e-3
+"""An always-on latent or duplicates may equal the SAE they are made from. One latent more is one more in the
+matched null, whose directions are drawn anew: floors move by some 1e-4."""
 L0_BANDS = (-0.5, 0.5)
 """Edges of the bands in powers of two about the true L0: below, near, above."""
 LEAST_IN_BAND = 8
