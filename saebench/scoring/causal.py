@@ -47,7 +47,9 @@ def spread(ctx: Context) -> Estimate:
 
 def effects(ctx: Context) -> dict[str, Effect]:
     """The effect of every attribute, over the prompts that ask for it."""
-    found, whole = {}, spread(ctx).map(np.abs)
+    # a site that does not matter has no effect to share; what is left there is rounding
+    found, whole = {}, spread(ctx)
+    whole = whole.map(np.abs) if whole.excludes_zero else whole * 0.0
     clean = ctx.outcomes[Key("task", "ld", edit="clean")]
     for name in ctx.outcomes.attributes:
         asks, boot = ctx.outcomes[Key("task", "asks", name)], ctx.edits(name)

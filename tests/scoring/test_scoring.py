@@ -10,6 +10,7 @@ from saebench.records.outcomes import Key
 from saebench.scoring import control, oversplitting, read_write, score, write_entry, write_headline
 from saebench.scoring.approximation import folded
 from saebench.scoring.base import Context
+from saebench.scoring.causal import NONE_CAUSAL, weights
 from saebench.scoring.control import fidelity
 from saebench.scoring.detection import detect
 from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
@@ -119,6 +120,20 @@ def test_headlines_move_with_the_data_where_an_attribute_stops_being_credibly_ca
         assert whole > 0.01 and np.abs(np.diff(values)).max() < 0.2 * whole
         # without an effect the other attribute is all there is
         assert found[-1].note == "over one 1.00"
+
+
+def test_where_the_site_does_not_matter_rounding_is_no_effect(outcomes):
+    """Behind the last place that is read a patch moves LD by rounding, all one way, and mean ablation does too."""
+    columns = dict(outcomes.columns)
+    clean = Key("task", "ld", edit="clean")
+    rounding = 1e-6 * np.random.default_rng(0).normal(size=len(columns[clean]))
+    columns[clean._replace(edit="mean")] = (columns[clean] + rounding).astype(np.float32)
+    for name in ("one", "two"):
+        columns[Key("task", "ld", name, "source")] = columns[clean] + np.float32(1e-5)
+        columns[Key("task", "success", name, "source")] = columns[Key("task", "success", name, "none")]
+    ctx = few_draws(replace(outcomes, columns=columns))
+    assert weights(ctx) == {}
+    assert control.headline(ctx).value == oversplitting.headline(ctx).value == Undefined(NONE_CAUSAL)
 
 
 def test_what_is_hardly_there_hardly_counts(outcomes):
