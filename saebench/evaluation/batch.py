@@ -95,10 +95,10 @@ def tasks_of(request: Request) -> list[tuple[str, Task]]:
 
 def _named(name: str, request: Request) -> list[tuple[str, Task]]:
     found = named_tasks(name, request.options)
-    if len(found) > 1:
-        return [(task.name, task) for task in found]
-    # a path has to lead there from other directories too
-    return [(name if found[0].name == name else str(Path(name).absolute()), found[0])]
+    if found[0].name != name and (Path(name) / "task.toml").is_file():
+        # a path has to lead there from other directories too
+        return [(str(Path(name).absolute()), found[0])]
+    return [(task.name, task) for task in found]
 
 
 def plan(

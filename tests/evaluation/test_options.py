@@ -42,9 +42,9 @@ CASES = [
         {"dictionary.name": "../<b>", "dictionary.d_in": 8},
     ),
     Case(
-        f"demo:topk --model demo --site blocks.2.hook_resid_pre@end --memory 64MB --strict {IOI}"
+        f"demo:topk --model demo --site blocks.1.hook_resid_pre@end --memory 64MB --strict {IOI}"
         " --dtype float32 --parametrization independent",
-        {"model.name": "demo", "site": "blocks.2.hook_resid_pre@end", "provenance.dtype": "float32"},
+        {"model.name": "demo", "site": "blocks.1.hook_resid_pre@end", "provenance.dtype": "float32"},
     ),
     Case(f"control:mean --dtype bfloat16 --parametrization coupled {IOI}", {"provenance.dtype": "bfloat16"}),
     Case(f"control:mean --dtype float16 --parametrization names {IOI}", {"provenance.dtype": "float16"}),

@@ -51,9 +51,10 @@ def two_groups(
     scale = scale * (1 + jitter * torch.rand(total, generator=g))
     rows = rows * scale[:, None]
     bias = torch.randn(d_in, generator=g) * 0.1
-    weight = (rows / scale[:, None] ** 2)[None] * torch.tensor([2.0] * n_values[0] + [1.5] * n_values[1])[
-        None, :, None
-    ]
+    loud = torch.tensor([2.0] * n_values[0] + [1.5] * n_values[1])
+    # nor do two answers of one group that are both written tie
+    loud = loud * (1 + 0.1 * jitter * torch.rand(total, generator=torch.Generator().manual_seed(seed + 1)))
+    weight = (rows / scale[:, None] ** 2)[None] * loud[None, :, None]
     readout_bias = -(weight[0] @ bias)[None]
 
     def draw(size: int) -> tuple[Tensor, Tensor]:

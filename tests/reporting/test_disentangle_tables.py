@@ -192,6 +192,7 @@ def test_the_verb_prints_the_tables_of_a_directory(tmp_path, capsys):
         main(["disentangle", str(tmp_path)])
     shown = capsys.readouterr().out
     assert stop.value.code == 0 and "full source patch" in shown and "paired differences" in shown
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(SystemExit) as stop:
         main(["disentangle", str(tmp_path / "nothing")])
     assert stop.value.code == 2 and "--task ravel" in capsys.readouterr().err

@@ -64,6 +64,18 @@ def test_what_the_controls_must_score_they_do():
     assert value("control:mean", "sufficiency") == pytest.approx(0, abs=1e-3)
 
 
+def test_the_ceiling_of_ioi_writes_and_edits_both_names():
+    [path] = RESULTS.glob("demo/control=supervised@*/ioi--*.json")
+    result = store.load(path).result
+    edits = {
+        s.attribute: s.value for s in result.scores if (s.name, s.edit) == ("edit_fidelity", "supervised")
+    }
+    # S: −.28 with class means, since a name meets 12 of 29 partners
+    assert edits["io"] > 0.99 and edits["s"] > 0.7
+    for axis in ("interpretability", "oversplitting"):
+        assert result.axes[axis].value >= 0.98
+
+
 def test_the_results_in_the_readme_are_the_committed_ones():
     text = (ROOT / "README.md").read_text("utf-8")
     assert readme.rewrite(text, RESULTS) == text, "write it again: make leaderboard"
