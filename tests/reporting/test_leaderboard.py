@@ -19,6 +19,7 @@ from saebench.reporting import leaderboard
 from saebench.reporting.leaderboard.boards import AXES, OVERALL, Rank, collect, l0_band, rank
 from saebench.reporting.leaderboard.page import render_page, script_json
 from saebench.reporting.leaderboard.tables import render_csv, render_markdown
+from saebench.scoring.axes import EVERY, versions
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -160,6 +161,18 @@ def test_what_cannot_be_compared_is_ranked_apart(field: str, tmp_path: Path) -> 
     store.save(changed, simulated.outcomes(), tmp_path)
     tables = collect(tmp_path, tmp_path).tables
     assert [str(t.rows[0].ranks[OVERALL]) for t in tables] == ["1", "1"]
+
+
+def test_scores_of_an_earlier_version_say_so(tmp_path: Path) -> None:
+    for name, version in (("now", EVERY["control"].version), ("then", EVERY["control"].version - 1)):
+        made = simulated.result(name=name, id=f"{version:064x}")
+        made = made.model_copy(update={"axis_versions": {**versions(()), "control": version}})
+        store.save(made, simulated.outcomes(n=4), tmp_path)
+    tables = collect(tmp_path, tmp_path / "leaderboard").tables
+    older = {t.rows[0].result.dictionary.name: t.board.older for t in tables}
+    now = EVERY["control"].version
+    assert older["now"] == "" and f"control {now - 1} (now {now})" in older["then"]
+    assert older["then"] in render_markdown(tables) and tables[0].rows[0].result.dictionary.name == "now"
 
 
 def test_ties_look_like_ties() -> None:

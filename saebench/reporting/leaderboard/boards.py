@@ -17,11 +17,12 @@ from jaxtyping import Float
 from saebench.records import store
 from saebench.records.result import AxisScore, Result
 from saebench.reporting.ordering import Ordering, Verdict, ordering, read_verdicts
-from saebench.scoring.axes import AXES as EVERY_AXIS
+from saebench.scoring.axes import AXES as COLUMNS
+from saebench.scoring.axes import EVERY
 from saebench.scoring.base import RANK_DRAWS
 from saebench.scoring.estimates import rank_interval
 
-AXES = {name: axis.heading for name, axis in EVERY_AXIS.items()}
+AXES = {name: axis.heading for name, axis in COLUMNS.items()}
 OVERALL = "mean"
 KINDS = {
     "sae": "Sparse autoencoders",
@@ -73,6 +74,13 @@ class Board(NamedTuple):
     @property
     def title(self) -> str:
         return f"{self.task} · {self.model} · {self.site}"
+
+    @property
+    def older(self) -> str:
+        """Which scores are of an earlier version, so that other boards are no comparison; empty if none."""
+        now = {name: axis.version for name, axis in EVERY.items()}
+        old = [f"{name} {v} (now {now[name]})" for name, v in self.axis_versions if v < now.get(name, v)]
+        return f"Not to be compared with other boards: earlier versions of {', '.join(old)}." if old else ""
 
 
 @dataclass(frozen=True)

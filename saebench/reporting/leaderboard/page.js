@@ -134,7 +134,7 @@ function rowNode(row) {
   const button = el("button", { type: "button", "aria-expanded": "false" }, el("bdi", {}, row.name));
   const node = el("tr", { class: "row" },
     el("td", { class: "rank", "data-label": "Rank" }, rankText(row.ranks[AXES.length])),
-    el("th", { class: "name", scope: "row" }, button, el("span", { class: "sub" }, row.architecture ?? "", el("span", { class: "where" }, `${row.architecture ? " · " : ""}${row.board.title}`))),
+    el("th", { class: "name", scope: "row" }, button, el("span", { class: "sub" }, row.architecture ?? "", el("span", { class: "where" }, `${row.architecture ? " · " : ""}${row.board.title}${row.board.older ? " · earlier version of the scores" : ""}`))),
     el("td", { "data-label": "L0" }, row.l0 == null ? "–" : row.l0.toFixed(1)),
     el("td", { "data-label": "Width" }, String(row.d_sae)),
     ...AXES.map((_, i) => axisCell(row, i)),

@@ -71,7 +71,8 @@ def payload(tables: Sequence[Table], whole: bool) -> dict:
 
 def _board(board: Board, example: Result, by: Ordering) -> dict:
     return {
-        "ordered": by.sentence,
+        "ordered": f"{board.older} {by.sentence}".strip(),
+        "older": bool(board.older),
         "greyed": [i for i, axis in enumerate(AXES) if axis in by.greyed],
         "title": board.title,
         "task": board.task,

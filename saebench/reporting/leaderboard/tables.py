@@ -40,7 +40,7 @@ def _board(table: Table) -> list[str]:
         f" `{board.model_sha256[:8]}`, budget {markdown_text(board.budget)}, seed {board.seed},"
         f" {sizes.test} test prompts."
     )
-    lines += ["", table.ordering.sentence]
+    lines += ["", *([board.older, ""] if board.older else []), table.ordering.sentence]
     headings = [f"({title})" if axis in table.ordering.greyed else title for axis, title in AXES.items()]
     for kind, title in KINDS.items():
         rows = table.of_kind(kind)
