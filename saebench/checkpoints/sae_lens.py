@@ -82,7 +82,9 @@ def load(contents: Contents, architecture: str | None = None) -> Parts:
     metadata = config.pop("metadata", None) or {}
     if not isinstance(metadata, dict):
         raise CheckpointError(f"{contents.path}: metadata is {metadata!r}; expected an object.")
-    metadata = {k: v for k, v in metadata.items() if k in _METADATA}
+    # SAELens takes a config without `sae_lens_version` for an old one and leaves its metadata behind
+    known = {**(raw.get("metadata") or {}), **{k: v for k, v in metadata.items() if v is not None}}
+    metadata = {k: v for k, v in known.items() if k in _METADATA}
     folded: list[str] = []
     understood = {*_fields(config.get("architecture")), *_METADATA, *_LEGACY}
     notes = not_understood(raw, understood) + _model_caveats(metadata)

@@ -1,5 +1,7 @@
 """Facts read off a path: its published part alone, as it was given, the last match."""
 
+import json
+
 import numpy as np
 import pytest
 import sae_files as f
@@ -117,6 +119,15 @@ def test_a_config_wins_over_the_path(tmp_path):
     )
     (folder / "config.json").unlink()
     assert (load(folder).hook, load(folder).model_name) == ("blocks.9.hook_mlp_out", "google/gemma-3-4b-it")
+
+
+def test_metadata_counts_without_the_version_that_wrote_it(tmp_path):
+    folder = f.sae_lens(tmp_path / "sae", "standard", f.weights())
+    config = json.loads((folder / "cfg.json").read_text("utf-8"))
+    del config["metadata"]["sae_lens_version"]
+    (folder / "cfg.json").write_text(json.dumps(config), "utf-8")
+    loaded = load(folder)
+    assert (loaded.hook, loaded.model_name) == ("blocks.1.hook_resid_pre", "gpt2")
 
 
 def test_what_the_registry_alone_knows_is_known_of_its_repository_too(tmp_path):
