@@ -42,7 +42,7 @@ def edits_beside(found: Sequence[Mapping[K, Edit]]) -> dict[K, Edit]:
     out = {}
     for key in found[0]:
         each = [edits[key] for edits in found]
-        changed: Int[Tensor, n] = torch.stack([e.n_changed for e in each]).sum(0)
-        lost: Float[Tensor, n] = torch.stack([e.removed_weight for e in each]).mean(0)
+        changed = torch.stack([e.n_changed for e in each]).sum(0)
+        lost = torch.stack([e.removed_weight for e in each]).mean(0)
         out[key] = Edit(torch.cat([e.acts for e in each], 1), changed, lost)
     return out

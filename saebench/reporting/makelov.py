@@ -103,8 +103,9 @@ def _legend(figure: "Figure", rows: Sequence[Drawn]) -> None:
 
 
 def _line(axes: "Axes", row: Drawn, scores: Sequence[Score], dashes: str = "-") -> None:
-    bars = list(zip(*(arms(s.value, s.ci) for s in scores), strict=True))
-    xs, ys = [s.k or 0 for s in scores], [s.value for s in scores]
+    known = [(s.k or 0, s.value, s.ci) for s in scores if s.value is not None]
+    xs, ys = [k for k, _, _ in known], [value for _, value, _ in known]
+    bars = list(zip(*(arms(value, ci) for _, value, ci in known), strict=True))
     axes.errorbar(xs, ys, yerr=bars, linestyle=dashes, linewidth=1, markersize=4, **row.marks)
 
 

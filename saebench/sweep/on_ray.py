@@ -6,6 +6,7 @@ checkpoints: names on the hub, or paths that all nodes have.
 
 import sys
 from concurrent.futures import Future
+from importlib import import_module
 from typing import Any
 
 from saebench.errors import OptionError, UnitError
@@ -22,7 +23,7 @@ class OnRay(Pool):
 
     def __init__(self, address: str = "auto", workers: int | None = None) -> None:
         try:
-            import ray
+            ray: Any = import_module("ray")
         except ImportError as error:
             raise OptionError(
                 "--ray needs the package ray, which is not installed. Install it beside saebench, on every"
