@@ -17,6 +17,7 @@ from torch import Tensor
 from saebench.cache.tensors import cached, digest
 from saebench.dictionary import Known, LabelledDictionary
 from saebench.errors import SiteError
+from saebench.site import Span
 
 K = TypeVar("K", bound=Hashable)
 
@@ -30,18 +31,6 @@ class Outcome(NamedTuple):
     """Arg-max token over the whole vocabulary."""
     kl: Float[Tensor, "*e n"] | None
     """KL(reference ‖ edited) over the whole vocabulary, in nats; None if no reference was given."""
-
-
-class Span(NamedTuple):
-    """The columns of one of several sites whose activations lie side by side."""
-
-    site: str
-    start: int
-    stop: int
-
-    @property
-    def columns(self) -> slice:
-        return slice(self.start, self.stop)
 
 
 class Readout(ABC):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from saebench.errors import SiteError
 
@@ -171,3 +172,15 @@ def residual(hooks: Sequence[str]) -> list[str]:
     """
     known = [hook for hook in hooks if "hook_resid" in hook]
     return [hook for hook in known[:-1] if not hook.endswith("resid_post")] + known[-1:]
+
+
+class Span(NamedTuple):
+    """The columns of one of several sites whose activations lie side by side."""
+
+    site: str
+    start: int
+    stop: int
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.start, self.stop)

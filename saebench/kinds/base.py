@@ -10,14 +10,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from saebench.cross_section import CrossSection, Span, Split
+from saebench.cross_section import CrossSection, Split
 from saebench.dictionaries.supervised import Variable
 from saebench.errors import IncompetentModelError, SiteError
 from saebench.kinds.templates import TemplateSkill
 from saebench.models.language_model import LanguageModel
 from saebench.records.outcomes import Key
 from saebench.scoring.estimates import Interval, wilson
-from saebench.site import Site
+from saebench.site import Site, Span
 from saebench.spec import Task
 
 Tick = Callable[[str], None]

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.cache.tensors import digest
-from saebench.cross_section import K, Outcome, Readout, Span, concatenate, log_probs, reduce_logits
+from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Cost, Scratch
 from saebench.patching.agreement import disagreement
@@ -21,6 +21,7 @@ from saebench.patching.distinct import Distinct
 from saebench.patching.placement import Placement, check
 from saebench.patching.plain import PlainPass
 from saebench.patching.suffix import SuffixPass
+from saebench.site import Span
 
 # Logits that are reduced together: more than a CPU's caches hold are read from memory several times.
 REDUCED = 2**20

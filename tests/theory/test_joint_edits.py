@@ -10,7 +10,7 @@ from planted_circuits import VALUES, build, direct, questions
 from worlds import Planted, bench_of, entry, measure, two_groups
 
 from saebench.axes.bench import make_bench
-from saebench.cross_section import Attribute, CrossSection, Span, Split
+from saebench.cross_section import Attribute, CrossSection, Split
 from saebench.dictionaries.controls import PCA, Identity
 from saebench.dictionaries.joint import JointDictionary
 from saebench.dictionaries.supervised import fit_supervised
@@ -25,7 +25,7 @@ from saebench.records.parts import flat, parted
 from saebench.scoring import score
 from saebench.scoring.estimates import Bootstrap
 from saebench.scoring.several_sites import mean
-from saebench.site import Site
+from saebench.site import Site, Span
 
 HALVES = (Span("blocks.0.hook_mlp_out@end", 0, 20), Span("blocks.1.hook_mlp_out@end", 20, 40))
 

@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.cache.tensors import digest
-from saebench.cross_section import K, Outcome, Readout, Span
+from saebench.cross_section import K, Outcome, Readout
 from saebench.patching import PatchedReadout
+from saebench.site import Span
 
 
 class LenientReadout(Readout):
