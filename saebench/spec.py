@@ -9,9 +9,10 @@ import hashlib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import TypeVar
 
 from saebench.errors import TaskError, unknown
 
@@ -203,13 +204,19 @@ SPECS: dict[str, type[Spec]] = {"names": NamesSpec, "entities": EntitiesSpec, "s
 """What a `task.toml` of each kind holds; `saebench.kinds` says how data comes of it."""
 
 
-class Task:
-    """A task folder that has been read: its spec, its files, its digest."""
+S = TypeVar("S", bound=Spec, covariant=True, default=Spec)
+
+
+class Task(Generic[S]):
+    """A task folder that has been read: its spec, its files, its digest.
+
+    Code of a kind takes tasks of its own spec, `Task[NamesSpec]`; all other code takes any, `Task`.
+    """
 
     notes: tuple[str, ...] = ()
     """What was left out when it was read, for the result's warnings."""
 
-    def __init__(self, folder: Path, spec: Spec) -> None:
+    def __init__(self, folder: Path, spec: S) -> None:
         self.folder, self.spec = folder, spec
         self.sha256 = digest(folder)
 
@@ -260,7 +267,7 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def read_task(folder: Path) -> Task:
+def read_task(folder: Path) -> Task[Any]:
     """Reads and validates one task folder.
 
     Raises:
@@ -302,7 +309,7 @@ def find_tasks(extra: Sequence[Path] = ()) -> dict[str, Path]:
     return found
 
 
-def load_task(name: str, extra: Sequence[Path] = ()) -> Task:
+def load_task(name: str, extra: Sequence[Path] = ()) -> Task[Any]:
     """The task of that name, or in a folder of that path.
 
     Raises:

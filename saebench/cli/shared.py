@@ -39,7 +39,7 @@ def _with(verb: Callable[..., None], further: list[inspect.Parameter]) -> Callab
     signature = inspect.signature(verb)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     own = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
-    verb.__signature__ = signature.replace(parameters=own + further)  # pyright: ignore[reportFunctionMemberAccess]
+    vars(verb)["__signature__"] = signature.replace(parameters=own + further)
     return verb
 
 

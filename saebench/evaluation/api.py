@@ -121,4 +121,4 @@ def _with_options(signature: inspect.Signature) -> inspect.Signature:
 
 
 for function in (evaluate, prepare):
-    function.__signature__ = _with_options(inspect.signature(function))  # pyright: ignore[reportFunctionMemberAccess]
+    vars(function)["__signature__"] = _with_options(inspect.signature(function))

@@ -1,7 +1,7 @@
 """Kinds: how a task's data becomes cross-sections. To add one: a module, a line here, a test."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from saebench.kinds import synthetic
 from saebench.kinds.base import Built, Settings, no_generator
@@ -24,9 +24,9 @@ class Kind(NamedTuple):
 
     build: Callable[..., Built]
     """From task, model, site and settings to a cross-section."""
-    generator: Callable[[Task, str], Generator] = no_generator
+    generator: Callable[[Task[Any], str], Generator] = no_generator
     """What draws the data of a task on a device, for specs that say `generates`."""
-    pairs: Callable[[Task, LanguageModel, Settings, Number], Questions] = no_pairs
+    pairs: Callable[[Task[Any], LanguageModel, Settings, Number], Questions] = no_pairs
     """Base prompts beside sources, to look for sites on, for kinds that are about language models."""
     passages: Draw | None = None
     """Text of a task to train SAEs on, for kinds that are about language models."""

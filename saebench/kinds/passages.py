@@ -1,6 +1,7 @@
 """Prompts of a task as text to train SAEs on: drawn at random, in phrasings that are not held out."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +11,14 @@ from saebench.kinds.entities.facts import SPLITS, in_other_words, read_facts
 from saebench.kinds.names.prompts import Case, write_prompt
 from saebench.kinds.names.words import usable_words
 from saebench.models.language_model import LanguageModel
-from saebench.spec import EntitiesSpec, Task
+from saebench.spec import EntitiesSpec, NamesSpec, Task
 
-Draw = Callable[[Task, LanguageModel, np.random.Generator, int], list[Passage]]
+Draw = Callable[[Task[Any], LanguageModel, np.random.Generator, int], list[Passage]]
 
 
-def names_passages(task: Task, model: LanguageModel, rng: np.random.Generator, n: int) -> list[Passage]:
+def names_passages(
+    task: Task[NamesSpec], model: LanguageModel, rng: np.random.Generator, n: int
+) -> list[Passage]:
     """Sentences about any two of the names, in the templates of `fit` and `select`."""
     words = usable_words(task, model)
     templates, found = words.of_split("fit"), []
@@ -28,9 +31,10 @@ def names_passages(task: Task, model: LanguageModel, rng: np.random.Generator, n
     return found
 
 
-def entity_passages(task: Task, model: LanguageModel, rng: np.random.Generator, n: int) -> list[Passage]:
+def entity_passages(
+    task: Task[EntitiesSpec], model: LanguageModel, rng: np.random.Generator, n: int
+) -> list[Passage]:
     """Questions about any of the entities, in the phrasings of `fit` of every set that the model can read."""
-    assert isinstance(task.spec, EntitiesSpec)
     facts = read_facts(task, model, None, 0)
     entities = [entity for split in SPLITS for entity in facts.entities[split]]
     sets = [facts, *(in_other_words(facts, task, name) for name in task.spec.phrasings)]

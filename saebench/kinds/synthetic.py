@@ -12,7 +12,7 @@ from saebench.dictionaries.supervised import independent
 from saebench.dictionary import Known
 from saebench.kinds.base import Built, Competence, Settings
 from saebench.site import Site
-from saebench.spec import Task
+from saebench.spec import SyntheticSpec, Task
 from saebench.synthetic.generator import Generator, Group, Sample, seeded
 from saebench.synthetic.oracle import Ledger, Oracle
 
@@ -193,7 +193,7 @@ class Maker:
         return acts, Known(labels, row)
 
 
-def build(task: Task, model: Generator, site: Site, settings: Settings) -> Built:
+def build(task: Task[SyntheticSpec], model: Generator, site: Site, settings: Settings) -> Built:
     """A synthetic task as a cross-section; every split is its own draw."""
     size, maker = SIZES[settings.budget], Maker(model, settings.seed)
     drawn = {name: maker.draw(name, getattr(size, name)) for name in ("fit", "select", "test")}

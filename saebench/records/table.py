@@ -15,6 +15,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,16 @@ SPARSE = 0.3
 TABLE_SCHEMA = "saebench.outcomes/1"
 _TEXT = ("split", "axis", "score", "attribute", "edit", "label")
 _METADATA = b"saebench"
+_PARQUET: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 12,
+    "use_dictionary": [*_TEXT, "k", "cluster"],
+    "column_encoding": {"prompt": "DELTA_BINARY_PACKED"},
+    "write_statistics": False,
+    "write_page_checksum": True,
+    # Arrow's own copy of the schema repeats it and its metadata in base64
+    "store_schema": False,
+}
 
 
 def table_bytes(outcomes: Outcomes, id: str) -> bytes:
@@ -48,18 +59,7 @@ def table_bytes(outcomes: Outcomes, id: str) -> bytes:
     order = ("cluster", "prompt", "split", "axis", "score", "attribute", "edit", "k", "label")
     table = pa.table({name: arrays[name] for name in (*order, "value")})
     buffer = io.BytesIO()
-    writer = pq.ParquetWriter(
-        buffer,
-        table.schema,
-        compression="zstd",
-        compression_level=12,
-        use_dictionary=[*_TEXT, "k", "cluster"],  # type: ignore[arg-type]
-        column_encoding={"prompt": "DELTA_BINARY_PACKED"},
-        write_statistics=False,
-        write_page_checksum=True,
-        # Arrow's own copy of the schema repeats it and its metadata in base64
-        store_schema=False,
-    )
+    writer = pq.ParquetWriter(buffer, table.schema, **_PARQUET)
     with writer:
         writer.write_table(table)
         writer.add_key_value_metadata({_METADATA: _metadata(outcomes, id)})

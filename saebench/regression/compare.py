@@ -10,7 +10,6 @@ should fail for one that nobody would act on.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +22,8 @@ from saebench.regression.tolerances import Tolerances
 from saebench.scoring.estimates import Bootstrap
 
 
-class Measured(NamedTuple):
+@dataclass(frozen=True)
+class Measured:
     """A result with its outcomes in memory."""
 
     result: Result
@@ -128,8 +128,7 @@ def regress(
 
 
 def _several(side: Comparable | Sequence[Comparable]) -> Sequence[Comparable]:
-    several = isinstance(side, Sequence) and not isinstance(side, str)
-    return side if several else [side]  # type: ignore[return-value,list-item]
+    return [side] if isinstance(side, Comparable) else side
 
 
 def _open(item: Comparable) -> Stored | Measured:

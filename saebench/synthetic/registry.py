@@ -35,20 +35,19 @@ FAMILIES: dict[str, type[Family]] = {
 }
 
 
-def make_generator(task: Task, overrides: dict[str, Any] | None = None) -> Generator:
+def make_generator(task: Task[SyntheticSpec], overrides: dict[str, Any] | None = None) -> Generator:
     """The generator of a synthetic task; `overrides` replace some of its parameters (for curves).
 
     Raises:
         TaskError: for an unknown family, or a wrong or missing parameter.
     """
     spec = task.spec
-    assert isinstance(spec, SyntheticSpec)
     if spec.family not in FAMILIES:
         raise TaskError(unknown("family of synthetic tasks", spec.family, FAMILIES))
     return family(task.name, spec.family, spec.parameters | (overrides or {})).build(task.name, spec.seed)
 
 
-def generator_on(task: Task, device: str) -> Generator:
+def generator_on(task: Task[SyntheticSpec], device: str) -> Generator:
     """The generator of a task with its activations on a device (`auto`: a GPU if there is one)."""
     return replace(make_generator(task), device=find_device(device))
 

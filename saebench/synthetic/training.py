@@ -99,9 +99,8 @@ def fit(
         )
 
 
-def train(task: Task, generator: Generator, recipe: Recipe, out: Path) -> Path:
+def train(task: Task[SyntheticSpec], generator: Generator, recipe: Recipe, out: Path) -> Path:
     """Trains an SAE and saves it in SAELens' format under `out`; returns its folder."""
-    assert isinstance(task.spec, SyntheticSpec)
     live = sys.stderr.isatty()
     if not live:
         print(f"training {recipe.name} on {task.name}: {recipe.samples:,} samples", file=sys.stderr)

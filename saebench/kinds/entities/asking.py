@@ -99,14 +99,15 @@ WELL = 0.8
 """Share of right answers from which no other phrasings are tried."""
 
 
-def best_asked(task: Task, model: LanguageModel, site: Site, size: Size, settings: Settings) -> Facts:
+def best_asked(
+    task: Task[EntitiesSpec], model: LanguageModel, site: Site, size: Size, settings: Settings
+) -> Facts:
     """The facts in the set of phrasings in which the model is right most often on `select`.
 
     A model that answers the task's own templates well is not asked in others.
     """
     plain = read_facts(task, model, size.entities, settings.seed)
     spec = task.spec
-    assert isinstance(spec, EntitiesSpec)
     if not spec.phrasings:
         return plain
     sets = {"templates": plain} | {name: in_other_words(plain, task, name) for name in spec.phrasings}

@@ -54,7 +54,7 @@ class Facts:
     notes: tuple[str, ...]
 
 
-def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -> Facts:
+def read_facts(task: Task[EntitiesSpec], model: LanguageModel, limit: int | None, seed: int) -> Facts:
     """Reads the task's table and keeps what the tokenizer can tell apart.
 
     Values whose first tokens collide, or which it does not know, are dropped with their entities
@@ -64,8 +64,7 @@ def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -
         TaskError: for a wrong table or template, or if an attribute has fewer than two values left.
     """
     spec = task.spec
-    assert isinstance(spec, EntitiesSpec)
-    rows = _checked_rows(task, spec)
+    rows = _checked_rows(task)
     rng = np.random.default_rng([seed, 2])
     if limit is not None and len(rows) > limit:
         rows = [rows[i] for i in sorted(rng.permutation(len(rows))[:limit])]
@@ -78,7 +77,7 @@ def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -
                 f"{name}: {len(dropped)} values are dropped, their first token is shared or unknown"
                 f" ({', '.join(dropped[:4])}{'…' if len(dropped) > 4 else ''})"
             )
-    phrases, templates = _phrases(task, spec, spec.templates)
+    phrases, templates = _phrases(task, spec.templates)
     usable = [row for row in rows if all(row[a] in tokens[a] for a in spec.attributes)]
     attributes = []
     for name in spec.attributes:
@@ -102,12 +101,13 @@ def read_facts(task: Task, model: LanguageModel, limit: int | None, seed: int) -
         _deal(usable, attributes, spec, rng),
         phrases,
         templates,
-        _context(task, spec),
+        _context(task),
         tuple(notes),
     )
 
 
-def _checked_rows(task: Task, spec: EntitiesSpec) -> list[dict[str, str]]:
+def _checked_rows(task: Task[EntitiesSpec]) -> list[dict[str, str]]:
+    spec = task.spec
     rows, where = task.rows(spec.table), f"{task.folder / spec.table}"
     for column in (spec.entity, *spec.attributes):
         if rows and column not in rows[0]:
@@ -214,15 +214,14 @@ def cut(template: str, slot: str, where: str) -> Phrase:
     return Phrase(before, after)
 
 
-def in_other_words(facts: Facts, task: Task, phrasing: str) -> Facts:
+def in_other_words(facts: Facts, task: Task[EntitiesSpec], phrasing: str) -> Facts:
     """The same facts asked in another set of templates, without the entities that its examples name.
 
     Raises:
         TaskError: if a template is wrong or missing.
     """
     spec = task.spec
-    assert isinstance(spec, EntitiesSpec)
-    phrases, templates = _phrases(task, spec, spec.phrasings[phrasing])
+    phrases, templates = _phrases(task, spec.phrasings[phrasing])
     shown = " ".join(templates)
     entities = {
         split: tuple(e for e in listed if not re.search(rf"\b{re.escape(e.name)}\b", shown))
@@ -236,13 +235,14 @@ def in_other_words(facts: Facts, task: Task, phrasing: str) -> Facts:
 
 
 def _phrases(
-    task: Task, spec: EntitiesSpec, listed_by: Mapping[str, EntityTemplates]
+    task: Task[EntitiesSpec], listed_by: Mapping[str, EntityTemplates]
 ) -> tuple[dict[str, tuple[tuple[Phrase, ...], ...]], tuple[str, ...]]:
     """Phrasings by split and attribute, and all of them in the order of their numbers.
 
     Without a list of its own `select` asks as `fit` does: phrasings of `test` are held out.
     """
-    slot, where = "{" + spec.entity + "}", str(task.folder / "task.toml")
+    spec, where = task.spec, str(task.folder / "task.toml")
+    slot = "{" + spec.entity + "}"
     found, numbers = {}, {}
     for split in SPLITS:
         by_attribute = []
@@ -261,6 +261,7 @@ def _phrases(
     return found, tuple(text for _, text in numbers)
 
 
-def _context(task: Task, spec: EntitiesSpec) -> dict[str, tuple[Phrase, ...]]:
-    slot, where = "{" + spec.entity + "}", str(task.folder / "task.toml")
+def _context(task: Task[EntitiesSpec]) -> dict[str, tuple[Phrase, ...]]:
+    spec, where = task.spec, str(task.folder / "task.toml")
+    slot = "{" + spec.entity + "}"
     return {split: tuple(cut(text, slot, where) for text in spec.context.get(split, ())) for split in SPLITS}

@@ -14,10 +14,12 @@ from saebench.kinds.entities.sections import draw_source
 from saebench.kinds.pairs import Number, Pairs, Questions
 from saebench.models.language_model import LanguageModel
 from saebench.site import Site
-from saebench.spec import Task
+from saebench.spec import EntitiesSpec, Task
 
 
-def entity_pairs(task: Task, model: LanguageModel, settings: Settings, number: Number) -> Questions:
+def entity_pairs(
+    task: Task[EntitiesSpec], model: LanguageModel, settings: Settings, number: Number
+) -> Questions:
     """Prompts of `select` and `test` that are answered rightly, each with a source for what it asks for.
 
     The source asks the same about another entity in the same words. The null has the same prompts, and

@@ -14,7 +14,7 @@ from saebench.errors import TaskError
 from saebench.models.known import DEMO
 from saebench.models.language_model import LanguageModel
 from saebench.site import Site
-from saebench.spec import PlantedTruth, Task
+from saebench.spec import EntitiesSpec, PlantedTruth, Task
 
 BUNDLED = Site.parse("blocks.1.hook_resid_pre@entity")
 """The one site at which the bundled model's facts were planted."""
@@ -29,7 +29,11 @@ class Truth(NamedTuple):
 
 
 def read_truth(
-    task: Task, truth: PlantedTruth | None, attributes: Sequence[Attribute], model: LanguageModel, site: Site
+    task: Task[EntitiesSpec],
+    truth: PlantedTruth | None,
+    attributes: Sequence[Attribute],
+    model: LanguageModel,
+    site: Site,
 ) -> Truth:
     """What was planted in this model at this site; nothing for other models and sites.
 
@@ -59,7 +63,7 @@ def _bundled(model: LanguageModel, site: Site) -> dict[str, Tensor]:
 
 
 def _read(
-    task: Task, truth: PlantedTruth, attributes: Sequence[Attribute], model: LanguageModel
+    task: Task[EntitiesSpec], truth: PlantedTruth, attributes: Sequence[Attribute], model: LanguageModel
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 

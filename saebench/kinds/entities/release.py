@@ -13,7 +13,7 @@ _SPLITS = {"train": "fit", "val": "select", "test": "test"}
 CITATION = "Huang et al. 2024, RAVEL, arXiv 2402.17700 (its published data)"
 
 
-class RavelTask(Task):
+class RavelTask(Task[EntitiesSpec]):
     """An entity type of the published data, in the form of a task folder of kind `entities`."""
 
     def __init__(

@@ -49,7 +49,7 @@ def draw_source(
     return left[int(rng.integers(len(left)))]
 
 
-def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> Built:
+def build(task: Task[EntitiesSpec], model: LanguageModel, site: Site, settings: Settings) -> Built:
     """Prompts of the task as a cross-section of the model at a site.
 
     Raises:
@@ -74,7 +74,6 @@ def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> B
         settings.tick(f"activations of {name}")
     fit = asked["fit"].kept
     ordinary = partial(ordinary_activations, model, [p.tokens for p in fit], placements(fit, site))
-    assert isinstance(task.spec, EntitiesSpec)
     planted = read_truth(task, task.spec.planted, facts.attributes, model, site)
     section = CrossSection(
         facts.attributes,

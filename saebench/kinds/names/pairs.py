@@ -11,13 +11,13 @@ from saebench.kinds.names.sections import draw
 from saebench.kinds.names.words import Words, token
 from saebench.kinds.pairs import Number, Pairs, Questions, stacked
 from saebench.models.language_model import LanguageModel
-from saebench.spec import Task
+from saebench.spec import NamesSpec, Task
 
 NULL = ("giver", "order")
 """What sources change on the null: who gives, and who of the other two is named first."""
 
 
-def names_pairs(task: Task, model: LanguageModel, settings: Settings, number: Number) -> Questions:
+def names_pairs(task: Task[NamesSpec], model: LanguageModel, settings: Settings, number: Number) -> Questions:
     """Prompts of `select` and `test`; a source's pair of names lies in the same split.
 
     On the null two people are named and a third gives. Which of the two is called IO is drawn, so that

@@ -32,7 +32,7 @@ from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout, Placement, remembered_beside
 from saebench.patching.ordinary import ordinary_activations
 from saebench.site import Site
-from saebench.spec import Task
+from saebench.spec import NamesSpec, Task
 
 ORDERS = ("abb", "bab")
 """Values of `pos`: IO first (A B … B), S first (B A … B)."""
@@ -88,7 +88,7 @@ def _clusters(cases: Sequence[Case], n: int) -> Tensor:
     return torch.tensor([min(c.io, c.s) * n + max(c.io, c.s) for c in cases])
 
 
-def draw(task: Task, model: LanguageModel, budget: str, seed: int) -> Drawn:
+def draw(task: Task[NamesSpec], model: LanguageModel, budget: str, seed: int) -> Drawn:
     """All prompts of a task for a model, seeded: the same seed gives the same prompts.
 
     Templates that the model cannot do are left out, unless too few would be left: then all stay,
@@ -100,7 +100,7 @@ def draw(task: Task, model: LanguageModel, budget: str, seed: int) -> Drawn:
     return model.memo[key]
 
 
-def _draw(task: Task, model: LanguageModel, budget: str, seed: int) -> Drawn:
+def _draw(task: Task[NamesSpec], model: LanguageModel, budget: str, seed: int) -> Drawn:
     words = usable_words(task, model)
     rng = np.random.default_rng([seed, 1])
     size = SIZES[budget]
@@ -148,7 +148,7 @@ def probe(
     )
 
 
-def build(task: Task, model: LanguageModel, site: Site, settings: Settings) -> Built:
+def build(task: Task[NamesSpec], model: LanguageModel, site: Site, settings: Settings) -> Built:
     """Prompts of the task as a cross-section of the model at a site.
 
     Raises:

@@ -50,14 +50,13 @@ def token(model: LanguageModel, name: str) -> int:
     return found
 
 
-def usable_words(task: Task, model: LanguageModel) -> Words:
+def usable_words(task: Task[NamesSpec], model: LanguageModel) -> Words:
     """Names that are one token after a space, and templates in which names stay whole tokens.
 
     Raises:
         TaskError: if fewer than 20 names are left, or no template to fit on or none held out.
     """
     spec = task.spec
-    assert isinstance(spec, NamesSpec)
     listed = task.words(spec.lists["names"])
     names = tuple(n for n in listed if model.single_token(" " + n) is not None)
     if len(names) < MIN_NAMES:
