@@ -3,37 +3,49 @@
 #   bash benchmarks/gpu.sh install   wheels of .whl*/ into /tmp/site (what the machine lacks)
 #   bash benchmarks/gpu.sh model     pieces .piece-*/ joined, checked, unpacked
 #   bash benchmarks/gpu.sh test      device tests
+#   bash benchmarks/gpu.sh scan      where S, IO and position act: `sites`, and `discover` (TASK=ioi or ravel)
 #   bash benchmarks/gpu.sh train     the SAEs of results/smollm2-135m
-#   bash benchmarks/gpu.sh score     IOI at both sites and RAVEL, three at a time
-#   bash benchmarks/gpu.sh bench     where S, IO and position act; tables real and real-evaluation; two precisions
-# A rehearsal on a CPU: DEVICE=cpu MODEL=demo SCALE=.001 WIDTH=64 WORKERS=1 N=20 END=blocks.1.hook_resid_pre
+#   bash benchmarks/gpu.sh score     IOI at both sites and at both together, and RAVEL, as many processes as there are cores
+#   bash benchmarks/gpu.sh bench     tables real and real-evaluation; one evaluation in bfloat16. Nothing beside it
+#   bash benchmarks/gpu.sh pack      results and what `scan` found into $OUT
+# LIMIT cuts a step after so many seconds: what it has finished is kept.
+# A rehearsal on a CPU: DEVICE=cpu MODEL=demo SCALE=.001 WIDTH=64 WORKERS=1 N=20 BUDGET=tiny DEAL='1 1 1' END=blocks.1.hook_resid_pre
 # SUBJECT=blocks.1.hook_resid_pre CITY=blocks.2.hook_resid_pre ONLY='0 14 16 19'.
 # What is to be kept goes to $OUT, one log a step.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
-DEVICE=${DEVICE:-cuda} MODEL=${MODEL:-smollm2-135m} SCALE=${SCALE:-1} WIDTH=${WIDTH:-4608}
-WORK=${WORK:-/tmp/saebench-gpu} PYTHON=${PYTHON:-python3} WORKERS=${WORKERS:-4}
+DEVICE=${DEVICE:-cuda} MODEL=${MODEL:-smollm2-135m} SCALE=${SCALE:-1} WIDTH=${WIDTH:-4608} BUDGET=${BUDGET:-quick}
+WORK=${WORK:-/tmp/saebench-gpu} PYTHON=${PYTHON:-python3} WORKERS=${WORKERS:-10} LIMIT=${LIMIT:-3600}
 OUT=${OUT:-$WORK/out}
 export PYTHONPATH=$PWD:/tmp/site HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
-export SAEBENCH_CACHE=$WORK/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-3} WANDB_MODE=disabled
+export SAEBENCH_CACHE=$WORK/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} WANDB_MODE=disabled TMPDIR=$WORK/tmp
 SHA=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
 end=${END:-blocks.26.hook_resid_pre} subject=${SUBJECT:-blocks.14.hook_resid_pre} city=${CITY:-blocks.10.hook_resid_pre}
-mkdir -p "$OUT" "$WORK"
+mkdir -p "$OUT" "$WORK/tmp"
 
-step() { # the rest of the line, timed and logged; a failure does not stop what comes after
+step() { # NAME COMMAND…: timed, logged, cut after LIMIT; a failure does not stop what comes after
   local name=$1 started=$SECONDS status=0
   shift
-  "$@" >"$OUT/$name.log" 2>&1 || status=$?
+  timeout -k 5 "$LIMIT" "$@" >"$OUT/$name.log" 2>&1 || status=$?
   echo "$name: exit $status after $((SECONDS - started)) s"
   [ $status = 0 ] || tail -n 15 "$OUT/$name.log"
 }
-python() { $PYTHON -W ignore "$@"; }
-evaluate() { # SITE TASK SAES…
-  local site=$1 task=$2
-  shift 2
-  python -m saebench evaluate "$@" control:{supervised,identity,pca:32,mean,source-patch,no-edit} \
-    control:random:{16,64}:"$WIDTH" --task "$task" --model "$MODEL" --site "$site" \
-    --device "$DEVICE" --out "$WORK/results"
+py="$PYTHON -W ignore"
+evaluate() { # NAME SITE TASK SAES…
+  local name=$1 site=$2 task=$3
+  shift 3
+  step "score-$name" $py -m saebench evaluate "$@" --task "$task" --model "$MODEL" --site "$site" --budget "$BUDGET" \
+    --device "$DEVICE" --memory 8GB --out "$WORK/results"
+}
+deal() { # PROCESSES NAME SITE TASK SAES…: an SAE to each in turn, all at once
+  local processes=$1 name=$2 site=$3 task=$4
+  shift 4
+  local all=("$@")
+  for ((i = 0; i < processes && i < ${#all[@]}; i++)); do
+    local mine=()
+    for ((j = i; j < ${#all[@]}; j += processes)); do mine+=("${all[j]}"); done
+    evaluate "$name-$i" "$site" "$task" "${mine[@]}" &
+  done
 }
 
 case $1 in
@@ -48,47 +60,65 @@ model)
   file=$WORK/SmolLM2-135M-Instruct.Q4_1.gguf
   cat .piece-*/part.* >"$file"
   echo "$SHA  $file" | sha256sum -c
-  step unpack python -c "from pathlib import Path; from saebench.models.gguf import unpack; print(unpack(Path('$file')))"
-  step identity python -c "
+  step unpack $py -c "
+from pathlib import Path
+from saebench.models.gguf import unpack
 from saebench.models.loading import load_model
 import torch
+print(unpack(Path('$file')))
 m = load_model('smollm2-135m', device='$DEVICE')
 print(m.sha256, torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu')
 print(m.tokens('When Mary and John went to the park, John gave a book to'))"
-  cat "$OUT/identity.log"
+  cat "$OUT/unpack.log"
   ;;
 test)
-  step device-tests python -m pytest -q -p no:cacheprovider tests/models/test_device.py tests/patching
+  step device-tests $py -m pytest -q -p no:cacheprovider tests/models/test_device.py tests/patching
   tail -n 3 "$OUT/device-tests.log"
+  ;;
+scan)
+  task=${TASK:-ioi}
+  [ "$task" != ioi ] || step sites $py -m saebench.studies.real.sites --model "$MODEL" --device "$DEVICE" \
+    --n "${N:-400}" --out "$WORK/found/sites"
+  step "discover-$task" $py -m saebench discover --task "$task" --model "$MODEL" --first-pass exact \
+    --budget "$BUDGET" --device "$DEVICE" --out "$WORK/found"
   ;;
 train)
   docs=${DOCS:-.docs/docs.parquet}
-  [ -f "$docs" ] || { mkdir -p .docs && python -m saebench.studies.real.docs_text "$docs"; }
+  [ -f "$docs" ] || { mkdir -p .docs && $py -m saebench.studies.real.docs_text "$docs"; }
   cp "$docs" "$WORK/docs.parquet"
-  (cd "$WORK" && step train python -m saebench.studies.real.saes --model "$MODEL" --docs docs.parquet \
+  (cd "$WORK" && step train $py -m saebench.studies.real.saes --model "$MODEL" --docs docs.parquet \
     --out "$WORK/saes" --device "$DEVICE" --workers "$WORKERS" --scale "$SCALE" --width "$WIDTH" \
     --hooks "$end" "$subject" "$city" ${ONLY:+--only $ONLY})
   tail -n 25 "$OUT/train.log"
-  cp "$WORK/saes/saes.json" "$OUT/"
+  cp "$WORK/saes/saes.json" "$OUT/" || true
   ;;
 score)
+  shopt -s nullglob
   root=$WORK/saes/$MODEL
-  step score-end evaluate "$end@end" ioi "$root/$end@end"/* "$root/$end"/*-docs-* &
-  step score-s2 evaluate "$subject@s2" ioi "$root/$subject@s2"/* &
-  step score-ravel evaluate "$city@entity" ravel "$root/$city"/*-ravel+docs-* control:das &
+  read -r at_end at_subject at_city <<<"${DEAL:-6 3 4}" # processes
+  plain=(control:{supervised,identity,pca:32,mean,source-patch,no-edit} control:random:{16,64}:"$WIDTH")
+  deal $at_end end "$end@end" ioi "$root/$end@end"/* "$root/$end"/*-docs-seed* "${plain[@]}"
+  deal $at_subject s2 "$subject@s2" ioi "$root/$subject@s2"/* "${plain[@]}"
+  deal $at_city ravel "$city@entity" ravel control:das "$root/$city"/*-ravel+docs-* "${plain[@]}"
+  evaluate both "$subject@s2 & $end@end" ioi control:{supervised,identity,source-patch,no-edit} &
   wait
-  # in pieces that a limit of 16 MiB a file lets through: cat results.tar.gz.* | tar xz
-  tar -C "$WORK" -cz results | split -b 15000000 -d - "$OUT/results.tar.gz."
-  ls -la "$OUT"
   ;;
 bench)
-  step sites python -m saebench.studies.real.sites --model "$MODEL" --device "$DEVICE" --n "${N:-400}" --out "$OUT/sites"
-  step real python -m benchmarks real real-evaluation --model "$MODEL" --device "$DEVICE" --out "$OUT/benchmarks"
-  step bfloat16 python -m saebench evaluate control:supervised control:identity --task ioi --model "$MODEL" \
-    --device "$DEVICE" --dtype bfloat16 --out "$WORK/bfloat16"
-  tar -C "$OUT" -czf "$OUT/bench.tar.gz" sites benchmarks
+  step real $py -m benchmarks real --model "$MODEL" --device "$DEVICE" --out "$OUT/benchmarks"
+  tar -C "$OUT" -czf "$OUT/bench.tar.gz" benchmarks
+  step bfloat16 $py -m saebench evaluate control:supervised control:identity --task ioi --model "$MODEL" \
+    --site "$end@end" --budget "$BUDGET" --device "$DEVICE" --dtype bfloat16 --out "$WORK/bfloat16"
+  step real-evaluation $py -m benchmarks real-evaluation --model "$MODEL" --budget "$BUDGET" --device "$DEVICE" \
+    --out "$OUT/benchmarks"
+  tar -C "$OUT" -czf "$OUT/bench.tar.gz" benchmarks
   tar -C "$WORK" -czf "$OUT/bfloat16.tar.gz" bfloat16
-  rm -rf "$OUT/sites" "$OUT/benchmarks"
+  rm -rf "$OUT/benchmarks"
+  ;;
+pack)
+  # in pieces that a limit of 16 MiB a file lets through: cat results.tar.* | tar x
+  tar -C "$WORK" -c $(cd "$WORK" && ls -d results found saes/saes.json 2>/dev/null) | split -b 15000000 -d - "$OUT/results.tar."
+  tar -C "$OUT" -czf "$OUT/logs.tgz" --remove-files $(cd "$OUT" && ls -- *.log)
+  ls -la "$OUT"
   ;;
 *)
   echo "Unknown step $1" >&2

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,21 +24,38 @@ def exact(device: torch.device) -> Iterator[None]:
     deterministic = torch.are_deterministic_algorithms_enabled()
     lenient = torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
-    filled, matmul = memory.fill_uninitialized_memory, torch.backends.cuda.matmul
-    # torch before 2.9 has `allow_tf32` only, and later ones refuse to mix it with the other
-    new = hasattr(matmul, "fp32_precision")
-    setting, full = ("fp32_precision", "ieee") if new else ("allow_tf32", False)
-    precision = getattr(matmul, setting)
+    filled = memory.fill_uninitialized_memory
     try:
         # a kernel without a fixed order still runs: it is torch that says so
         torch.use_deterministic_algorithms(True, warn_only=True)
         memory.fill_uninitialized_memory = False  # every value is written
-        setattr(matmul, setting, full)
+        with _products(tf32=False):
+            yield
+    finally:
+        memory.fill_uninitialized_memory = filled
+        torch.use_deterministic_algorithms(deterministic, warn_only=lenient)
+
+
+@contextmanager
+def fast(device: torch.device) -> Iterator[None]:
+    """TF32 products on a GPU, enough for training; afterwards the caller's settings. Nothing to do on a CPU."""
+    with nullcontext() if device.type == "cpu" else _products(tf32=True):
+        yield
+
+
+@contextmanager
+def _products(tf32: bool) -> Iterator[None]:
+    """The precision of a GPU's float32 products."""
+    matmul = torch.backends.cuda.matmul
+    # torch before 2.9 has `allow_tf32` only, and later ones refuse to mix it with the other
+    new = hasattr(matmul, "fp32_precision")
+    setting = "fp32_precision" if new else "allow_tf32"
+    precision = getattr(matmul, setting)
+    try:
+        setattr(matmul, setting, ("tf32" if tf32 else "ieee") if new else tf32)
         yield
     finally:
         setattr(matmul, setting, precision)
-        memory.fill_uninitialized_memory = filled
-        torch.use_deterministic_algorithms(deterministic, warn_only=lenient)
 
 
 WORK = 1_000_000

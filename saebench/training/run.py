@@ -15,6 +15,7 @@ from saebench.dictionaries.resuming import Resuming
 from saebench.dictionaries.sparsity import sparsity_of
 from saebench.dictionaries.training import save_sae, train_sae
 from saebench.errors import OptionError
+from saebench.models.devices import fast
 from saebench.models.language_model import LanguageModel
 from saebench.site import Site
 from saebench.training.sources import Source, open_source
@@ -101,7 +102,7 @@ def train(stream: Stream, recipe: Recipe, out: Path, more: dict[str, Any] | None
     live = sys.stderr.isatty()
     if not live:
         print(f"training {path.name} at {where}: {recipe.tokens:,} activations", file=sys.stderr, flush=True)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), fast(stream.model.device):
         sae = train_sae(
             recipe.architecture,
             resuming,

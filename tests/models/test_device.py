@@ -7,7 +7,7 @@ from tiny_models import save_tiny
 
 import saebench
 from saebench.axes import control
-from saebench.models.devices import exact
+from saebench.models.devices import exact, fast
 from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement
 
@@ -80,8 +80,16 @@ def test_scoring_is_exact_and_leaves_the_settings_of_a_training_run():
             assert torch.is_deterministic_algorithms_warn_only_enabled()
             raise ZeroDivisionError
         assert settings() == before == (False, "tf32", True)
-        with exact(torch.device("cpu")):
+        with fast(torch.device("cuda")):
             assert settings() == before
+            with exact(DEVICE):
+                assert settings() == (True, "ieee", False)
+        with exact(torch.device("cpu")), fast(torch.device("cpu")):
+            assert settings() == before
+        torch.backends.cuda.matmul.fp32_precision = "ieee"
+        with fast(torch.device("cuda")):
+            assert settings() == (False, "tf32", True)
+        assert settings() == (False, "ieee", True)
     finally:
         torch.backends.cuda.matmul.fp32_precision = "none"
 

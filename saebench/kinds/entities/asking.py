@@ -68,9 +68,10 @@ def ask(
         for rows in torch.arange(len(prompts)).split(BLOCK):
             logits = readout.logits(acts[rows], rows).float()
             said.append(logits.argmax(-1).cpu())
+            logits = logits.cpu()  # a GPU would be waited for once a prompt
             for at, row in enumerate(rows.tolist()):
                 prompt = prompts[row]
-                values = logits[at, facts.answers[prompt.query].to(logits.device)].cpu()
+                values = logits[at, facts.answers[prompt.query]]
                 own = entities[prompt.entity].labels[prompt.query]
                 right = float(values[own])
                 values[own] = -torch.inf

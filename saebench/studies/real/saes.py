@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
+from functools import cache, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,15 +38,17 @@ SUBJECT = "blocks.14.hook_resid_pre"
 CITY = "blocks.10.hook_resid_pre"
 TASK_TEXT = {"tokens": 4_000_000, "distinct": 100_000}
 WEB_TEXT = {"tokens": 6_000_000, "distinct": 1_500_000}
-# Two sparsities each: k, or weights of the penalty that give about as many active latents.
+# Two sparsities each: k, or weights of the penalty, chosen to give from 10 to 100 active latents.
 SPARSITIES = {
     "topk": (16, 64),
     "batchtopk": (16, 64),
     "matryoshka": (16, 64),
-    "standard": (4.0, 1.5),
-    "gated": (4.0, 1.5),
-    "jumprelu": (2.0, 0.5),
+    "standard": (12.0, 4.0),
+    "gated": (12.0, 4.0),
+    "jumprelu": (0.5, 0.1),
 }
+SUBJECT_SPARSITIES = {"topk": 16, "standard": 4.0, "batchtopk": 16}
+CITY_SPARSITIES = {"topk": 64, "standard": 4.0, "batchtopk": 64}
 
 
 class Plan(NamedTuple):
@@ -80,13 +83,12 @@ def plans(docs: str, scale: float = 1.0, width: int = WIDTH, hooks: Hooks | None
     at = hooks or Hooks()
     end, subject = f"{at.end}@end", f"{at.subject}@s2"
     both = [(a, s) for a, pair in SPARSITIES.items() for s in pair]
-    three = [(a, SPARSITIES[a][0]) for a in ("topk", "standard", "batchtopk")]
     return [
         *(plan(end, ["ioi"], a, s) for a, s in both),
         *(plan(end, ["ioi"], "topk", 16, seed) for seed in (1, 2)),
         *(plan(at.end, [docs], a, 64) for a in ("topk", "batchtopk")),
-        *(plan(subject, ["ioi"], a, s) for a, s in three),
-        *(plan(at.city, ["ravel", docs], a, s) for a, s in ((a, 4 * s if s > 9 else s) for a, s in three)),
+        *(plan(subject, ["ioi"], a, s) for a, s in SUBJECT_SPARSITIES.items()),
+        *(plan(at.city, ["ravel", docs], a, s) for a, s in CITY_SPARSITIES.items()),
     ]
 
 
@@ -109,49 +111,61 @@ def stream_of(model: LanguageModel, plan: Plan) -> Stream:
     return open_stream(model, source, Site.parse(plan.site, EVERY), plan.recipe)
 
 
-def train_group(name: str, chosen: Sequence[Plan], pool: str, out: str, device: str) -> list[dict[str, Any]]:
-    """Trains SAEs that share their activations; a process of its own."""
-    model = load_model(name, device=device)
-    kept = load_file(pool, device=str(model.device))["acts"]
-    rows = []
-    for plan, command in zip(chosen, commands(chosen), strict=True):
-        started = time.perf_counter()
-        path, fit = train(replace(stream_of(model, plan), kept=kept), plan.recipe, Path(out))
-        weights = (path / "sae_weights.safetensors").read_bytes()
-        rows.append(
-            {
-                "path": path.relative_to(out).as_posix(),
-                "sha256": hashlib.sha256(weights).hexdigest(),
-                "fvu": fit.fvu,
-                "l0": fit.l0,
-                "dead": fit.dead,
-                "seconds": round(time.perf_counter() - started, 1),
-                "command": command,
-            }
-        )
-    return rows
+@cache
+def loaded(name: str, device: str) -> LanguageModel:
+    """A process's model."""
+    return load_model(name, device=device)
+
+
+@lru_cache(maxsize=1)
+def opened(name: str, first: Plan, pool: str, device: str) -> Stream:
+    """The stream of the SAEs that share a pool: a process reads texts and activations once for all of them."""
+    model = loaded(name, device)
+    return replace(stream_of(model, first), kept=load_file(pool, device=str(model.device))["acts"])
+
+
+def train_one(name: str, plan: Plan, first: Plan, pool: str, out: str, device: str) -> dict[str, Any]:
+    """Trains an SAE on captured activations; `first` is the pool's first plan."""
+    stream = replace(opened(name, first, pool, device), seed=plan.recipe.seed)
+    started = time.perf_counter()
+    path, fit = train(stream, plan.recipe, Path(out))
+    return {
+        "path": path.relative_to(out).as_posix(),
+        "sha256": hashlib.sha256((path / "sae_weights.safetensors").read_bytes()).hexdigest(),
+        "fvu": fit.fvu,
+        "l0": fit.l0,
+        "dead": fit.dead,
+        "seconds": round(time.perf_counter() - started, 1),
+        "command": next(commands([plan])),
+    }
 
 
 def train_all(
     name: str, chosen: Sequence[Plan], out: Path, device: str, workers: int
 ) -> list[dict[str, Any]]:
-    """Captures every pool, then trains `workers` SAEs at a time."""
+    """Captures every pool, and trains `workers` SAEs at a time meanwhile; one that fails stops no other."""
     pools: dict[Any, list[Plan]] = {}
     for plan in chosen:
         pools.setdefault(plan.pool, []).append(plan)
     rows: list[dict[str, Any]] = []
+    failed: list[BaseException] = []
     with TemporaryDirectory() as scratch, ProcessPoolExecutor(workers, get_context("spawn")) as processes:
-        model, jobs = load_model(name, device=device), []
+        model, jobs = loaded(name, device), []
         for number, group in enumerate(tqdm(pools.values(), desc="capturing")):
             pool = str(Path(scratch) / f"{number}.safetensors")
             save_file({"acts": stream_of(model, group[0]).capture(0).cpu().contiguous()}, pool)
-            # a group on several workers, each with every so-manieth SAE
-            parts = [group[i::workers] for i in range(min(workers, len(group)))]
-            jobs += [processes.submit(train_group, name, part, pool, str(out), device) for part in parts]
-        del model
+            jobs += [
+                processes.submit(train_one, name, plan, group[0], pool, str(out), device) for plan in group
+            ]
         for job in tqdm(as_completed(jobs), total=len(jobs), desc="training"):
-            rows += job.result()
-            write(rows, out)
+            error = job.exception()
+            if error is None:
+                rows.append(job.result())
+                write(rows, out)
+            else:
+                failed.append(error)
+    for error in failed:
+        raise error
     return rows
 
 
