@@ -24,7 +24,7 @@ def discover(
         typer.Option(help="Hook points of every block to map, by commas, e.g. attn.hook_q,attn.hook_v."),
     ] = None,
     first_pass: Annotated[
-        str, typer.Option(help="exact, or attribution: gradients choose which sites are run exactly.")
+        str, typer.Option(help="exact, or attribution: gradients choose which heads are run exactly.")
     ] = "exact",
     share: Annotated[
         float, typer.Option(min=0.05, max=1.0, help="Of the whole effect, what the set reaches.")

@@ -14,8 +14,13 @@ from saebench.site import Site
 LEAST = 0.05
 """Share of the task's LD that an effect must reach to count [docs/methods.md §2]."""
 
-Joint = Callable[[Sequence[Site]], Float[np.ndarray, "n"]]
-"""LD of every prompt with the source's activations at all of some sites."""
+AHEAD = 16
+"""Sets that are tried in one pass: a pass of many costs little more where starting it is what takes time."""
+
+Joint = Callable[[Sequence[Sequence[Site]]], Float[np.ndarray, "k n"]]
+"""LD of every prompt with the source's activations at all sites of a set, for each of several sets."""
+Enough = Callable[[Sequence[Sequence[Site]]], list[bool]]
+"""Whether each of several sets does its share."""
 
 
 class Effects(NamedTuple):
@@ -81,10 +86,7 @@ def choose(
     out decides.
     """
 
-    def mean(sites: Sequence[Site]) -> float:
-        return float((joint(sites) - clean).mean()) / scale if sites else 0.0
-
-    together = boot.total(joint(candidates) - clean)
+    together = boot.total(joint([candidates])[0] - clean)
     whole = float(together.value) / boot.n / scale
     error = np.asarray(together.standard_error / boot.n / abs(scale))
     of, reason = tuple(candidates), None
@@ -97,40 +99,43 @@ def choose(
     rank = np.round(single.value / whole, 1)
     order = [candidates[i] for i in sorted(range(len(candidates)), key=lambda i: (-rank[i], i))]
 
-    def enough(sites: Sequence[Site]) -> bool:
-        return mean(sites) / whole >= share
+    def enough(sets: Sequence[Sequence[Site]]) -> list[bool]:
+        done = (joint(sets) - clean).mean(1) / scale
+        return (done / whole >= share).tolist()
 
     kept = pruned(order[: _shortest(order, enough)], enough)
     return Choice(tuple(sorted(kept, key=Site.sort_key)), of, reason)
 
 
-def _shortest(order: Sequence[Site], enough: Callable[[Sequence[Site]], bool]) -> int:
+def _shortest(order: Sequence[Site], enough: Enough) -> int:
     """Length of a beginning that is enough while the one before it is not: doubled, then halved."""
-    length = 1
-    while length < len(order) and not enough(order[:length]):
-        length *= 2
-    high = min(length, len(order))
-    low = length // 2
+    lengths = [2**i for i in range(len(order).bit_length()) if 2**i < len(order)]
+    good = enough([order[:length] for length in lengths]) if lengths else []
+    at = good.index(True) if True in good else len(lengths)
+    low, high = (lengths[at - 1] if at else 0), (*lengths, len(order))[at]
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if enough(order[:middle]) else (middle, high)
+        low, high = (low, middle) if enough([order[:middle]])[0] else (middle, high)
     return high
 
 
-def pruned(order: Sequence[Site], enough: Callable[[Sequence[Site]], bool]) -> list[Site]:
+def pruned(order: Sequence[Site], enough: Enough) -> list[Site]:
     """What is left when nothing more can be left out, in ever smaller pieces, the last first.
 
-    Delta debugging [Zeller and Hildebrandt 2002]: a long list of sites that do nothing goes at once.
+    Delta debugging [Zeller and Hildebrandt 2002]: a long list of sites that do nothing goes at once. While
+    nothing can be left out, ever more pieces are tried in one pass; what is left is as if one by one.
     """
     kept, size = list(order), max(1, len(order) // 2)
     while True:
-        start = len(kept)
+        start, ahead = len(kept), 1
         while start > 0:
-            low = max(0, start - size)
-            rest = kept[:low] + kept[start:]
-            if rest and enough(rest):
-                kept = rest
-            start = low
+            pieces = [(max(0, high - size), high) for high in range(start, 0, -size)[:ahead]]
+            rests = [kept[:low] + kept[high:] for low, high in pieces]
+            good = enough(rests) if all(rests) else [False]
+            at = good.index(True) if True in good else -1
+            start, ahead = pieces[at][0], min(2 * ahead, AHEAD)
+            if at >= 0:
+                kept, ahead = rests[at], 1
         if size == 1:
             return kept
         size = max(1, size // 2)

@@ -33,7 +33,7 @@ NUMBERS = {
 DRAWS = 3
 """Disjoint draws of prompts: the first chooses, what the others choose says how stable that is."""
 SHORT_LIST = 60
-"""After a first pass by attribution: so many sites an attribute are run exactly."""
+"""After a first pass by attribution: so many heads an attribute are run exactly, and all that is no head."""
 FIRST_PASSES = ("exact", "attribution")
 STAGES = ("prompts", "effects on select", "effects on test", "choosing", "null")
 
@@ -49,7 +49,7 @@ class Plan:
     budget: str = "quick"
     seed: int = 0
     first_pass: str = "exact"
-    """`exact`, or `attribution`: gradients choose which sites are run exactly."""
+    """`exact`, or `attribution`: gradients choose which heads are run exactly."""
     share: float = 0.8
     """Of the whole effect, what the chosen set has to reach."""
     hooks: tuple[str, ...] = HOOKS
@@ -182,26 +182,33 @@ def _measure(
     tick: Tick,
     ways: dict | None = None,
 ) -> Measured:
-    """Effects of all sites, exactly, or by attribution with the strongest of each attribute exactly."""
+    """Effects of all sites, exactly, or of most heads by attribution and of the strongest exactly."""
     patcher = Patcher.of(model, pairs, sites, ways)
     first = patcher.attribute(sites)
     tick("gradients")
     run = np.arange(len(sites))
     if plan.first_pass == "attribution":
-        run = _short_list(first, pairs)
+        run = _short_list(first, pairs, sites)
     scan = patcher.scan([sites[i] for i in run.tolist()], tick)
     change, flipped = first.copy(), np.zeros(first.shape, dtype=bool)
     change[:, run], flipped[:, run] = scan.change, scan.flipped
     return Measured(patcher, Scan(scan.clean, change, flipped), first, tuple(sites), run)
 
 
-def _short_list(first: Float[np.ndarray, "n n_sites"], pairs: Pairs) -> Int[np.ndarray, "m"]:
-    """The sites that attribution puts first for any attribute."""
-    strong: set[int] = set()
+def _short_list(
+    first: Float[np.ndarray, "n n_sites"], pairs: Pairs, sites: Sequence[Site]
+) -> Int[np.ndarray, "m"]:
+    """The heads that attribution puts first for any attribute, and whatever is no head.
+
+    Gradients take an MLP that everything goes through for one that does nothing, where LD is saturated; MLPs
+    and whole hook points are few, so none is left to them.
+    """
+    heads = np.array([i for i, site in enumerate(sites) if site.head is not None], dtype=int)
+    kept = {i for i, site in enumerate(sites) if site.head is None}
     for rows in map(pairs.of, range(len(pairs.attributes))):
-        mean = np.abs(first[rows].sum(0))
-        strong |= set(np.argsort(-mean, kind="stable")[:SHORT_LIST].tolist())
-    return np.array(sorted(strong), dtype=int)
+        mean = np.abs(first[rows][:, heads].sum(0))
+        kept |= set(heads[np.argsort(-mean, kind="stable")[:SHORT_LIST]].tolist())
+    return np.array(sorted(kept), dtype=int)
 
 
 def _require_preference(select: Measured, task: Task, model: LanguageModel, plan: Plan) -> None:
@@ -237,7 +244,7 @@ def _find(name: str, select: Measured, test: Measured, candidates: Sequence[Site
     if not chosen.sites:
         return Found(attribute=name, sites=(), redraws=redraws, templates=templates, reason=chosen.reason)
     boot, clean = test.boot, test.scan.clean
-    done, whole = (boot.mean(test.patcher.joint(sites) - clean) for sites in (chosen.sites, chosen.of))
+    done, whole = (boot.mean(ld - clean) for ld in test.patcher.joint([chosen.sites, chosen.of]))
     assert isinstance(done, Estimate) and isinstance(whole, Estimate), "there are prompts"
     share = ratio(done, whole, "the whole effect cannot be told from none on `test`")
     known = isinstance(share, Estimate)

@@ -16,6 +16,7 @@ from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout, Placement, capture
 from saebench.patching.attribution import ld_gradients
 from saebench.patching.readout import Way
+from saebench.patching.subsets import subset_differences
 from saebench.site import Site
 
 Tick = Callable[[str], None]
@@ -79,22 +80,23 @@ class Patcher:
     def scan(self, sites: Sequence[Site], tick: Tick = lambda _: None) -> Scan:
         """Every site's patch by itself; heads and whole of a hook point and position share a readout."""
         number, rows = {site: i for i, site in enumerate(sites)}, self.distinct[1]
-        wholes = list(dict.fromkeys(site.whole for site in sites))
+        parts: dict[Site, list[Site]] = {}
+        for site in sites:
+            parts.setdefault(site.whole, []).append(site)
         # the last one runs the fewest blocks, and the clean run is the same everywhere
-        last = self._readout(wholes[-1:])
-        before = last.run({None: self.base[wholes[-1]]}, rows=rows)[None]
+        final = list(parts)[-1]
+        before = self._readout([final]).run({None: self.base[final]}, rows=rows)[None]
         clean = before.ld.double().numpy(force=True)
         change = np.zeros((len(self.pairs), len(sites)))
         flipped = np.zeros(change.shape, dtype=bool)
-        for whole in wholes:
-            here = [site for site in sites if site.whole == whole]
+        for i, (whole, here) in enumerate(parts.items(), 1):
             readout = self._readout([whole])
             done = readout.run({site: self._edit(site) for site in here}, rows=rows)
             readout.forget()
             for site, run in done.items():
                 change[:, number[site]] = run.ld.double().numpy(force=True) - clean
                 flipped[:, number[site]] = (run.top != before.top).numpy(force=True)
-            tick(str(whole))
+            tick(f"{whole} ({i} of {len(parts)})")
         return Scan(clean, change, flipped)
 
     def attribute(self, sites: Sequence[Site]) -> Float[np.ndarray, "n n_sites"]:
@@ -110,9 +112,32 @@ class Patcher:
             columns.append(terms[:, self._span(site)].sum(1).double().numpy(force=True))
         return np.stack(columns, axis=1)
 
+    def joint(self, sets: Sequence[Sequence[Site]]) -> Float[np.ndarray, "k n"]:
+        """LD with the source's activations in place at all sites of a set, for each of several sets."""
+        if "plain" in self.ways.values():
+            return np.stack([self._one_joint(sites) for sites in sets])
+        within = {site: (site.whole, self._span(site)) for site in {s for sites in sets for s in sites}}
+        wholes = sorted({whole for whole, _ in within.values()}, key=Site.sort_key)
+        taken = {
+            site: torch.zeros(len(sets), self.source[site].shape[1], dtype=torch.bool) for site in wholes
+        }
+        for number, sites in enumerate(sets):
+            for whole, span in map(within.__getitem__, sites):
+                taken[whole][number, span] = True
+        found = subset_differences(
+            self.model,
+            [p.tokens for p in self.pairs.base],
+            [place(site, self.pairs.base) for site in wholes],
+            [self.source[site] for site in wholes],
+            list(taken.values()),
+            self.pairs.answer,
+            self.pairs.distractor,
+        )
+        return found.double().numpy(force=True)
+
     @torch.no_grad()
-    def joint(self, sites: Sequence[Site]) -> Float[np.ndarray, "n"]:
-        """LD with all sites' activations from the source in place, in one pass."""
+    def _one_joint(self, sites: Sequence[Site]) -> Float[np.ndarray, "n"]:
+        """The same for one set, as edits of a dictionary are run."""
         readout = self._readout(sites)
         acts = torch.cat([self.source[site.whole][:, self._span(site)] for site in sites], dim=1)
         found = readout.difference(acts, self.distinct[1])

@@ -10,6 +10,7 @@ from tiny_models import WORDS, save_tiny, word_tokenizer
 from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement
 from saebench.patching.plain import PlainPass
+from saebench.patching.subsets import subset_differences
 from saebench.records.site_list import read_sites
 
 POSITIONS = {"io": 2, "s1": 4, "s2": 6, "end": 9}
@@ -67,3 +68,34 @@ def test_heads_that_share_keys_and_values(tmp_path):
     text = "blocks.1.attn.hook_q[3]@end & blocks.1.attn.hook_k[1]@io & blocks.2.attn.hook_v[0]@s2"
     sites = Site.parse(f"{text} & blocks.3.attn.hook_z[2]@end").parts
     assert equal_the_plain_pass(model, sites) > 0.01
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_many_sets_in_one_pass_are_as_each_alone(tmp_path, kind):
+    model = load_model(str(save_tiny(tmp_path, kind)))
+    texts = [TOKENS[0], TOKENS[1][:7]]
+    whole = [
+        "blocks.0.hook_mlp_out",
+        "blocks.1.attn.hook_z",
+        "blocks.1.hook_resid_mid",
+        "blocks.2.attn.hook_k",
+    ]
+    places = [Placement(hook, torch.tensor([2 + i % 2, 3])) for i, hook in enumerate(whole)]
+    widths = [model.d_in(place.hook) for place in places]
+    generator = torch.Generator().manual_seed(1)
+    values = [torch.randn(2, width, generator=generator) for width in widths]
+    # all of the first, one head of the second; all four; none of anything
+    head = torch.arange(widths[1]) < model.d_in(whole[1], 0)
+    none = [torch.zeros(width, dtype=torch.bool) for width in widths]
+    sets = [[~none[0], head, none[2], none[3]], [~part for part in none], none]
+    taken = [torch.stack(parts) for parts in zip(*sets, strict=True)]
+    answer, distractor = torch.tensor([5, 8]), torch.tensor([12, 3])
+    got = subset_differences(model, texts, places, values, taken, answer, distractor)
+    one = [places[0], Placement(whole[1], places[1].positions, 0)]
+    acts = torch.cat([values[0], values[1][:, head]], 1)
+    every = torch.arange(2)
+    for row, (where, edited) in enumerate([(one, acts), (places, torch.cat(values, 1))]):
+        alone = PatchedReadout(model, texts, where, answer, distractor, way="plain")
+        assert (got[row] - alone.difference(edited, every)).abs().max() < 1e-4
+        assert (got[row] - got[2]).abs().max() > 0.01
+    assert (got[2] - alone.difference(alone.clean(), every)).abs().max() < 1e-4
