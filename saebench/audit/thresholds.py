@@ -20,6 +20,8 @@ class Thresholds(NamedTuple):
     """… whose interval lies above this."""
     truth_families: int = 4
     """Truth: families of six in which the overall ordering reaches that."""
+    lost_families: float = 0.5
+    """Truth: share of the families in which an axis may credibly not follow recovery and still order boards."""
     null_task: float = 0.02
     """Specificity: a headline where nothing has an effect is undefined, or credibly no higher than this."""
     unmoved: float = 0.01
@@ -45,6 +47,7 @@ FALLS = ("permuted-decoder", "permuted-encoder")
 """Changes after which every headline must be lower."""
 UNMOVED = ("dead-latents", "rescaled-codes")
 """Changes after which every headline must be what it was."""
-ENDS = "away from the ends"
-GREYING = (("order", ""), ("specificity", ""), ("gaming", ""), ("separation", ENDS))
-"""Lenses, or single checks of them, of which a failure takes an axis out of the ordering of that board."""
+ENDS, FOLLOWS = "away from the ends", "follows recovery"
+GREYING = (("order", ""), ("specificity", ""), ("gaming", ""), ("separation", ENDS), ("truth", FOLLOWS))
+"""Lenses, or single checks of them, of which a failure takes an axis out of the ordering of that board; the
+last is put to all families together and takes it out of the ordering of every board."""
