@@ -45,8 +45,8 @@ MUTATIONS = (
     ),
     Mutation(
         "audit: ranks over all L0 bands together",
-        "audit/lenses/truth.py",
-        "here = at[self._band[at] == band]",
+        "audit/correlations.py",
+        "here = at[self._stratum[at] == stratum]",
         "here = at",
         "audit/test_lenses.py",
     ),
@@ -63,6 +63,27 @@ MUTATIONS = (
         "name, least = min(found.items(), key=lambda item: item[1].value)",
         "name, least = max(found.items(), key=lambda item: item[1].value)",
         "audit/test_lenses.py",
+    ),
+    Mutation(
+        "audit: an axis that is lost in most families orders boards all the same",
+        "audit/judging.py",
+        "failed += [c for c in self.of(FAMILIES, axis) if _greys(c) and c.verdict == Verdict.FAIL]",
+        "failed += []",
+        "audit/test_documents.py",
+    ),
+    Mutation(
+        "audit: what was held out decides which axes order",
+        "audit/lenses/truth.py",
+        "by = by or [card.axis for card in general if card.verdict != Verdict.FAIL]",
+        "by = [card.axis for card in general if card.verdict != Verdict.FAIL]",
+        "audit/test_lenses.py",
+    ),
+    Mutation(
+        "tables: what fails on every board is greyed on audited boards alone",
+        "reporting/ordering.py",
+        'axes = document.get("everywhere", {}) if board is None else board["axes"]',
+        'axes = {} if board is None else board["axes"]',
+        "reporting/test_ordering.py",
     ),
     Mutation(
         "greedy: sign of the gain",

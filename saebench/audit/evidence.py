@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,10 @@ from saebench.audit.rows import Rows, read
 from saebench.regression.tolerances import AXES, Tolerances
 
 RECOVERY = ("recovery/matched_cosine_calibrated", "recovery/feature_f1")
+PLANTED = "planted models"
+PLANTED_RECOVERY = ("recovery/subspace_overlap", "recovery/atom_f1")
+HELD_OUT = ", held out"
+"""Ends the names of checks on SAEs that no definition, cap or ordering was chosen on."""
 EXPLAINED = "recovery/explained_variance"
 PEERS = ("probing@1", "probing@4", "tpp", "scr")
 
@@ -24,8 +29,11 @@ class Evidence:
     truth: pd.DataFrame = field(repr=False)
     tolerances: Mapping[str, float] = field(default_factory=dict)
     axes: tuple[str, ...] = tuple(AXES)
-    about: Mapping[str, str] = field(default_factory=dict)
-    """What `about.json` says of the tables: their definitions, commit, command, and what orders a board."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What `about.json` says of the tables: their definitions, commit, command, what orders a board, and the
+    training seeds of the SAEs that definitions were chosen on."""
+    planted: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"model": []}), repr=False)
+    """SAEs of planted models, with how much of the planted subspaces they recover."""
 
     @property
     def boards(self) -> list[str]:
@@ -38,6 +46,15 @@ class Evidence:
     def family(self, name: str) -> pd.DataFrame:
         return self.truth.loc[self.truth["family"] == name].reset_index(drop=True)
 
+    def parts(self, name: str) -> dict[str, pd.DataFrame]:
+        """A family's SAEs by the end of their checks' names: those chosen on, and apart those held out."""
+        frame, seeds = self.family(name), self.about.get("chosen_on_seeds")
+        if not seeds:
+            return {"": frame}
+        chosen = frame["seed"].isin(seeds)
+        found = {"": frame.loc[chosen], HELD_OUT: frame.loc[~chosen]}
+        return {end: part.reset_index(drop=True) for end, part in found.items() if len(part)}
+
 
 def board_of(family: str) -> str:
     """The board of a synthetic family, as the leaderboard titles it."""
@@ -45,7 +62,7 @@ def board_of(family: str) -> str:
 
 
 def load(folder: Path, tolerances: Path | None = None) -> Evidence:
-    """All tables in a folder: every `*.parquet` and `truth.csv`.
+    """All tables in a folder: every `*.parquet`, `truth.csv` and `planted.csv`.
 
     Raises:
         ResultError: if a table cannot be read.
@@ -53,14 +70,21 @@ def load(folder: Path, tolerances: Path | None = None) -> Evidence:
     rows = Rows(())
     for path in sorted(folder.glob("*.parquet")):
         rows += read(path)
-    truth = pd.DataFrame({"family": []})
-    if (folder / "truth.csv").is_file():
-        truth = pd.read_csv(folder / "truth.csv")
-        truth["band"] = np.log2(truth["approximation/l0"].clip(lower=1e-3) / truth["true_l0"])
+    truth = _saes(folder / "truth.csv", "family")
+    planted = _saes(folder / "planted.csv", "model")
     known = {}
     if tolerances is not None and tolerances.is_file():
         known = {axis: t.size for axis, t in Tolerances.load(tolerances).headlines.items()}
     about = {}
     if (folder / "about.json").is_file():
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    return Evidence(rows, truth, known, about=about)
+    return Evidence(rows, truth, known, about=about, planted=planted)
+
+
+def _saes(path: Path, by: str) -> pd.DataFrame:
+    """One row an SAE, with its L0 over the true one in powers of two; empty where there is no file."""
+    if not path.is_file():
+        return pd.DataFrame({by: []})
+    frame = pd.read_csv(path)
+    band = np.log2(frame["approximation/l0"].clip(lower=1e-3) / frame["true_l0"])
+    return frame.assign(band=band)

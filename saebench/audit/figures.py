@@ -1,6 +1,6 @@
 """Pictures of an audit: the matrix of verdicts, and scores against the truth."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from saebench.audit.evidence import EXPLAINED, RECOVERY, Evidence
 from saebench.audit.judging import Audit
 from saebench.audit.lenses import LENSES
-from saebench.audit.lenses.truth import OVERALL, defined, with_overall
+from saebench.audit.lenses.truth import OVERALL, defined, with_means
 
 # colours that people with any colour vision tell apart, with a letter beside
 _INK = {
@@ -62,8 +62,8 @@ def matrix(audit: Audit, path: Path) -> Path:
     return path
 
 
-def scatter(evidence: Evidence, path: Path) -> Path:
-    """Recovery against the overall ordering and against explained variance, a column a family."""
+def scatter(evidence: Evidence, ordered_by: Sequence[str], path: Path) -> Path:
+    """Recovery against the mean of the axes that order and against explained variance, a column a family."""
     families = evidence.families
     with _plotting() as plt:
         figure, grid = plt.subplots(
@@ -71,13 +71,14 @@ def scatter(evidence: Evidence, path: Path) -> Path:
         )
         for column, name in enumerate(families):
             frame = evidence.family(name)
-            frame = with_overall(frame, [a for a in evidence.axes if defined(frame, a)])
+            there, by = ([a for a in names if defined(frame, a)] for names in (evidence.axes, ordered_by))
+            frame = with_means(frame, there, by)
             for row, score in enumerate((OVERALL, EXPLAINED)):
                 ax = grid[row, column]
                 for i, (architecture, part) in enumerate(frame.groupby("architecture")):
                     label = str(architecture) if column == row == 0 else None
                     ax.plot(part[score], part[RECOVERY[0]], ".", ms=4, alpha=0.7, color=f"C{i}", label=label)
-                ax.set_xlabel("mean of axes" if score == OVERALL else "explained variance")
+                ax.set_xlabel("mean of the axes that order" if score == OVERALL else "explained variance")
                 if score == EXPLAINED:
                     ax.set_xlim(left=max(-0.1, frame[score].min()))
             grid[0, column].set_title(name)
@@ -99,5 +100,7 @@ def draw(audit: Audit, evidence: Evidence, folder: Path, stem: str) -> list[Path
     """All pictures; returns their paths."""
     found = [matrix(audit, folder / f"{stem}-matrix.png")]
     if len(evidence.truth):
-        found.append(scatter(evidence, folder / f"{stem}-truth.png"))
+        every = evidence.about.get("ordering") == "all"
+        by = [axis for axis in audit.axes if every or audit.everywhere(axis).passes]
+        found.append(scatter(evidence, by, folder / f"{stem}-truth.png"))
     return found

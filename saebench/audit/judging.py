@@ -8,6 +8,7 @@ from typing import NamedTuple
 from saebench.audit.cards import Card, Verdict, parse, plain, same, worst
 from saebench.audit.evidence import Evidence, load
 from saebench.audit.lenses import LENSES, gaming
+from saebench.audit.lenses.truth import FAMILIES
 from saebench.audit.thresholds import BARS, GREYING
 from saebench.errors import ResultError
 from saebench.records.files import write_text
@@ -38,16 +39,18 @@ class Audit(NamedTuple):
     @property
     def boards(self) -> list[str]:
         found = dict.fromkeys(c.board for c in self.cards)
-        return [board for board in found if board != "all families"]
+        return [board for board in found if board != FAMILIES]
 
     def axis(self, board: str, axis: str) -> AxisVerdict:
+        """What its lenses say on this board, and what is said of it on all families together."""
         here = self.of(board, axis)
         lenses = {lens: worst(c.verdict for c in here if c.lens == lens) for lens in LENSES}
         lenses = {lens: verdict for lens, verdict in lenses.items() if verdict != Verdict.NOT_APPLICABLE}
-        for_reason = [c for c in here if (c.lens, "") in GREYING or (c.lens, c.check) in GREYING]
+        for_reason = [c for c in here if _greys(c)]
         failed = [c for c in for_reason if c.verdict == Verdict.FAIL]
         doubtful = [c for c in for_reason if c.verdict == Verdict.PROVISIONAL]
         measured = any(c.verdict != Verdict.NOT_APPLICABLE for c in for_reason)
+        failed += [c for c in self.of(FAMILIES, axis) if _greys(c) and c.verdict == Verdict.FAIL]
         first = next(iter([*failed, *doubtful]), None)
         reason = describe(first) if first is not None else "" if measured else "not measured on this board"
         return AxisVerdict(
@@ -56,12 +59,21 @@ class Audit(NamedTuple):
 
     def measured(self, board: str) -> bool:
         """Whether any lens that can take an axis out of the ordering was put to this board."""
-        cards = [c for c in self.cards if c.board == board and c.verdict != Verdict.NOT_APPLICABLE]
-        return any((c.lens, "") in GREYING or (c.lens, c.check) in GREYING for c in cards)
+        return any(_greys(c) for c in self.cards if c.board == board and c.verdict != Verdict.NOT_APPLICABLE)
+
+    def everywhere(self, axis: str) -> AxisVerdict:
+        """What holds of an axis on every board, also on those that were not audited themselves."""
+        failed = [c for c in self.of(FAMILIES, axis) if _greys(c) and c.verdict == Verdict.FAIL]
+        return AxisVerdict(not failed, False, describe(failed[0]) if failed else "", {})
 
     def ordering(self, board: str) -> list[str]:
         """The axes whose mean orders the board."""
         return [axis for axis in self.axes if self.axis(board, axis).passes]
+
+
+def _greys(card: Card) -> bool:
+    """Whether a failure of it takes its axis out of the ordering."""
+    return (card.lens, "") in GREYING or (card.lens, card.check) in GREYING
 
 
 def describe(card: Card) -> str:
@@ -96,6 +108,11 @@ def document(audit: Audit) -> str:
         if audit.measured(board)
     }
     head = {"schema": SCHEMA, "definitions": audit.definitions, "axes": audit.axes, "bars": BARS._asdict()}
+    head["everywhere"] = {
+        axis: {"passes": verdict.passes, "reason": verdict.reason}
+        for axis in audit.axes
+        for verdict in [audit.everywhere(axis)]
+    }
     parts = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in head.items()]
     lines = [f"  {json.dumps(b)}: {json.dumps(v, ensure_ascii=False)}" for b, v in boards.items()]
     parts.append(' "boards": {\n' + ",\n".join(lines) + "\n }")

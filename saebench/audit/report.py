@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from saebench.audit.cards import Card, Verdict
+from saebench.audit.evidence import HELD_OUT
 from saebench.audit.judging import Audit, describe
 from saebench.audit.lenses import LENSES
+from saebench.audit.lenses.truth import FAMILIES
 from saebench.reporting.text import markdown_text
 
 SIGNS = {
@@ -85,24 +87,25 @@ def _matrix(audit: Audit) -> Iterator[str]:
 
 
 def _truth(audit: Audit) -> Iterator[str]:
-    """Correlations with recovery: families down, scores across."""
-    cards = [
-        c
-        for c in audit.cards
-        if c.check == "recovery" and c.lens in ("truth", "peers") and c.board != "all families"
-    ]
-    if not cards:
-        return
-    columns = list(dict.fromkeys(c.axis for c in cards))
-    yield "## Rank correlation with recovery, inside L0 bands"
-    yield ""
-    yield f"| family | {' | '.join(columns)} |"
-    yield f"|---|{'--:|' * len(columns)}"
-    for board in dict.fromkeys(c.board for c in cards):
-        known = {c.axis: c.measured for c in cards if c.board == board}
-        shown = ["–" if known.get(a) is None else f"{known[a]:.2f}" for a in columns]
-        yield f"| {board.split(' · ')[0].removeprefix('synthetic/')} | {' | '.join(shown)} |"
-    yield ""
+    """Correlations with recovery: families down, scores across; apart where nothing was chosen."""
+    for end, title in (("", ""), (HELD_OUT, ": SAEs of training seeds on which nothing was chosen")):
+        cards = [
+            c
+            for c in audit.cards
+            if c.check == "recovery" + end and c.lens in ("truth", "peers") and c.board != FAMILIES
+        ]
+        if not cards:
+            continue
+        columns = list(dict.fromkeys(c.axis for c in cards))
+        yield f"## Rank correlation with recovery, inside L0 bands{title}"
+        yield ""
+        yield f"| family | {' | '.join(columns)} |"
+        yield f"|---|{'--:|' * len(columns)}"
+        for board in dict.fromkeys(c.board for c in cards):
+            known = {c.axis: c.measured for c in cards if c.board == board}
+            shown = ["–" if known.get(a) is None else f"{known[a]:.2f}" for a in columns]
+            yield f"| {board.split(' · ')[0].removeprefix('synthetic/')} | {' | '.join(shown)} |"
+        yield ""
 
 
 def _line(card: Card) -> str:

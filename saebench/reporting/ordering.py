@@ -27,6 +27,14 @@ class Verdict(NamedTuple):
     reason: str
 
 
+class Verdicts(NamedTuple):
+    """What the audit says of the axes for one board."""
+
+    axes: Mapping[str, Verdict]
+    board: bool
+    """Whether it measured this very board; else it says only what holds on every board."""
+
+
 class Ordering(NamedTuple):
     """How the rows of one board are ordered."""
 
@@ -61,16 +69,17 @@ def board_title(result: Result) -> str:
     return f"{result.task.name} · {result.model.name} · {result.site}"
 
 
-def ordering(results: Sequence[Result], verdicts: Mapping[str, Verdict] | None = None) -> Ordering:
+def ordering(results: Sequence[Result], verdicts: Verdicts | None = None) -> Ordering:
     """The ordering of one board: by the axes that the audit passes there and that tell its SAEs apart."""
+    found = verdicts or Verdicts({}, False)
     greyed, saes = {}, [result for result in results if result.dictionary.kind == "sae"]
     for axis in AXES:
-        verdict = (verdicts or {}).get(axis)
+        verdict = found.axes.get(axis)
         reason = verdict.reason if verdict and not verdict.passes else _same(saes, axis)
         if reason:
             greyed[axis] = reason
     by = tuple(axis for axis in AXES if axis not in greyed)
-    return Ordering(by, greyed, verdicts is not None)
+    return Ordering(by, greyed, found.board)
 
 
 def _same(saes: Sequence[Result], axis: str) -> str | None:
@@ -92,8 +101,8 @@ def _same(saes: Sequence[Result], axis: str) -> str | None:
     return None
 
 
-def read_verdicts(title: str, path: Path = COMMITTED) -> Mapping[str, Verdict] | None:
-    """The audit's verdicts of one board; None where there is no audit, or none of this board.
+def read_verdicts(title: str, path: Path = COMMITTED) -> Verdicts | None:
+    """The audit's verdicts for one board; None where there is no audit.
 
     Raises:
         ResultError: if the file is damaged.
@@ -101,13 +110,11 @@ def read_verdicts(title: str, path: Path = COMMITTED) -> Mapping[str, Verdict] |
     if not path.is_file():
         return None
     try:
-        board = json.loads(path.read_text(encoding="utf-8"))["boards"].get(title)
-        if board is None:
-            return None
-        return {
-            axis: Verdict(bool(found["passes"]), str(found["reason"]))
-            for axis, found in board["axes"].items()
-        }
+        document = json.loads(path.read_text(encoding="utf-8"))
+        board = document["boards"].get(title)
+        axes = document.get("everywhere", {}) if board is None else board["axes"]
+        found = {axis: Verdict(bool(of["passes"]), str(of["reason"])) for axis, of in axes.items()}
+        return Verdicts(found, board is not None)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultError(
             f"Cannot read the audit {str(path)!r}: {type(error).__name__}: {error}. Expected the file that"

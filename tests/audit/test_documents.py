@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from saebench.audit import evidence, figures, judging, report
 from saebench.audit.cards import Question, Verdict, parse, plain, same, worst
+from saebench.audit.lenses.truth import FAMILIES
 from saebench.audit.rows import Row, read, write
+from saebench.audit.thresholds import FOLLOWS
 from saebench.cli import app
 from saebench.errors import ResultError
 
@@ -44,9 +46,8 @@ def test_rows_come_back_and_the_same_rows_give_the_same_bytes(folder: Path, tmp_
     assert len(rows) == 20
     (undefined,) = rows.where(axis="control", group="cheat")
     assert (undefined.value, undefined.draws, undefined.reason) == (None, None, "why")
-    assert rows.one(axis="control", name="a", task_seed=0).draws == pytest.approx(
-        row("a", "control", 0.5).draws
-    )
+    again = rows.one(axis="control", name="a", task_seed=0)
+    assert again is not None and again.draws == pytest.approx(row("a", "control", 0.5).draws)
     write(reversed(rows.rows), tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (folder / "board.parquet").read_bytes()
 
@@ -91,6 +92,17 @@ def test_an_axis_that_fails_is_taken_out_of_the_ordering(folder: Path):
     data = json.loads(judging.document(audit))
     assert data["boards"][BOARD]["axes"]["occlusion"]["passes"] is False
     assert data["boards"][BOARD]["ordering"] == audit.ordering(BOARD)
+
+
+def test_an_axis_that_is_lost_in_most_families_is_taken_out_everywhere(folder: Path):
+    audit = judging.judge(evidence.load(folder), "test")
+    lost = Question("truth", FAMILIES, "control", FOLLOWS).below(0.8, 0.8, 0.8, 0.5, "families", [])
+    audit = audit._replace(cards=(*audit.cards, lost))
+    assert "control" not in audit.ordering(BOARD) and FOLLOWS in audit.axis(BOARD, "control").reason
+    assert BOARD in audit.boards and FAMILIES not in audit.boards
+    data = json.loads(judging.document(audit))
+    assert [axis for axis, said in data["everywhere"].items() if not said["passes"]] == ["control"]
+    assert "0.8 against 0.5" in data["everywhere"]["control"]["reason"]
 
 
 def test_the_verb_judges_verifies_and_sees_a_changed_card(folder: Path):

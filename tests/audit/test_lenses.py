@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from saebench.audit.cards import Question, Verdict
-from saebench.audit.evidence import EXPLAINED, RECOVERY, Evidence
+from saebench.audit.cards import Card, Question, Verdict
+from saebench.audit.correlations import Correlations
+from saebench.audit.evidence import EXPLAINED, PLANTED, PLANTED_RECOVERY, RECOVERY, Evidence
 from saebench.audit.lenses import (
     convergence,
     gaming,
@@ -47,6 +48,12 @@ def row(
 
 def verdict(card) -> str:
     return str(card.verdict)
+
+
+def measured(card: Card, end: str = "measured") -> float:
+    number = getattr(card, end)
+    assert number is not None, card
+    return number
 
 
 def test_a_difference_is_paired_and_stands_around_the_estimate():
@@ -236,10 +243,10 @@ def known() -> Evidence:
 def test_truth_ranks_inside_bands(known: Evidence):
     cards = {(c.board.split()[0], c.axis, c.check): c for c in truth.cards(known)}
     good, bad = (cards["synthetic/f0", axis, "recovery"] for axis in AXES)
-    assert verdict(good) == "pass" and good.measured > 0.9
-    assert verdict(bad) == "fail" and abs(bad.measured) < 0.4
+    assert verdict(good) == "pass" and measured(good) > 0.9
+    assert verdict(bad) == "fail" and abs(measured(bad)) < 0.4
     assert verdict(cards["synthetic/f0", "control", "above explained variance"]) == "pass"
-    assert cards["synthetic/f0", "control", "against version 1"].low > 0
+    assert measured(cards["synthetic/f0", "control", "against version 1"], "low") > 0
     # across bands L0 alone would have ranked them
     frame = known.family("f0")
     assert abs(np.corrcoef(frame[EXPLAINED], frame["control"])[0, 1]) > 0.8
@@ -253,14 +260,73 @@ def test_truth_takes_the_weaker_recovery():
 
 def test_a_score_that_is_the_same_for_all_ranks_nothing():
     frame = family("f0").assign(control=0.0)
-    found = truth.Correlations(frame, ["control"])
+    found = Correlations(frame, ["control"])
     assert found.interval("control") == (0.0, 0.0, 0.0)
 
 
 def test_truth_of_an_undefined_score_is_not_applicable():
     frame = family("f0").assign(control=np.nan)
-    cards = [c for c in truth.cards(Evidence(Rows(()), frame, axes=AXES)) if c.axis == "control"]
+    cards = [
+        c
+        for c in truth.cards(Evidence(Rows(()), frame, axes=AXES))
+        if (c.axis, c.check) == ("control", "recovery")
+    ]
     assert [verdict(c) for c in cards] == ["not applicable"]
+
+
+def test_an_axis_that_is_lost_in_most_families_orders_no_board(known: Evidence):
+    cards = {(c.board.split()[0], c.axis, c.check): c for c in truth.cards(known)}
+    kept, lost = (cards["all", axis, "follows recovery"] for axis in AXES)
+    assert (verdict(kept), kept.measured) == ("pass", 0) and (verdict(lost), lost.measured) == ("fail", 1)
+    assert lost.rows == tuple(f"synthetic/f{i} · synthetic · synthetic@sample" for i in range(3))
+    # so that `overall` is the other axis alone, and above the mean of both
+    overall = cards["synthetic/f0", "overall", "recovery"]
+    assert overall.measured == cards["synthetic/f0", "control", "recovery"].measured
+    assert measured(cards["synthetic/f0", "overall", "against the mean of all axes"], "low") > 0
+    two = Evidence(Rows(()), known.truth.loc[known.truth["family"] != "f2"], axes=AXES)
+    few = [c for c in truth.cards(two) if c.check == "follows recovery"]
+    assert {verdict(c) for c in few} == {"not applicable"}
+
+
+def test_what_is_held_out_is_judged_and_decides_nothing(known: Evidence):
+    """Where nothing was chosen the two axes change places; what orders boards stays what it was."""
+    names = {"control": "interpretability", "interpretability": "control"}
+    other = known.truth.rename(columns=names).assign(seed=known.truth["seed"] + 100)
+    both = pd.concat([known.truth, other], ignore_index=True)
+    seeds = sorted(set(known.truth["seed"]))
+    found = truth.cards(Evidence(Rows(()), both, axes=AXES, about={"chosen_on_seeds": seeds}))
+    cards = {(c.board.split()[0], c.axis, c.check): c for c in found}
+    assert verdict(cards["synthetic/f0", "control", "recovery"]) == "pass"
+    assert verdict(cards["synthetic/f0", "control", "recovery, held out"]) == "fail"
+    assert verdict(cards["all", "control", "follows recovery, held out"]) == "fail"
+    assert verdict(cards["synthetic/f0", "overall", "recovery"]) == "pass"
+    assert verdict(cards["synthetic/f0", "overall", "recovery, held out"]) == "fail"
+
+
+def test_two_measures_that_disagree_are_said_to_bound_every_score():
+    frame = family("f0").assign(**{RECOVERY[1]: np.random.default_rng(9).random(72)})
+    (card,) = [c for c in truth.cards(Evidence(Rows(()), frame, axes=AXES)) if c.axis == "recovery"]
+    assert verdict(card) == "stated" and abs(measured(card)) < 0.3
+    assert f"above {((1 + measured(card)) / 2) ** 0.5:.2f}" in card.reason
+
+
+def test_truth_of_planted_models_ranks_inside_every_model():
+    names = dict(zip(RECOVERY, PLANTED_RECOVERY, strict=True))
+    frames = [
+        family("", seed=i).rename(columns=names).assign(model=f"m{i}", control=lambda f: f["control"])
+        for i in range(2)
+    ]
+    # models apart by more than their SAEs: over both together the score would say nothing
+    frames[1]["control"] += 100
+    frames[1][list(PLANTED_RECOVERY)] -= 100
+    found = truth.cards(
+        Evidence(Rows(()), pd.DataFrame({"family": []}), axes=AXES, planted=pd.concat(frames))
+    )
+    cards = {(c.axis, c.check): c for c in found}
+    assert {c.board for c in cards.values()} == {PLANTED}
+    assert verdict(cards["control", "recovery"]) == "pass"
+    assert verdict(cards["interpretability", "recovery"]) == "fail"
+    assert "subspace overlap" in cards["overall", "recovery"].reason
 
 
 def test_peers_stand_beside(known: Evidence):
@@ -281,13 +347,13 @@ def test_convergence_tells_traits_from_methods():
             )
         )
     same = Evidence(Rows(()), pd.concat(frames), axes=AXES)
-    assert all(c.measured > 0.5 and c.low > 0 for c in convergence.cards(same))
+    assert all(measured(c) > 0.5 and measured(c, "low") > 0 for c in convergence.cards(same))
     # every family ranks recipes anew, and its axes alike: method, not trait
     mixed = [
         f.assign(**dict.fromkeys(AXES, np.random.default_rng(i).permutation(24) / 24))
         for i, f in enumerate(frames)
     ]
-    assert all(c.measured < -0.5 for c in convergence.cards(Evidence(Rows(()), pd.concat(mixed), axes=AXES)))
+    assert all(measured(c) < -0.5 for c in convergence.cards(Evidence(Rows(()), pd.concat(mixed), axes=AXES)))
 
 
 def board(lead: float, second: float) -> Evidence:

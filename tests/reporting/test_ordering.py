@@ -7,7 +7,7 @@ import simulated
 
 from saebench.errors import ResultError
 from saebench.records.result import AxisScore
-from saebench.reporting.ordering import Verdict, board_title, ordering, read_verdicts
+from saebench.reporting.ordering import Verdict, Verdicts, board_title, ordering, read_verdicts
 
 
 def board(**axes: list[float]):
@@ -41,9 +41,19 @@ def test_an_axis_undefined_for_every_sae_is_greyed_with_its_reason():
     assert ordering(results).greyed["occlusion"] == "nothing to hide"
 
 
+def verdicts(board: bool) -> Verdicts:
+    return Verdicts({"control": Verdict(False, "a cheat wins")}, board)
+
+
+def test_what_the_audit_fails_on_every_board_orders_none():
+    found = ordering(board(), verdicts(False))
+    assert "control" not in found.by and not found.audited
+    assert "Not by control: a cheat wins." in found.sentence and "Not audited on this board" in found.sentence
+
+
 def test_what_the_audit_fails_is_not_ordered_by():
     results = board(control=[0.9, 0.1, 0.5])
-    by_all, without = ordering(results), ordering(results, {"control": Verdict(False, "a cheat wins")})
+    by_all, without = ordering(results), ordering(results, verdicts(True))
     assert without.audited and without.greyed == {"control": "a cheat wins"}
     assert "Not by control: a cheat wins." in without.sentence
     assert by_all.merit(results[0]) == pytest.approx((4 * 0.2 + 0.9) / 5)
@@ -57,8 +67,10 @@ def test_verdicts_are_those_of_the_board(tmp_path):
     assert read_verdicts(title, path) is None
     content = {"boards": {title: {"axes": {"control": {"passes": False, "reason": "no"}}}}}
     path.write_text(json.dumps(content))
-    assert read_verdicts(title, path) == {"control": Verdict(False, "no")}
-    assert read_verdicts("another", path) is None
+    assert read_verdicts(title, path) == Verdicts({"control": Verdict(False, "no")}, True)
+    assert read_verdicts("another", path) == Verdicts({}, False)
+    path.write_text(json.dumps(content | {"everywhere": {"occlusion": {"passes": False, "reason": "lost"}}}))
+    assert read_verdicts("another", path) == Verdicts({"occlusion": Verdict(False, "lost")}, False)
     path.write_text("{")
     with pytest.raises(ResultError, match="saebench audit"):
         read_verdicts(title, path)

@@ -1,90 +1,72 @@
-"""Truth: do scores rank SAEs as recovery of the true features does, at equal L0?"""
+"""Truth: do scores rank SAEs as recovery of what is true does, at equal L0?
 
-from collections.abc import Iterator, Sequence
+On the synthetic families recovery is that of their true features, on planted models that of the planted
+subspaces. Checks on SAEs that nothing was chosen on end in "held out".
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float
-from scipy import stats
 
 from saebench.audit.cards import Card, Question, Verdict
-from saebench.audit.evidence import EXPLAINED, RECOVERY, Evidence, board_of
-from saebench.audit.thresholds import BARS, L0_BANDS, LEAST_IN_BAND
+from saebench.audit.correlations import Correlations
+from saebench.audit.evidence import (
+    EXPLAINED,
+    HELD_OUT,
+    PLANTED,
+    PLANTED_RECOVERY,
+    RECOVERY,
+    Evidence,
+    board_of,
+)
+from saebench.audit.thresholds import BARS, FOLLOWS, LEAST_IN_BAND
 
 LENS = "truth"
-N_DRAWS = 300
-OVERALL = "overall"
-ALL_FAMILIES = 6
+OVERALL, EVERY_AXIS, OLD = "overall", "mean of all axes", "version 1 overall"
+MEASURES = "recovery"
+"""Stands where an axis would for what is asked of the two measures of recovery."""
+FAMILIES = "all families"
+N_FAMILIES, LEAST_FAMILIES = 6, 3
 FEW = f"fewer than {LEAST_IN_BAND} SAEs in every L0 band"
+_WEAKER = {
+    RECOVERY: "the weaker of the rank correlations with matched cosine and feature F1, inside L0 bands",
+    PLANTED_RECOVERY: "the weaker of the rank correlations with subspace overlap and F1 of the values' atoms,"
+    " inside L0 bands of each model",
+}
 
 
-class Correlations:
-    """Rank correlations of columns with both measures of recovery inside L0 bands, with their draws.
+class Known(NamedTuple):
+    """SAEs of one family whose truth is known, and how their cards are named."""
 
-    Bands are averaged with their sizes as weights. Draws resample training runs, since snapshots of one
-    run are no independent SAEs. Column i of the result belongs to `names[i]`; the last axis is recovery.
+    board: str
+    end: str
+    frame: pd.DataFrame
+    recovery: tuple[str, str] = RECOVERY
+
+    @property
+    def rows(self) -> list[str]:
+        table = "truth.csv" if self.recovery == RECOVERY else "planted.csv"
+        return [f"{table}: {len(self.frame)} SAEs"]
+
+    def ask(self, axis: str, check: str) -> Question:
+        return _question(self.board, axis, check + self.end)
+
+
+@cache
+def _question(board: str, axis: str, check: str) -> Question:
+    return Question(LENS, board, axis, check)
+
+
+def with_means(frame: pd.DataFrame, axes: Sequence[str], ordered_by: Sequence[str]) -> pd.DataFrame:
+    """Columns for the ordering and for the mean of all axes, of now and of version 1.
+
+    An undefined axis counts 0.
     """
-
-    def __init__(self, frame: pd.DataFrame, names: Sequence[str]) -> None:
-        self.names = list(names)
-        run = frame["architecture"] + frame["share"].astype(str) + "/" + frame["seed"].astype(str)
-        _, self._run = np.unique(run, return_inverse=True)
-        self._band = np.digitize(frame["band"], L0_BANDS)
-        self._x = frame[self.names].to_numpy(float).T
-        self._t = frame[list(RECOVERY)].to_numpy(float).T
-        self.value = self._of(np.arange(len(frame)))
-        rng = np.random.default_rng(0)
-        members = [np.flatnonzero(self._run == r) for r in range(self._run.max() + 1)]
-        self.draws = np.stack(
-            [
-                self._of(np.concatenate([members[r] for r in rng.integers(len(members), size=len(members))]))
-                for _ in range(N_DRAWS)
-            ]
-        )
-
-    def _of(self, at: np.ndarray) -> Float[np.ndarray, "names recovery"]:
-        total, weight = np.zeros((len(self._x), len(self._t))), np.zeros((len(self._x), 1))
-        for band in range(len(L0_BANDS) + 1):
-            here = at[self._band[at] == band]
-            x, t = self._x[:, here], self._t[:, here]
-            there = np.isfinite(x)
-            for pattern in np.unique(there, axis=0):
-                rows = (there == pattern).all(1)
-                n = int(pattern.sum())
-                if n < LEAST_IN_BAND:
-                    continue
-                total[rows] += n * _spearman(x[rows][:, pattern], t[:, pattern])
-                weight[rows] += n
-        return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
-
-    def interval(self, name: str, against: str | None = None) -> tuple[float, float, float] | None:
-        """The weaker of the two correlations with its interval, or of their differences to another column's."""
-        i = self.names.index(name)
-        value, draws = self.value[i], self.draws[:, i]
-        if against is not None:
-            j = self.names.index(against)
-            value, draws = value - self.value[j], draws - self.draws[:, j]
-        if not np.isfinite(value).all():
-            return None
-        weak = int(value.argmin())
-        low, high = np.nanquantile(draws[:, weak], [0.025, 0.975])
-        return float(value[weak]), min(float(low), float(value[weak])), max(float(high), float(value[weak]))
-
-
-def _spearman(x: Float[np.ndarray, "a n"], t: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "a b"]:
-    """Spearman's correlation; 0 for a score that is the same for all: it ranks nothing."""
-    ranks = [stats.rankdata(m, axis=1) for m in (x, t)]
-    centred = [r - r.mean(1, keepdims=True) for r in ranks]
-    norm = [np.sqrt((c**2).sum(1, keepdims=True)) for c in centred]
-    scale = norm[0] @ norm[1].T
-    return np.divide(centred[0] @ centred[1].T, scale, out=np.zeros_like(scale), where=scale > 0)
-
-
-def with_overall(frame: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """A column for the mean of the axes; an undefined one counts 0, as it does where dictionaries are ordered."""
-    return frame.assign(**{OVERALL: frame[list(axes)].fillna(0.0).mean(axis=1)})
+    means = {OVERALL: ordered_by, EVERY_AXIS: axes, OLD: [f"v1_{a}" for a in axes if f"v1_{a}" in frame]}
+    return frame.assign(**{k: frame[list(v)].fillna(0.0).mean(axis=1) for k, v in means.items() if v})
 
 
 def defined(frame: pd.DataFrame, name: str) -> bool:
@@ -92,74 +74,128 @@ def defined(frame: pd.DataFrame, name: str) -> bool:
     return name in frame and bool(frame[name].notna().mean() >= 0.5)
 
 
-@cache
-def _ask(board: str, axis: str, check: str) -> Question:
-    return Question(LENS, board, axis, check)
-
-
 def cards(evidence: Evidence) -> Iterator[Card]:
-    overall = []
-    for name in evidence.families:
-        found = list(family(evidence, name))
-        yield from found
-        overall += [c for c in found if c.axis == OVERALL]
-    if overall:
-        yield _summary(
-            overall, "recovery", "families in which the overall ordering reaches the bar", BARS.truth_families
-        )
-        yield _summary(
-            overall,
-            "above explained variance",
-            "families in which it is credibly above it",
-            len(evidence.families),
-        )
+    by: Sequence[str] | None = evidence.axes if evidence.about.get("ordering") == "all" else None
+    for end in ("", HELD_OUT):
+        families = [
+            Known(board_of(name), end, parts[end])
+            for name in evidence.families
+            if end in (parts := evidence.parts(name))
+        ]
+        if not families:
+            continue
+        single = [card for known in families for card in axes_of(known, evidence.axes)]
+        yield from single
+        general = [follows(axis, end, single) for axis in evidence.axes]
+        yield from general
+        # decided where definitions were chosen, and then held against what was held out
+        by = by or [card.axis for card in general if card.verdict != Verdict.FAIL]
+        overall = [card for known in families for card in ordering(known, evidence.axes, by)]
+        yield from overall
+        yield from _summaries(overall, end, len(families))
+    if len(evidence.planted):
+        known = Known(PLANTED, "", evidence.planted, PLANTED_RECOVERY)
+        yield from axes_of(known, evidence.axes)
+        yield from ordering(known, evidence.axes, by or evidence.axes)
 
 
-def family(evidence: Evidence, name: str) -> Iterator[Card]:
-    """Cards of one family: every axis and the mean of those that are defined there."""
-    frame, board = evidence.family(name), board_of(name)
-    there = [axis for axis in evidence.axes if defined(frame, axis)]
-    frame = with_overall(frame, there)
+def axes_of(known: Known, axes: Sequence[str]) -> Iterator[Card]:
+    """What every axis says of recovery in one family, and how far its two measures agree."""
+    frame = known.frame
+    there = [axis for axis in axes if defined(frame, axis)]
     old = {axis: f"v1_{axis}" for axis in there if defined(frame, f"v1_{axis}")}
-    found = Correlations(frame, [*there, OVERALL, EXPLAINED, *old.values()])
-    for axis in (*evidence.axes, OVERALL):
-        if axis not in (*there, OVERALL):
-            yield _ask(board, axis, "recovery").missing("undefined for more than half of the SAEs")
+    found = Correlations(frame, [*there, EXPLAINED, *old.values(), known.recovery[0]], known.recovery)
+    for axis in axes:
+        ask = known.ask(axis, "recovery")
+        if axis not in there:
+            yield ask.missing("undefined for more than half of the SAEs")
             continue
-        rows = [f"truth.csv: {len(frame)} SAEs"]
-        got = found.interval(axis)
-        if got is None:
-            yield _ask(board, axis, "recovery").missing(FEW)
-            continue
-        yield _recovery(_ask(board, axis, "recovery"), got, rows)
-        more = found.interval(axis, EXPLAINED)
-        if more is not None:
-            ask = _ask(board, axis, "above explained variance")
-            yield ask.above(*more, 0.0, "its correlation minus explained variance's", rows)
-        then = found.interval(axis, old[axis]) if axis in old else None
-        if then is not None:
-            ask = _ask(board, axis, "against version 1")
-            yield ask.stated(*then, "its correlation minus version 1's", rows)
+        against = {"above explained variance": EXPLAINED} | (
+            {"against version 1": old[axis]} if axis in old else {}
+        )
+        yield from _correlated(known, found, axis, against)
+    agreement = found.interval(known.recovery[0])
+    if agreement is not None:
+        most = ((1 + agreement[0]) / 2) ** 0.5
+        reason = (
+            f"rank correlation of the two measures of recovery; no score can be above {most:.2f} with both"
+        )
+        yield known.ask(MEASURES, "agreement of its measures").stated(*agreement, reason, known.rows)
 
 
-def _recovery(ask: Question, got: tuple[float, float, float], rows: Sequence[str]) -> Card:
+def ordering(known: Known, axes: Sequence[str], ordered_by: Sequence[str]) -> Iterator[Card]:
+    """What the axes that order boards say together, beside the mean of all and that of version 1."""
+    there, by = ([a for a in names if defined(known.frame, a)] for names in (axes, ordered_by))
+    if not by:
+        yield known.ask(OVERALL, "recovery").missing("no axis that orders boards is defined here")
+        return
+    frame = with_means(known.frame, there, by)
+    names = [name for name in (OVERALL, EVERY_AXIS, OLD, EXPLAINED) if name in frame]
+    found = Correlations(frame, names, known.recovery)
+    against = {"above explained variance": EXPLAINED, "against the mean of all axes": EVERY_AXIS}
+    yield from _correlated(
+        known, found, OVERALL, against | ({"against version 1": OLD} if OLD in names else {})
+    )
+
+
+def _correlated(known: Known, found: Correlations, axis: str, against: Mapping[str, str]) -> Iterator[Card]:
+    """The correlation of one score, and its lead on others'; the one on explained variance has a bar."""
+    ask, got = known.ask(axis, "recovery"), found.interval(axis)
+    if got is None:
+        yield ask.missing(FEW)
+        return
+    yield _recovery(ask, got, known)
+    for check, other in against.items():
+        lead = found.interval(axis, other)
+        if lead is None:
+            continue
+        reason = f"its correlation minus that of {other.removeprefix('recovery/').replace('_', ' ')}"
+        if other == EXPLAINED:
+            yield known.ask(axis, check).above(*lead, 0.0, reason, known.rows)
+        else:
+            yield known.ask(axis, check).stated(*lead, reason, known.rows)
+
+
+def _recovery(ask: Question, got: tuple[float, float, float], known: Known) -> Card:
     """The bar for the correlation itself, and a lower one for the end of its interval."""
     value, low, high = got
-    reason = "the weaker of the rank correlations with matched cosine and feature F1, inside L0 bands"
+    reason = _WEAKER[known.recovery]
     if value >= BARS.truth and low > BARS.truth_low:
-        return ask.above(value, low, high, BARS.truth_low, reason, rows)
-    if high < BARS.truth:
-        return ask.above(value, low, high, BARS.truth, reason, rows)
-    card = ask.above(value, low, high, BARS.truth, reason, rows)
-    return replace(card, verdict=Verdict.PROVISIONAL)
+        return ask.above(value, low, high, BARS.truth_low, reason, known.rows)
+    card = ask.above(value, low, high, BARS.truth, reason, known.rows)
+    return card if high < BARS.truth else replace(card, verdict=Verdict.PROVISIONAL)
 
 
-def _summary(cards: list[Card], check: str, reason: str, bar: int) -> Card:
-    measured = [c for c in cards if c.check == check]
-    if len(measured) < ALL_FAMILIES:
-        why = f"{len(measured)} of {ALL_FAMILIES} families have enough SAEs"
-        return _ask("all families", OVERALL, check).missing(why)
-    passed = [c.board for c in cards if c.check == check and c.verdict == Verdict.PASS]
-    n = float(len(passed))
-    reason = f"{reason}: {', '.join(b.split(' · ')[0] for b in passed) or 'none'}"
-    return _ask("all families", OVERALL, check).above(n, n, n, bar - 1, reason, passed)
+def follows(axis: str, end: str, cards: Sequence[Card]) -> Card:
+    """In which share of the families an axis credibly does not follow recovery."""
+    ask = _question(FAMILIES, axis, FOLLOWS + end)
+    here = [c for c in cards if (c.axis, c.check) == (axis, "recovery" + end)]
+    measured = [c for c in here if c.verdict != Verdict.NOT_APPLICABLE]
+    if len(measured) < LEAST_FAMILIES:
+        return ask.missing(f"measured in {len(measured)} families, of {LEAST_FAMILIES} at least")
+    lost = [c.board for c in measured if c.verdict == Verdict.FAIL]
+    share = len(lost) / len(measured)
+    reason = (
+        f"share of {len(measured)} synthetic families in which it credibly does not follow recovery of the"
+        f" true features: {_named(lost)}"
+    )
+    return ask.below(share, share, share, BARS.lost_families, reason, lost)
+
+
+def _summaries(overall: Sequence[Card], end: str, families: int) -> Iterator[Card]:
+    for check, reason, bar in (
+        ("recovery", "families in which the overall ordering reaches the bar", BARS.truth_families),
+        ("above explained variance", "families in which it is credibly above it", families),
+    ):
+        ask = _question(FAMILIES, OVERALL, check + end)
+        measured = [c for c in overall if c.check == check + end and c.verdict != Verdict.NOT_APPLICABLE]
+        if len(measured) < N_FAMILIES:
+            yield ask.missing(f"{len(measured)} of {N_FAMILIES} families have enough SAEs")
+            continue
+        passed = [c.board for c in measured if c.verdict == Verdict.PASS]
+        n = float(len(passed))
+        yield ask.above(n, n, n, bar - 1, f"{reason}: {_named(passed)}", passed)
+
+
+def _named(boards: Sequence[str]) -> str:
+    return ", ".join(b.split(" · ")[0].removeprefix("synthetic/") for b in boards) or "none"

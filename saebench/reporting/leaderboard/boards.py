@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from saebench.records import store
 from saebench.records.result import AxisScore, Result
-from saebench.reporting.ordering import Ordering, Verdict, ordering, read_verdicts
+from saebench.reporting.ordering import Ordering, Verdicts, ordering, read_verdicts
 from saebench.scoring.axes import AXES as COLUMNS
 from saebench.scoring.axes import EVERY
 from saebench.scoring.base import RANK_DRAWS
@@ -148,7 +148,7 @@ def collect(results_dir: Path, out_dir: Path) -> Collected:
     return Collected(tables, len(paths) - len(newest))
 
 
-def _table(board: Board, entries: list[Found], verdicts: Mapping[str, Verdict] | None) -> Table:
+def _table(board: Board, entries: list[Found], verdicts: Verdicts | None) -> Table:
     kinds, by = list(KINDS), ordering([entry.result for entry in entries], verdicts)
 
     def order(entry: Found) -> tuple:

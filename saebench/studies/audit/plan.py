@@ -12,7 +12,9 @@ SHARES = (1.0, 0.5, 2.0, sqrt(2))
 SEEDS = (0, 1, 2)
 SAMPLES, BATCH, LR = 300_000, 512, 3e-3
 SNAPSHOTS = (0.02, 0.06, 0.2)
-"""Shares of training after which an SAE is kept too; the runs of seed 0 have them."""
+"""Shares of training after which an SAE is kept too …"""
+SNAPSHOT_SEEDS = (0, 1)
+"""… by runs of these seeds: the one that definitions are chosen on, and one to hold them against."""
 LM_ARCHITECTURES = ("standard", "topk", "batchtopk")
 LM_SPARSITY = {"standard": 5.0, "topk": 8, "batchtopk": 8}
 LM_LR = {"standard": 2e-3, "topk": 3e-3, "batchtopk": 3e-3}
@@ -47,7 +49,7 @@ class Run:
         """Steps after which the SAE is kept, the end not among them."""
         if self.family == "demo":
             return LM_SNAPSHOTS
-        return tuple(round(share * self.steps) for share in SNAPSHOTS) if self.seed == 0 else ()
+        return tuple(round(share * self.steps) for share in SNAPSHOTS) if self.seed in SNAPSHOT_SEEDS else ()
 
 
 def synthetic(calibration: Path = CALIBRATION) -> list[Run]:

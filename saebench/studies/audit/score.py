@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument(
         "--families", default="", help="comma-separated; default: all, and the language model"
     )
+    parser.add_argument("--seeds", default="", help="comma-separated; default: all")
     parser.add_argument(
         "--rows-only",
         action="store_true",
@@ -166,8 +167,9 @@ def main() -> None:
     )
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    chosen = set(filter(None, asked.families.split(",")))
-    runs = [r for r in [*language(), *synthetic()] if not chosen or r.family in chosen]
+    families, seeds = (set(filter(None, words.split(","))) for words in (asked.families, asked.seeds))
+    runs = [r for r in [*language(), *synthetic()] if not families or r.family in families]
+    runs = [r for r in runs if not seeds or str(r.seed) in seeds]
     score(runs, asked.saes, asked.out, asked.workers, asked.minutes, not asked.rows_only)
     join(runs, asked.out)
 
