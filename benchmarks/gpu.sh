@@ -72,7 +72,7 @@ print(m.tokens('When Mary and John went to the park, John gave a book to'))"
   cat "$OUT/unpack.log"
   ;;
 test)
-  step device-tests $py -m pytest -q -p no:cacheprovider tests/models/test_device.py tests/patching
+  step device-tests $py -m pytest -q -p no:cacheprovider tests/models/test_cuda.py tests/models/test_device.py tests/patching
   tail -n 3 "$OUT/device-tests.log"
   ;;
 scan)
