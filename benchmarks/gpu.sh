@@ -106,11 +106,11 @@ score)
 bench)
   step real $py -m benchmarks real --model "$MODEL" --device "$DEVICE" --out "$OUT/benchmarks"
   tar -C "$OUT" -czf "$OUT/bench.tar.gz" benchmarks
-  step bfloat16 $py -m saebench evaluate control:supervised control:identity --task ioi --model "$MODEL" \
-    --site "$end@end" --budget "$BUDGET" --device "$DEVICE" --dtype bfloat16 --out "$WORK/bfloat16"
   step real-evaluation $py -m benchmarks real-evaluation --model "$MODEL" --budget "$BUDGET" --device "$DEVICE" \
     --out "$OUT/benchmarks"
   tar -C "$OUT" -czf "$OUT/bench.tar.gz" benchmarks
+  step bfloat16 $py -m saebench evaluate control:supervised control:identity --task ioi --model "$MODEL" \
+    --site "$end@end" --budget "$BUDGET" --device "$DEVICE" --dtype bfloat16 --out "$WORK/bfloat16"
   tar -C "$WORK" -czf "$OUT/bfloat16.tar.gz" bfloat16
   rm -rf "$OUT/benchmarks"
   ;;

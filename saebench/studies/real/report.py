@@ -214,6 +214,52 @@ def board_table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+class Contrast(NamedTuple):
+    """SAEs of one kind against SAEs of another."""
+
+    what: str
+    these: Sequence[Row]
+    those: Sequence[Row]
+
+
+def contrasts(rows: Sequence[Row]) -> Iterator[Contrast]:
+    """Sparse against dense, every architecture against the others, seeds against the first one."""
+    saes = [row for row in rows if "-ioi-seed" in row.name]
+    first: dict[str, list[Row]] = {}
+    for row in saes:
+        if row.name.endswith("seed0"):
+            first.setdefault(row.name.split("-")[0], []).append(row)
+    both = {
+        name: sorted(pair, key=lambda row: row.result.dictionary.l0 or 0.0) for name, pair in first.items()
+    }
+    both = {name: pair for name, pair in both.items() if len(pair) == 2}
+    if len(both) > 1:
+        named_all = ", ".join(both)
+        sparse, dense = ([pair[at] for pair in both.values()] for at in (0, 1))
+        yield Contrast(f"the sparser − the denser of each architecture ({named_all})", sparse, dense)
+        for name, pair in both.items():
+            others = [row for other in both if other != name for row in both[other]]
+            yield Contrast(f"{name} − the other architectures", pair, others)
+    for row in saes:
+        stem, _, seed = row.name.rpartition("-seed")
+        if seed != "0":
+            yield Contrast(f"{stem}: seed {seed} − seed 0", [row], named(saes, f"{stem}-seed0"))
+
+
+def contrasts_table(rows: Sequence[Row]) -> str:
+    """Markdown; empty where there is nothing to contrast."""
+    listed = [c for c in contrasts(rows) if c.those]
+    if not listed:
+        return ""
+    axes = [axis for axis in AXES if any(axis in row.scored.axes for row in rows)]
+    lines = ["| difference | " + " | ".join(axes) + " |", "|---|" + "---|" * len(axes)]
+    for what, these, those in listed:
+        means = [[mean(headline(row, axis) for row in side) for side in (these, those)] for axis in axes]
+        cells = [shown(difference(*pair)).split(":")[0] for pair in means]
+        lines.append(f"| {what} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def saes_table(folder: Path) -> str:
     """Digests, commands and times of the SAEs."""
     found = json.loads((folder / "saes.json").read_text(encoding="utf-8"))
@@ -256,9 +302,10 @@ def write(folder: Path) -> str:
             model_notes(rows),
             statements_table(statements),
             board_table(rows),
+            contrasts_table(rows),
         ]
     parts += ["## The SAEs", saes_table(folder)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def of_other_versions(folder: Path) -> str | None:
