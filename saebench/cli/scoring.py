@@ -33,7 +33,8 @@ def evaluate(
         typer.Option(
             "--site",
             "--sites",
-            help="HOOK@POSITION; 'A & B' edits several together; 'all'; a site list (TOML). Default: the SAE's own.",
+            help="HOOK@POSITION; 'A & B' edits several together; 'all'; a site list (TOML). Default: the SAE's own, or"
+            " what the task lists for the model, else what `discover` finds.",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Directory for results.")] = DEFAULT_OUT,

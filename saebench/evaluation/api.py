@@ -52,7 +52,9 @@ class Prepared:
         self.arena.require_place(contestant, site)
         sites = self.arena.sites([contestant.hook], site)
         if len(sites) != 1:
-            raise SiteError(f"`evaluate` scores at one site; got {', '.join(map(str, sites))}.")
+            raise SiteError(
+                f"`evaluate` scores at one site; got {', '.join(map(str, sites))}. Name one: site=…"
+            )
         folder = Path(out).expanduser() if out else None
         return self.arena.score_or_reuse(contestant, sites[0], folder, force)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from saebench.errors import CheckpointError, OptionError, SiteError, TrainingDataError, unknown
 from saebench.evaluation.contestants import Contestant, Realised
+from saebench.evaluation.finding import find_sites
 from saebench.evaluation.options import Options
 from saebench.evaluation.sources import Source
 from saebench.records import provenance, store
@@ -70,8 +71,10 @@ class Arena:
     def sites(self, hooks: Sequence[str | None], asked: str | None) -> list[Site]:
         """The sites to score at: those asked for, else where SAEs were trained, else the task's.
 
+        Where the task has none for the model, discovery looks for them.
+
         Raises:
-            SiteError: if none of the three says where.
+            SiteError: if none of these says where.
         """
         known = self.source.facts
         listed = [Site.parse(text) for text in self.task.spec.sites_of(known.name, known.sha256)]
@@ -86,13 +89,9 @@ class Arena:
             return read_sites(Path(asked).expanduser())
         if asked:
             return [Site.parse(part, position) for part in asked.split(",")]
+        if not listed:
+            return find_sites(self.task, self.source, self.options, hooks)
         found = {Site.parse(hook, _position(hook, listed, position)) for hook in hooks if hook}
-        if not found and not listed:
-            raise SiteError(
-                f"No site to score at: the SAE does not name its hook point, and task"
-                f" {self.task.name!r} has no default site for model {self.source.name!r}."
-                f" Add --site HOOK@POSITION, for example --site blocks.1.hook_resid_pre@{position}."
-            )
         return sorted(found, key=Site.sort_key) or listed
 
     def require_place(self, contestant: Contestant, asked: str | None) -> None:

@@ -24,6 +24,8 @@ TITLES = {
     "hook_mlp_out": "MLP",
     "hook_resid_post": "last block's end",
 }
+SHORT = {"hook_resid_pre": "resid", "attn.hook_z": "heads", "hook_mlp_out": "MLP"}
+"""The same where a column is as wide as a number."""
 SHOWN = 12
 """Heads of an attribute that the terminal lists."""
 STRENGTH = ((0.5, "bold white on dark_red"), (0.2, "black on dark_orange"), (0.05, "black on khaki1"))
@@ -78,7 +80,7 @@ def tables(found: Discovery) -> Iterator[Table]:
     """For every attribute a map of hook points, layer by position, and its strongest heads."""
     for attribute in dict.fromkeys(e.attribute for e in found.effects):
         mine = {Site.parse(e.site): e for e in found.effects if e.attribute == attribute}
-        kinds = [k for k in TITLES if any(s.kind == k and s.head is None for s in mine)]
+        kinds = [k for k in SHORT if any(s.kind == k and s.head is None for s in mine)]
         positions = _positions(mine)
         table = Table(
             title=f"{attribute}: effect by block and position", title_justify="left", pad_edge=False
@@ -86,12 +88,14 @@ def tables(found: Discovery) -> Iterator[Table]:
         table.add_column("block", justify="right")
         for kind in kinds:
             for i, position in enumerate(positions):
-                table.add_column(
-                    f"{TITLES[kind]}\n{position}" if i == 0 else f"\n{position}", justify="right"
-                )
-        for layer in sorted({s.layer or 0 for s in mine}):
+                table.add_column(f"{'' if i else SHORT[kind]}\n{position}", justify="right", no_wrap=True)
+        layers = sorted({s.layer or 0 for s in mine})
+        for layer in layers:
             cells = [_cell(mine.get(Site(f"blocks.{layer}.{kind}", p))) for kind in kinds for p in positions]
             table.add_row(str(layer), *cells)
+        last = [mine.get(Site(f"blocks.{layers[-1]}.hook_resid_post", p)) for p in positions]
+        if any(last) and kinds[:1] == ["hook_resid_pre"]:
+            table.add_row("end", *map(_cell, last))
         yield table
         heads = [e for s, e in mine.items() if s.head is not None and e.effect is not None and e.real]
         if heads:
@@ -187,7 +191,7 @@ def _figure(found: Discovery, panels: Sequence[Panel], path: Path) -> Path:
         for axes in grid[-1] if path.stem == "heads" else ():
             axes.set_xlabel("head")
         assert picture is not None, "there are panels"
-        figure.colorbar(picture, ax=grid, label="change of LD / LD", shrink=0.8)
+        figure.colorbar(picture, ax=grid, label="change of LD / LD", shrink=0.8, aspect=40)
         figure.suptitle(
             f"{found.task} on {found.model}: effect of a source's activation (box: chosen; grey: not run)"
         )
