@@ -11,15 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saebench.discovery import discover
     from saebench.evaluation.api import Prepared, evaluate, prepare
+    from saebench.evaluation.discovering import discover
     from saebench.models.loading import load_model
     from saebench.records.result import Result
     from saebench.regression.compare import compare
     from saebench.reporting.exports import to_frame
 
 _HOME = {
-    "discover": "saebench.discovery",
+    "discover": "saebench.evaluation.discovering",
     "evaluate": "saebench.evaluation.api",
     "prepare": "saebench.evaluation.api",
     "Prepared": "saebench.evaluation.api",

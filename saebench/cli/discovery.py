@@ -41,7 +41,7 @@ def discover(
 ) -> None:
     """Find the sites at which a task's attributes act: effects with intervals, a picture, a site list."""
     choice("format", format, ("table", "json"))
-    from saebench.discovery import discover as look
+    from saebench.evaluation.discovering import discover as look
     from saebench.records.discovery import save
     from saebench.records.files import ensure_writable
     from saebench.reporting import sites

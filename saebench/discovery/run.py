@@ -8,16 +8,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats
 
-from saebench.discovery.candidates import HOOKS, at_hook, components, every_site
+from saebench.discovery.candidates import HOOKS
 from saebench.discovery.choosing import LEAST, Choice, Effects, choose, effects
 from saebench.discovery.scan import Patcher, Scan, Tick
 from saebench.errors import IncompetentModelError, choice
-from saebench.kinds import KINDS
-from saebench.kinds.base import Settings
-from saebench.kinds.pairs import Number, Pairs, Questions
-from saebench.models.devices import exact, few_threads
 from saebench.models.language_model import LanguageModel
-from saebench.models.surroundings import undisturbed
+from saebench.patching.pairs import Number, Pairs, Questions
 from saebench.records.discovery import Agreement, Discovery, Found, SiteEffect
 from saebench.scoring.estimates import Bootstrap, Estimate, ratio
 from saebench.site import Site
@@ -92,37 +88,6 @@ class Measured:
         return found._replace(real=found.real & np.isin(columns, self.run))
 
 
-def search_model(
-    task: Task,
-    model: LanguageModel,
-    plan: Plan = Plan(),
-    stage: Tick = lambda _: None,
-    tick: Tick = lambda _: None,
-) -> Discovery:
-    """Looks for the sites at which the task's attributes act in a model (docs/methods.md §13).
-
-    `stage` is called when one of `STAGES` begins, `tick` when a piece of it is done.
-
-    Raises:
-        SiteError: for a hook point that the model lacks.
-        IncompetentModelError: if the model does not prefer the right answers.
-        TaskError: for a task without a language model.
-    """
-    positions = task.spec.positions
-    if plan.hook:
-        sites = candidates = at_hook(model, plan.hook, positions)
-    else:
-        # the set is made of heads and MLPs, whatever else is shown
-        candidates = components(every_site(model, positions))
-        sites = list(dict.fromkeys([*every_site(model, positions, plan.hooks), *candidates]))
-    each, kind = NUMBERS[plan.budget], KINDS[task.spec.kind]
-    with undisturbed(), exact(model.device), few_threads(model.d_model):
-        stage(STAGES[0])
-        wanted = Number(each.select * DRAWS, each.test)
-        questions = kind.pairs(task, model, Settings(plan.budget, plan.seed, tick), wanted)
-        return search(task, model, questions, sites, candidates, plan, stage, tick)
-
-
 def search(
     task: Task,
     model: LanguageModel,
@@ -133,7 +98,14 @@ def search(
     stage: Tick = lambda _: None,
     tick: Tick = lambda _: None,
 ) -> Discovery:
-    """The same for given pairs, sites and candidates."""
+    """Looks for the sites at which attributes act, among candidates (docs/methods.md §13).
+
+    `sites` are mapped, the set is made of `candidates`. `stage` is called when one of `STAGES` begins, `tick`
+    when a piece of it is done.
+
+    Raises:
+        IncompetentModelError: if the model does not prefer the right answers.
+    """
     started = time.perf_counter()
     stage(STAGES[1])
     select = _measure(model, questions.select, candidates, plan, tick)

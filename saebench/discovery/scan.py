@@ -10,11 +10,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saebench.kinds.base import Passage
-from saebench.kinds.pairs import Pairs
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout, Placement, capture
 from saebench.patching.attribution import ld_gradients
+from saebench.patching.pairs import Pairs, Passage
 from saebench.patching.readout import Way
 from saebench.patching.subsets import subset_differences
 from saebench.site import Site

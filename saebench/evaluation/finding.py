@@ -42,7 +42,8 @@ def find_sites(task: Task, source: Source, options: Options, hooks: Sequence[str
 
 def _search(task: Task, source: Source, options: Options, hook: str | None) -> tuple[list[str], list[str]]:
     """Sites as text, and lines that say what they are."""
-    from saebench.discovery.run import NUMBERS, STAGES, Plan, search_model
+    from saebench.discovery.run import NUMBERS, STAGES, Plan
+    from saebench.evaluation.discovering import search_model
     from saebench.models.language_model import LanguageModel
     from saebench.reporting.progress import progress
 
@@ -50,8 +51,8 @@ def _search(task: Task, source: Source, options: Options, hook: str | None) -> t
     made_by = code(
         "discovery", "kinds", "patching", "scoring", libraries=("transformers", "transformer-lens")
     )
-    circumstances = {"model": source.facts.sha256, "task": task.sha256, "dtype": source.dtype}
-    memo = Memo("sites", hook=hook, budget=budget, code=made_by, **circumstances)
+    facts = {"model": source.facts.sha256, "task": task.sha256, "dtype": source.dtype, "code": made_by}
+    memo = Memo("sites", (), hook=hook, budget=budget, **facts)
     known = memo.recall()
     if known is None:
         model = source.model

@@ -9,9 +9,10 @@ from saebench.kinds.entities import sections as entities
 from saebench.kinds.entities.pairs import entity_pairs
 from saebench.kinds.names import sections as names
 from saebench.kinds.names.pairs import names_pairs
-from saebench.kinds.pairs import Number, Questions, no_pairs
+from saebench.kinds.pairs import no_pairs
 from saebench.kinds.passages import Draw, entity_passages, names_passages
 from saebench.models.language_model import LanguageModel
+from saebench.patching.pairs import Number, Questions
 from saebench.spec import Task
 from saebench.synthetic.generator import Generator
 from saebench.synthetic.registry import generator_on

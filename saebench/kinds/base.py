@@ -24,13 +24,6 @@ Tick = Callable[[str], None]
 """Called with a short description whenever a piece of work is done."""
 
 
-class Passage(NamedTuple):
-    """A text as tokens, and where its semantic positions are."""
-
-    tokens: list[int]
-    positions: Mapping[str, int]
-
-
 class Settings(NamedTuple):
     """How much of a task to build, and with what."""
 

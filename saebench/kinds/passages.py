@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from saebench.kinds.base import Passage
 from saebench.kinds.entities import prompts as entity_prompts
 from saebench.kinds.entities.facts import SPLITS, in_other_words, read_facts
 from saebench.kinds.names.prompts import Case, write_prompt
 from saebench.kinds.names.words import usable_words
 from saebench.models.language_model import LanguageModel
+from saebench.patching.pairs import Passage
 from saebench.spec import EntitiesSpec, NamesSpec, Task
 
 Draw = Callable[[Task[Any], LanguageModel, np.random.Generator, int], list[Passage]]

@@ -8,8 +8,8 @@ import numpy as np
 
 from saebench.errors import OptionError
 from saebench.kinds import KINDS
-from saebench.kinds.base import Passage
 from saebench.models.language_model import LanguageModel
+from saebench.patching.pairs import Passage
 from saebench.spec import Task, find_tasks, load_task
 from saebench.training.texts import Windows, cut_windows, find_files, read_documents
 

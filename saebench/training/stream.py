@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from saebench.errors import SiteError
-from saebench.kinds.base import Passage
 from saebench.models.language_model import LanguageModel
 from saebench.patching import Placement, capture, capture_all
+from saebench.patching.pairs import Passage
 from saebench.training.sources import Source
 
 PROBE = 64

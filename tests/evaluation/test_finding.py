@@ -29,7 +29,7 @@ def test_the_position_of_an_sae_is_looked_for(capsys, tmp_path, stranger, monkey
     def again(*args, **options):
         raise AssertionError("what was found is remembered")
 
-    monkeypatch.setattr("saebench.discovery.run.search_model", again)
+    monkeypatch.setattr("saebench.evaluation.discovering.search_model", again)
     code, _, err = run(capsys, *asked, "--format", "json", "--out", str(tmp_path / "out"))
     assert code == 0 and "discovery chose" in err
 

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from tiny_models import word_tokenizer
 
-from saebench.kinds.base import Passage
-from saebench.kinds.pairs import Pairs, Questions
 from saebench.models.language_model import LanguageModel
 from saebench.models.loading import load_model
+from saebench.patching.pairs import Pairs, Passage, Questions
 
 WIDTH, HEADS, LAYERS, LENGTH, VALUES = 64, 4, 3, 8, 6
 D_HEAD = WIDTH // HEADS

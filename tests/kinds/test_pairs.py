@@ -6,8 +6,8 @@ import pytest
 from saebench.errors import TaskError
 from saebench.kinds import KINDS
 from saebench.kinds.base import Settings
-from saebench.kinds.pairs import Number, Questions
 from saebench.models.loading import load_model
+from saebench.patching.pairs import Number, Questions
 from saebench.spec import load_task
 
 

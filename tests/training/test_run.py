@@ -9,9 +9,9 @@ from sae_lens import SAE
 from tiny_models import WORDS, save_tiny
 
 from saebench.errors import SiteError
-from saebench.kinds.base import Passage
 from saebench.models.loading import load_model
 from saebench.patching import capture_all
+from saebench.patching.pairs import Passage
 from saebench.site import Site
 from saebench.training import run
 from saebench.training.run import EVERY, Recipe, open_stream

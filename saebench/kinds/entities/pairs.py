@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from saebench.errors import IncompetentModelError
-from saebench.kinds.base import Passage, Settings
+from saebench.kinds.base import Settings
 from saebench.kinds.entities.asking import SIZES, ask, best_asked, known
 from saebench.kinds.entities.facts import Facts
 from saebench.kinds.entities.prompts import Prompt, draw_prompts, write_prompt
 from saebench.kinds.entities.sections import draw_source
-from saebench.kinds.pairs import Number, Pairs, Questions
 from saebench.models.language_model import LanguageModel
+from saebench.patching.pairs import Number, Pairs, Passage, Questions
 from saebench.site import Site
 from saebench.spec import EntitiesSpec, Task
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from saebench.kinds.base import Passage, Settings
+from saebench.kinds.base import Settings
 from saebench.kinds.names.prompts import ROLES, Case, counterfactual, write_prompt
 from saebench.kinds.names.sections import draw
 from saebench.kinds.names.words import Words, token
-from saebench.kinds.pairs import Number, Pairs, Questions, stacked
 from saebench.models.language_model import LanguageModel
+from saebench.patching.pairs import Number, Pairs, Passage, Questions, stacked
 from saebench.spec import NamesSpec, Task
 
 NULL = ("giver", "order")
