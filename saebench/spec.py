@@ -6,6 +6,7 @@ Its digest is its identity. What to do with the values is a *kind*, in Python, w
 
 import csv
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +15,25 @@ from typing import Any, ClassVar, Generic, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypeVar
 
-from saebench.errors import TaskError, unknown
+from saebench.errors import TaskError, choice, unknown
 
 _HERE = Path(__file__).parent
 # the wheel carries the tasks inside the package; a checkout has them beside it
 BUNDLED = _HERE / "_tasks" if (_HERE / "_tasks").is_dir() else _HERE.parent / "tasks"
 BUDGETS = ("tiny", "quick", "standard", "full")
+_TIMES = re.compile(r"(\d+(?:\.\d+)?)x")
+
+
+def budget_times(budget: str) -> float | None:
+    """2.5 for `2.5x`, two and a half times the independent units of `quick`; None for a name.
+
+    Raises:
+        OptionError: for what is neither.
+    """
+    said = _TIMES.fullmatch(budget)
+    if said is None:
+        choice("budget", budget, (*BUDGETS, "2.5x"))
+    return float(said[1]) if said else None
 
 
 class Spec(BaseModel):

@@ -125,11 +125,18 @@ def list_results(
 ) -> None:
     """One line a result: id, task, site, dictionary, path; then the units that failed."""
     from saebench.records import failures, store
+    from saebench.sweep import stages, tournament
 
     store.require_directory(results)
+    dropped = dict(
+        mark for found in stages.documents(results, "keep-best") for mark in tournament.marks(found)
+    )
     for path in store.find(results):
         result = store.load(path).result
-        print(f"{result.id[:8]}  {result.task.name:24} {result.site:32} {result.dictionary.name:28} {path}")
+        mark = f"  ({dropped[result.id]})" if result.id in dropped else ""
+        print(
+            f"{result.id[:8]}  {result.task.name:24} {result.site:32} {result.dictionary.name:28} {path}{mark}"
+        )
     for failure in failures.read(results).values():
         print(f"failed    {failure.line}")
 

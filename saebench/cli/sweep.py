@@ -41,6 +41,16 @@ def sweep(
     ] = "0",
     ray: Annotated[str | None, typer.Option(help="A Ray cluster: auto, or its address.")] = None,
     shard: Annotated[str | None, typer.Option(help="Only part i/n of the sweep, for job queues.")] = None,
+    until_ci: Annotated[
+        str | None,
+        typer.Option(
+            help="As many prompts as make intervals of headlines that narrow: 0.05, or 0.05:control."
+        ),
+    ] = None,
+    keep_best: Annotated[
+        str | None,
+        typer.Option(help="A tournament: who is credibly not among the best K is dropped: 5, or 5:control."),
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
@@ -58,7 +68,9 @@ def sweep(
     given["seeds"] = _numbers(seeds) if seeds else given.pop("seed")
     given.pop("seed", None)
     given = {name: value for name, value in given.items() if value is not None}
-    wanted = console.Wanted(tuple(saes), given, dry_run, workers, ray, shard, retry_failed, debug)
+    wanted = console.Wanted(
+        tuple(saes), given, dry_run, workers, ray, shard, retry_failed, debug, until_ci, keep_best
+    )
     raise typer.Exit(console.sweep(wanted))
 
 

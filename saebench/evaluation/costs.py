@@ -5,6 +5,7 @@ from typing import NamedTuple
 from saebench.evaluation.arena import Arena
 from saebench.evaluation.units import Done
 from saebench.records.memo import Memo
+from saebench.reporting.widths import widths
 
 _REMEMBERED = 20
 """Units that a mean goes back, about."""
@@ -20,6 +21,8 @@ class Rate(NamedTuple):
     memory_mb: float
     """Peak of the process."""
     units: int = 1
+    widths: tuple[tuple[str, float], ...] = ()
+    """Mean width of the intervals of SAEs' headlines, by axis."""
 
 
 def _memo(arena: Arena) -> Memo:
@@ -37,7 +40,10 @@ def _memo(arena: Arena) -> Memo:
 def rate(arena: Arena) -> Rate | None:
     """What units of this task, model and budget took before; None where there was none."""
     known = _memo(arena).recall()
-    return Rate(*known) if known else None
+    if not known:
+        return None
+    rate = Rate(*known)
+    return rate._replace(widths=tuple((axis, width) for axis, width in rate.widths))
 
 
 def note(done: Done, arena: Arena) -> None:
@@ -54,4 +60,8 @@ def note(done: Done, arena: Arena) -> None:
     shared = mean(before.shared, done.shared_seconds) if done.shared_seconds > 0.01 else before.shared
     memory = max(before.memory_mb, done.result.provenance.peak_memory_mb)
     size = mean(before.bytes, len(done.table) + len(done.result.json_line()))
-    _memo(arena).keep(Rate(shared, mean(before.unit, done.seconds), size, memory, n))
+    old = dict(before.widths)
+    new = {axis: mean(old.get(axis, width), width) for axis, width in widths([done.result]).items()}
+    _memo(arena).keep(
+        Rate(shared, mean(before.unit, done.seconds), size, memory, n, tuple((old | new).items()))
+    )

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 
 from saebench.errors import OptionError, choice, parse_bytes, unknown
 from saebench.models.facts import DTYPES
-from saebench.spec import BUDGETS
+from saebench.spec import budget_times
 
 
 def option(default: object, help: str) -> Any:
@@ -28,7 +28,8 @@ class Options:
     """
 
     budget: str = option(
-        "quick", "tiny (only to see that it runs), quick, standard or full: how many prompts."
+        "quick",
+        "How many prompts: tiny (only to see that it runs), quick, standard, full, or 2.5x (times quick).",
     )
     seed: int = option(0, "Seed of prompts, controls and resampling.")
     device: str = option("auto", "cpu, cuda, cuda:1, mps, or auto.")
@@ -45,7 +46,7 @@ class Options:
     strict: bool = option(False, "Refuse an SAE that says it was trained on another model.")
 
     def __post_init__(self) -> None:
-        choice("budget", self.budget, BUDGETS)
+        budget_times(self.budget)
         choice("dtype", self.dtype, DTYPES)
         if self.supervised is not None:
             choice("supervised dictionary", self.supervised, ("mean", "mse"))

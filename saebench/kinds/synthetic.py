@@ -11,6 +11,7 @@ from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
 from saebench.dictionaries.supervised import independent
 from saebench.dictionary import Known
 from saebench.kinds.base import Built, Competence, Settings
+from saebench.kinds.sizes import Sizes
 from saebench.site import Site
 from saebench.spec import SyntheticSpec, Task
 from saebench.synthetic.generator import Generator, Group, Sample, seeded
@@ -25,12 +26,15 @@ class Size(NamedTuple):
     test: int
 
 
-SIZES = {
-    "tiny": Size(600, 600, 300),
-    "quick": Size(2000, 2000, 1000),
-    "standard": Size(4000, 4000, 4000),
-    "full": Size(10_000, 10_000, 10_000),
-}
+SIZES = Sizes(
+    {
+        "tiny": Size(600, 600, 300),
+        "quick": Size(2000, 2000, 1000),
+        "standard": Size(4000, 4000, 4000),
+        "full": Size(10_000, 10_000, 10_000),
+    },
+    units=lambda size: size.test,
+)
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ class Maker:
 
 def build(task: Task[SyntheticSpec], model: Generator, site: Site, settings: Settings) -> Built:
     """A synthetic task as a cross-section; every split is its own draw."""
-    size, maker = SIZES[settings.budget], Maker(model, settings.seed)
+    size, maker = SIZES.of(settings.budget), Maker(model, settings.seed)
     drawn = {name: maker.draw(name, getattr(size, name)) for name in ("fit", "select", "test")}
     heads = make_heads(model, drawn["fit"][1].acts, drawn["fit"][1].labels)
     splits = {}

@@ -75,6 +75,11 @@ class Outcomes:
             raise ValueError(f"{key} has shape {array.shape}, its split {self.cluster[key.split].shape}")
         self.columns[key] = array
 
+    def n_units(self, split: str = "test") -> int:
+        """Independent units behind a split, of the way that has fewest."""
+        ways = self.units.get(split, self.cluster[split][:, None])
+        return min(len(np.unique(way)) for way in ways.T)
+
     def __getitem__(self, key: Key) -> Float[np.ndarray, "n"]:
         return self.columns[key]
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saebench.errors import OptionError
+from saebench.reporting import widths
 from saebench.spec import Task, find_tasks, load_task, read_task
 
 
@@ -28,13 +29,14 @@ def lines(name: str | None, folder: Path | None, extra: tuple[Path, ...]) -> Ite
 
 
 def describe(task: Task) -> Iterator[str]:
-    """Attributes, positions, sizes, sites, source."""
+    """Attributes, positions, sizes, sites, source, and how wide intervals were at which budget."""
     spec = task.spec
     yield f"{spec.name} (version {spec.version}, digest {task.sha256[:12]}): {spec.title}"
     yield spec.summary
     facts = [("source", spec.citation), *spec.describe(), *spec.files(task)]
     facts += [("site", f"{', '.join(sites)} on {model}") for model, sites in spec.sites.items()]
     facts.append(("floor", "mean ablation, no edit, permuted labels; ceiling: the supervised dictionary"))
+    facts += [("intervals", text) for text in widths.of_task(spec.name, task.sha256)]
     for word, text in facts:
         yield f"{word:11} {text}"
 

@@ -1,7 +1,7 @@
 """A sweep as the command line shows it: its plan, a line a unit, the list of what failed."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,11 @@ from saebench.records.files import ensure_writable
 from saebench.reporting.progress import Steps, progress
 from saebench.sweep import estimate, spec
 from saebench.sweep import plan as planning
+from saebench.sweep.narrowing import UntilNarrow
 from saebench.sweep.processes import Processes, gpus
 from saebench.sweep.run import Clock, Step, spoken, work
+from saebench.sweep.stages import Once, Rule, found, keep_document
+from saebench.sweep.tournament import KeepBest
 
 
 class Wanted(NamedTuple):
@@ -30,6 +33,8 @@ class Wanted(NamedTuple):
     shard: str | None = None
     retry: bool = False
     debug: bool = False
+    until_ci: str | None = None
+    keep_best: str | None = None
 
 
 def sweep(wanted: Wanted) -> int:
@@ -38,19 +43,28 @@ def sweep(wanted: Wanted) -> int:
     Raises:
         SaebenchError: for what cannot be planned at all.
     """
-    requests, keeper = _requests(wanted), Keeper()
-    processes = _count(wanted.workers)
-    plan = planning.make(requests, keeper, wanted.retry)
-    if plan.refused and not plan.units:
-        raise plan.refused[0][1].error
-    for line in estimate.text(plan, keeper, max(1, processes)):
-        print(line, file=sys.stdout if wanted.dry_run else sys.stderr)
+    keeper = Keeper()
+    rule, requests = _rule(wanted, keeper), _requests(wanted)
+    whole = planning.make(requests, keeper, wanted.retry)
+    if whole.refused and not whole.units:
+        raise whole.refused[0][1].error
+    failed, outs = [], list(dict.fromkeys(request.out for request in requests))
+    if not wanted.dry_run:
+        for out in outs:
+            ensure_writable(out)
+    for plan in _stages(whole, rule, keeper, wanted.retry):
+        told = estimate.text(plan, keeper, max(1, _count(wanted.workers)))
+        for line in (*filter(None, [rule.heading()]), *told):
+            print(line, file=sys.stdout if wanted.dry_run else sys.stderr)
+        if not wanted.dry_run:
+            failed += _work(plan, _pool(wanted, keeper, plan), keeper, wanted.debug)
+        elif plan.todo:
+            # what comes next follows from what is not scored yet
+            return 1 if whole.refused else 0
     if wanted.dry_run:
-        return 1 if plan.refused else 0
-    for out in dict.fromkeys(request.out for request in requests):
-        ensure_writable(out)
-    failed = _work(plan, _pool(wanted, processes, keeper, plan), keeper, wanted.debug)
-    for out in dict.fromkeys(request.out for request in requests):
+        return 1 if whole.refused else 0
+    for out in outs:
+        keep_document(rule, whole.every, out)
         print(f"Results: {out}")
     if failed:
         print(f"saebench: {len(failed)} not scored (--retry-failed tries them again):", file=sys.stderr)
@@ -70,6 +84,38 @@ def _requests(wanted: Wanted) -> list[Request]:
     return spec.shard(requests, *spec.parse_shard(wanted.shard)) if wanted.shard else requests
 
 
+def _rule(wanted: Wanted, keeper: Keeper) -> Rule:
+    """What goes on after which stage.
+
+    Raises:
+        OptionError: for two rules, or one that would see a part only.
+    """
+    if wanted.until_ci is None and wanted.keep_best is None:
+        return Once()
+    if wanted.until_ci is not None and wanted.keep_best is not None:
+        raise OptionError(
+            "--until-ci and --keep-best each say how many prompts are scored. Expected one of them."
+        )
+    if wanted.shard is not None:
+        raise OptionError(
+            "--shard sees a part of the SAEs, and --until-ci and --keep-best go by all of them. Expected no shards:"
+            " --workers and --ray share the work too."
+        )
+    return UntilNarrow(wanted.until_ci, keeper) if wanted.until_ci else KeepBest(wanted.keep_best or "")
+
+
+def _stages(whole: planning.Plan, rule: Rule, keeper: Keeper, retry: bool) -> Iterator[planning.Plan]:
+    """Plans, one a stage; what each decided is said when it is over."""
+    units = rule.first(whole.every)
+    while units:
+        plan = planning.sort(units, keeper, retry)
+        plan.refused, whole = whole.refused, planning.Plan()
+        yield plan
+        units = rule.next(found(plan.every, keeper))
+        for line in rule.lines():
+            print(line)
+
+
 def _count(workers: str) -> int:
     """Processes asked for; 0 for this one."""
     if workers == "auto":
@@ -79,7 +125,8 @@ def _count(workers: str) -> int:
     return int(workers)
 
 
-def _pool(wanted: Wanted, processes: int, keeper: Keeper, plan: planning.Plan) -> Pool:
+def _pool(wanted: Wanted, keeper: Keeper, plan: planning.Plan) -> Pool:
+    processes = _count(wanted.workers)
     if wanted.ray is not None:
         from saebench.sweep.on_ray import OnRay
 

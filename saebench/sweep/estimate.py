@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from saebench.evaluation import costs
 from saebench.evaluation.costs import Rate
 from saebench.evaluation.units import Group, Keeper
+from saebench.reporting.widths import in_words
+from saebench.spec import BUDGETS
 from saebench.sweep.plan import Plan
 from saebench.sweep.run import spoken
 
@@ -40,6 +43,7 @@ def text(plan: Plan, keeper: Keeper, workers: int = 1) -> Iterator[str]:
     for line in found:
         takes = f"about {spoken(line.seconds)}" if line.rate else "not measured yet"
         yield f"  {line.units:5} × {line.group}: {takes}"
+    yield from dict.fromkeys(text for line in found for text in _widths(line.group, keeper))
     if any(unit.contestant is None for unit in plan.todo):
         yield "  a table's controls count as one: which they are follows from L0s that are not measured yet"
     known = [line for line in found if line.rate]
@@ -47,6 +51,16 @@ def text(plan: Plan, keeper: Keeper, workers: int = 1) -> Iterator[str]:
         yield from _totals(known, len(known) == len(found), workers)
     elif found:
         yield "No such unit was scored on this machine yet: score one, and the plan says how long the rest takes."
+
+
+def _widths(group: Group, keeper: Keeper) -> Iterator[str]:
+    """How wide intervals were at budgets that were scored before on the group's task and model."""
+    for budget in dict.fromkeys((*BUDGETS, group.options.budget)):
+        options = replace(group.options, budget=budget)
+        known = costs.rate(keeper.arena(group._replace(options=options)))
+        if known and known.widths:
+            on = f" on {group.model}" if group.model else ""
+            yield f"  intervals of {group.task}{on} at {budget}: {in_words(dict(known.widths))} wide"
 
 
 def _totals(known: list[Line], all_known: bool, workers: int) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """What a sweep has to do: its units, those that are finished or failed before, and what cannot be one."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,11 +23,13 @@ class Plan:
     failed: list[tuple[Unit, Failure]] = field(default_factory=list)
     """Failed before, and not tried again unless that is asked for."""
     refused: list[tuple[Request, Refused]] = field(default_factory=list)
+    every: list[Unit] = field(default_factory=list)
+    """All units, finished, failed or to do."""
 
     @property
     def units(self) -> int:
         """How many there are, where a table's controls count as one until they are known."""
-        return len(self.todo) + len(self.finished) + len(self.failed)
+        return len(self.every)
 
     def groups(self) -> dict[Group, int]:
         """Units to do by group."""
@@ -36,21 +38,32 @@ class Plan:
 
 def make(requests: Sequence[Request], keeper: Keeper, retry: bool = False) -> Plan:
     """The plan of some requests; ids tell what is finished. `retry` tries again what failed."""
-    found, units, stores = Plan(), dict[str, Unit](), dict[Path, _Before]()
+    units, refused = [], []
     for request in requests:
         for each in _units(request, keeper):
             if isinstance(each, Unit):
-                # the same unit asked for by two parts is done once
-                units.setdefault(key(each, keeper), each)
+                units.append(each)
             else:
-                found.refused.append((request, each))
+                refused.append((request, each))
+    plan = sort(units, keeper, retry)
+    plan.refused = refused
+    return plan
+
+
+def sort(units: Iterable[Unit], keeper: Keeper, retry: bool = False) -> Plan:
+    """The plan of some units."""
+    found, once, stores = Plan(), dict[str, Unit](), dict[Path, _Before]()
+    for unit in units:
+        # the same unit asked for by two parts is done once
+        once.setdefault(key(unit, keeper), unit)
     order: dict[Group, list[Unit]] = {}
-    for unit in units.values():
+    for unit in once.values():
         order.setdefault(unit.group, []).append(unit)
     for unit in (unit for group in order.values() for unit in group):
         if unit.out not in stores:
             stores[unit.out] = _Before(unit.out)
         stores[unit.out].sort(unit, keeper, found, retry)
+        found.every.append(unit)
     return found
 
 

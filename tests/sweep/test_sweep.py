@@ -3,6 +3,8 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -317,3 +319,13 @@ def test_the_time_left_is_what_the_others_took():
     clock._started -= 100
     assert clock.step() == "3.3 min left"
     assert clock.step(2).endswith("left")
+
+
+def test_a_plan_of_what_was_read_before_needs_no_torch(tmp_path):
+    words = ["sweep", "control:mean", "demo:topk", "--task", "ioi", "--dry-run", "--out", str(tmp_path)]
+    ending = "except SystemExit:\n sys.exit('torch' in sys.modules)"
+    code = f"import sys; from saebench.cli import main\ntry:\n main({words!r})\n{ending}"
+    # digests of a model and of checkpoints take reading them, the first time
+    for torch_is_needed in (1, 0):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == torch_is_needed and "2 units" in done.stdout, done.stderr

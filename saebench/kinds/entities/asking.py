@@ -12,6 +12,7 @@ from torch import Tensor
 from saebench.kinds.base import Settings
 from saebench.kinds.entities.facts import Entity, Facts, in_other_words, read_facts
 from saebench.kinds.entities.prompts import Prompt, draw_prompts, placements
+from saebench.kinds.sizes import Sizes
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout
 from saebench.site import Site
@@ -29,12 +30,15 @@ class Size(NamedTuple):
     test: int
 
 
-SIZES = {
-    "tiny": Size(100, 1, 1, 1),
-    "quick": Size(400, 2, 1, 1),
-    "standard": Size(1500, 4, 3, 3),
-    "full": Size(None, 8, 8, 8),
-}
+SIZES = Sizes(
+    {
+        "tiny": Size(100, 1, 1, 1),
+        "quick": Size(400, 2, 1, 1),
+        "standard": Size(1500, 4, 3, 3),
+        "full": Size(None, 8, 8, 8),
+    },
+    units=lambda size: size.entities or 10**9,
+)
 
 
 class Asked(NamedTuple):

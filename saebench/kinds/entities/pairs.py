@@ -29,7 +29,7 @@ def entity_pairs(
         IncompetentModelError: if too few prompts are answered rightly to pair them.
     """
     last = Site(f"blocks.{model.n_layers - 1}.hook_resid_post", "end")
-    facts = best_asked(task, model, last, SIZES[settings.budget], settings)
+    facts = best_asked(task, model, last, SIZES.of(settings.budget), settings)
     rng = np.random.default_rng([settings.seed, 22])
     sets = {
         split: _pairs(facts, model, last, split, getattr(number, split), rng) for split in ("select", "test")

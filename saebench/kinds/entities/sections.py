@@ -58,7 +58,7 @@ def build(task: Task[EntitiesSpec], model: LanguageModel, site: Site, settings: 
         IncompetentModelError: if too few prompts are answered rightly to pair them.
     """
     require_position(task, site)
-    size = SIZES[settings.budget]
+    size = SIZES.of(settings.budget)
     facts = best_asked(task, model, site, size, settings)
     rng = np.random.default_rng([settings.seed, 3])
     splits, asked = {}, {}

@@ -27,6 +27,7 @@ from saebench.kinds.names.prompts import (
     write_prompt,
 )
 from saebench.kinds.names.words import Words, token, usable_words
+from saebench.kinds.sizes import Sizes
 from saebench.kinds.templates import TemplateSkill, left_out, too_few, usable
 from saebench.models.language_model import LanguageModel
 from saebench.patching import PatchedReadout, Placement, remembered_beside
@@ -48,12 +49,15 @@ class Size(NamedTuple):
     probe: int
 
 
-SIZES = {
-    "tiny": Size(12, 20, 12, 12, 20),
-    "quick": Size(30, 50, 25, 25, 40),
-    "standard": Size(100, 50, 30, 30, 100),
-    "full": Size(10_000, 100, 50, 50, 200),
-}
+SIZES = Sizes(
+    {
+        "tiny": Size(12, 20, 12, 12, 20),
+        "quick": Size(30, 50, 25, 25, 40),
+        "standard": Size(100, 50, 30, 30, 100),
+        "full": Size(10_000, 100, 50, 50, 200),
+    },
+    units=lambda size: size.names,
+)
 
 
 class Written(NamedTuple):
@@ -103,7 +107,7 @@ def draw(task: Task[NamesSpec], model: LanguageModel, budget: str, seed: int) ->
 def _draw(task: Task[NamesSpec], model: LanguageModel, budget: str, seed: int) -> Drawn:
     words = usable_words(task, model)
     rng = np.random.default_rng([seed, 1])
-    size = SIZES[budget]
+    size = SIZES.of(budget)
     names = [words.names[i] for i in rng.permutation(len(words.names))[: size.names]]
     words = words._replace(names=tuple(names))
     n, distances = len(names), split_distances(len(names), rng)
