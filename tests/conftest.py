@@ -13,10 +13,10 @@ os.environ["SAEBENCH_CACHE"] = tempfile.mkdtemp(prefix="saebench-cache-")
 # a test is to see what it is about computed; those of the cache say a size
 os.environ["SAEBENCH_CACHE_SIZE"] = "0"
 
-from jaxtyping import install_import_hook
+import typechecker
 
 # shapes in signatures are checked in the tests, and cost nothing elsewhere
-_HOOK = install_import_hook("saebench", "typechecker.check")
+typechecker.install("saebench")
 
 import pytest  # noqa: E402
 from paths import ROOT  # noqa: E402

@@ -464,6 +464,13 @@ MUTATIONS = (
         "dictionaries/test_frozen.py",
     ),
     Mutation(
+        "bootstrap: sums over prompts stand for those over prompts and sources",
+        "scoring/estimates.py",
+        'for name in ("_whole", "_by_cell", "_totals"):',
+        'for name in ("_whole", "_by_cell"):',
+        "scoring/test_two_ways.py",
+    ),
+    Mutation(
         "bootstrap: only the last way is resampled",
         "scoring/estimates.py",
         "self.counts *= times[:, way]",

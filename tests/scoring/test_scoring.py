@@ -10,7 +10,7 @@ from saebench.records.outcomes import Key
 from saebench.scoring import control, oversplitting, read_write, score, write_entry, write_headline
 from saebench.scoring.approximation import folded
 from saebench.scoring.base import Context
-from saebench.scoring.causal import NONE_CAUSAL, weights
+from saebench.scoring.causal import NONE_CAUSAL, Effect, weights
 from saebench.scoring.control import fidelity
 from saebench.scoring.detection import detect
 from saebench.scoring.estimates import Bootstrap, Estimate, Undefined
@@ -95,6 +95,13 @@ def effect_weight(outcomes, name: str) -> float:
     by_ld = abs(column(outcomes, "task", "ld", name, "source").mean() - clean) / abs(clean - mean)
     source, none = (column(outcomes, "task", "success", name, e).mean() for e in ("source", "none"))
     return max(0.0, min(1.0, max(by_ld, abs(source - none))) - 0.05) / 0.95
+
+
+def test_an_attribute_weighs_nothing_up_to_a_twentieth_of_the_whole_effect():
+    share = Estimate(0.525, np.array([0.0, 0.05, 0.525, 1.0]))
+    weight = Effect(share, share, share).weight
+    assert float(weight) == pytest.approx(0.5)
+    assert weight.draws == pytest.approx([0.0, 0.0, 0.5, 1.0])
 
 
 def shrunk(outcomes, name: str, size: float) -> Context:
