@@ -41,11 +41,14 @@ deal() { # PROCESSES NAME SITE TASK SAES…: an SAE to each in turn, all at once
   local processes=$1 name=$2 site=$3 task=$4
   shift 4
   local all=("$@")
+  # first what all of them share is fitted (RAVEL: rotations, for minutes) and left in the cache
+  evaluate "$name-first" "$site" "$task" control:mean
   for ((i = 0; i < processes && i < ${#all[@]}; i++)); do
     local mine=()
     for ((j = i; j < ${#all[@]}; j += processes)); do mine+=("${all[j]}"); done
     evaluate "$name-$i" "$site" "$task" "${mine[@]}" &
   done
+  wait
 }
 
 case $1 in
@@ -72,7 +75,7 @@ print(m.tokens('When Mary and John went to the park, John gave a book to'))"
   cat "$OUT/unpack.log"
   ;;
 test)
-  step device-tests $py -m pytest -q -p no:cacheprovider tests/models/test_cuda.py tests/models/test_device.py tests/patching
+  step device-tests $py -m pytest -q -p no:cacheprovider tests/models/test_cuda.py
   tail -n 3 "$OUT/device-tests.log"
   ;;
 scan)
@@ -96,10 +99,10 @@ score)
   shopt -s nullglob
   root=$WORK/saes/$MODEL
   read -r at_end at_subject at_city <<<"${DEAL:-6 3 4}" # processes
-  plain=(control:{supervised,identity,pca:32,mean,source-patch,no-edit} control:random:{16,64}:"$WIDTH")
-  deal $at_end end "$end@end" ioi "$root/$end@end"/* "$root/$end"/*-docs-seed* "${plain[@]}"
-  deal $at_subject s2 "$subject@s2" ioi "$root/$subject@s2"/* "${plain[@]}"
-  deal $at_city ravel "$city@entity" ravel control:das "$root/$city"/*-ravel+docs-* "${plain[@]}"
+  plain=(control:{supervised,identity,pca:32,source-patch,no-edit} control:random:{16,64}:"$WIDTH")
+  deal $at_end end "$end@end" ioi "$root/$end@end"/* "$root/$end"/*-docs-seed* "${plain[@]}" &
+  deal $at_subject s2 "$subject@s2" ioi "$root/$subject@s2"/* "${plain[@]}" &
+  deal $at_city ravel "$city@entity" ravel control:das "$root/$city"/*-ravel+docs-* "${plain[@]}" &
   evaluate both "$subject@s2 & $end@end" ioi control:{supervised,identity,source-patch,no-edit} &
   wait
   ;;

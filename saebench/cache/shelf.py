@@ -1,8 +1,8 @@
 """Entries of the cache: whole files under the digest of what they follow from, of limited total size.
 
 Any number of processes read and write at once: an entry appears by a rename, so it is whole or not
-there, and who reads one that is just being thrown out has it in memory. The entries used longest ago
-go first. Nothing here imports torch.
+there, and who reads one that is just being thrown out has it in memory. Of several that lack the same
+entry one makes it and the others wait. The entries used longest ago go first. Nothing here imports torch.
 """
 
 import hashlib
@@ -11,7 +11,8 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +74,47 @@ def get(path: Path) -> bytes | None:
         tell(f"an entry of the cache cannot be read ({error.strerror or error}); it is made again")
         return None
     return data
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Waits while another process or thread makes the entry; a process that dies makes nobody wait.
+
+    Where files cannot be locked (Windows, some network disks, a cache that cannot be written) nobody
+    waits, and what is made twice is the same.
+    """
+    lock = path.with_suffix(".lock")
+    held = _locked(lock)
+    try:
+        yield
+    finally:
+        if held is not None:
+            with_no_error(lock)
+            os.close(held)
+
+
+def _locked(lock: Path) -> int | None:
+    """An open, locked file at that path; None where there is no such thing."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            held = os.open(lock, os.O_RDWR | os.O_CREAT)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                if os.fstat(held).st_ino == lock.stat().st_ino:
+                    return held
+            except FileNotFoundError:
+                pass  # who held it has removed it: it locks nothing any more
+            except OSError:
+                os.close(held)
+                raise
+            os.close(held)
+    except OSError:
+        return None
 
 
 def tell(what: str) -> None:

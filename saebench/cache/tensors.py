@@ -38,16 +38,20 @@ def cached(
     """What `make` gives, read from the cache where it was made before from the same parts by the same code.
 
     `parts` name everything that it follows from; None where that is not known, and it is made. The same
-    bytes come back, on `device`. Entries that are damaged or another's are made again.
+    bytes come back, on `device`. Entries that are damaged or another's are made again. Processes that need
+    the same at once wait for the first of them.
     """
     if parts is None or not shelf.limit():
         return dict(make())
     path = shelf.place(kind, [code(*_CODE, libraries=_LIBRARIES), *parts])
     found = _read(path)
     if found is None:
-        made = dict(make())
-        shelf.put(path, _packed(path.stem, made))
-        return made
+        with shelf.alone(path):
+            found = _read(path)  # another process may have made it meanwhile
+            if found is None:
+                made = dict(make())
+                shelf.put(path, _packed(path.stem, made))
+                return made
     return {name: tensor.to(device) for name, tensor in found.items()}
 
 

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +64,42 @@ def same(a, b) -> bool:
 def only_entry() -> Path:
     (entry,) = shelf.entries()
     return entry.path
+
+
+def test_of_several_that_need_the_same_at_once_one_makes_it():
+    calls: list[int] = []
+
+    def slow():
+        calls.append(0)
+        time.sleep(0.2)
+        return tensors()
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: cached("x", ["slow"], slow), range(4)))
+    assert calls == [0] and all(same(one, tensors()) for one in found)
+    assert not list(cache_folder(shelf.FOLDER).rglob("*.lock"))
+
+
+def test_nobody_waits_for_a_maker_that_failed_or_died():
+    def fail():
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        cached("x", ["b"], fail)
+    # killed while it makes: its lock file stays and locks nothing
+    path = shelf.place("x", ["c"])
+    words = "import os, sys, pathlib; from saebench.cache import shelf"
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{words}; shelf._locked(pathlib.Path(sys.argv[1])); os._exit(9)",
+            path.with_suffix(".lock"),
+        ]
+    )
+    assert path.with_suffix(".lock").exists()
+    for parts in (["b"], ["c"]):
+        assert same(cached("x", parts, tensors), tensors())
 
 
 def test_the_same_bytes_come_back_without_being_made(monkeypatch):

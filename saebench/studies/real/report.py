@@ -90,7 +90,7 @@ def mean(values: Iterable[Maybe]) -> Maybe:
     known = [v for v in listed if isinstance(v, Estimate)]
     if not known:
         reasons = [v.reason for v in listed if isinstance(v, Undefined)]
-        return Undefined(reasons[0] if reasons else "no such SAE")
+        return Undefined(reasons[0] if reasons else NOBODY)
     total = known[0]
     for value in known[1:]:
         total = total + value
@@ -110,7 +110,23 @@ def named(rows: Sequence[Row], *parts: str) -> list[Row]:
     return [row for row in rows if all(part in row.name for part in parts)]
 
 
-def makelov(rows: Sequence[Row], attributes: Sequence[str]) -> Iterator[Statement]:
+NOBODY = "no such SAE"
+"""Why a mean over no rows is undefined."""
+
+
+def counting(rows: Sequence[Row]) -> list[str]:
+    """Attributes whose source credibly moves LD at the site: of others an edit cannot be faithful."""
+    effects = {
+        e.attribute: e.value
+        for row in rows[:1]
+        for e in row.scored.entries
+        if (e.axis, e.name) == ("task", "effect") and e.attribute and isinstance(e.value, Estimate)
+    }
+    ends = {name: value.interval() for name, value in effects.items()}
+    return [name for name, (low, high) in ends.items() if low > 0 or high < 0]
+
+
+def makelov(rows: Sequence[Row]) -> Iterator[Statement]:
     """Findings of arXiv 2405.08366 on one board."""
     supervised, tasks = named(rows, "control:supervised"), named(rows, "-ioi-seed0")
     identity, web = named(rows, "control:identity"), named(rows, "-docs-")
@@ -119,7 +135,7 @@ def makelov(rows: Sequence[Row], attributes: Sequence[str]) -> Iterator[Statemen
         yield Statement(
             "Supervised dictionaries approximate", f"{name} of the supervised one", value, above(0.9)
         )
-    for attribute in attributes:
+    for attribute in counting(rows):
         value = mean(entry(row, "control", "edit_fidelity", attribute, "supervised") for row in supervised)
         told = f"fidelity of the supervised edit of {attribute.upper()}"
         yield Statement("Supervised dictionaries control", told, value, above(0.9))
@@ -294,9 +310,8 @@ def write(folder: Path) -> str:
     boards = load(folder)
     parts = [(folder / "intro.md").read_text(encoding="utf-8").rstrip()]
     for (task, site), rows in sorted(boards.items()):
-        statements = list(
-            sae_ravel(rows) if task == "ravel" else makelov(rows, ("io", "s") if "@end" in site else ("s",))
-        )
+        statements = list(sae_ravel(rows) if task == "ravel" else makelov(rows))
+        statements = [s for s in statements if s.value != Undefined(NOBODY)]
         parts += [
             f"## {task.upper()} at `{site}`",
             model_notes(rows),
