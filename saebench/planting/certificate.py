@@ -26,7 +26,14 @@ from saebench.planting.interchange import (
 from saebench.planting.network import Halves
 from saebench.planting.world import TEST, World
 
-THRESHOLDS = {"behaviour": 0.99, "interchange": 0.98, "kept": 0.98, "complement": 0.98, "decodable": 0.98}
+THRESHOLDS = {
+    "behaviour": 0.99,
+    "interchange": 0.98,
+    "kept": 0.98,
+    "complement": 0.98,
+    "decodable": 0.98,
+    "purity": 0.98,
+}
 HALF = (0.35, 0.65)
 """Where the source's share of the answer must lie when one of two copies is swapped."""
 DRAWS = 1000
@@ -56,6 +63,8 @@ class VariableCertificate(BaseModel):
     entity that lies in its subspace."""
     decodable: float | None = None
     """Entities whose nearest atom, within the subspace, is their own value's."""
+    purity: float | None = None
+    """Share of the variance between its values' means, outside the other subspaces, that is in its own."""
     norm: float | None = None
     """Mean norm of the values' means within the subspace."""
     rank: int | None = None
@@ -207,9 +216,26 @@ def _place(halves: Halves, world: World, geometry: Geometry, at: int) -> dict[st
     norms = torch.stack([inside[labels == v].mean(0).norm() for v in there])
     return {
         "decodable": float((nearest == labels)[held].float().mean()),
+        "purity": _purity(acts - acts @ geometry.span.T @ geometry.span, inside, labels),
         "norm": float(norms.mean()),
         "rank": int((strength > _SINGULAR * strength[0]).sum()),
     }
+
+
+def _purity(rest: Float[Tensor, "n d"], inside: Float[Tensor, "n rank"], labels: Int[Tensor, "n"]) -> float:
+    """Between-group variance inside, as a share of that inside and in the rest; both without bias."""
+    own, left = (max(0.0, _between(points, labels)) for points in (inside, rest))
+    return own / (own + left) if own + left > 0 else 0.0
+
+
+def _between(points: Float[Tensor, "n m"], labels: Int[Tensor, "n"]) -> float:
+    """Variance of the groups' means, less what their sizes make of the variance within."""
+    values, index, counts = labels.unique(return_inverse=True, return_counts=True)
+    means = torch.stack([points[labels == value].mean(0) for value in values])
+    within = (points - means[index]).square().sum() / (len(points) - len(values))
+    share = counts / counts.sum()
+    off = means - share @ means
+    return float(share @ off.square().sum(1) - within * (len(values) - 1) / len(points))
 
 
 def activations(halves: Halves, world: World) -> Float[Tensor, "n_entities d"]:

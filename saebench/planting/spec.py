@@ -18,6 +18,8 @@ from saebench.errors import PlantingError, unknown
 
 ABSENT = "none"
 """The value of an entity that has none of a variable (`present` below 1); its atom is zero."""
+VERSION = 2
+"""Raised whenever the same spec gives another text, geometry or training: what is cached is then made again."""
 Word = Annotated[str, Field(pattern=r"^[A-Za-z]+$")]
 
 
@@ -158,7 +160,9 @@ class PlantSpec(_Part):
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """Digest of all that the weights follow from: every entry, and the version of the training."""
+        asked = {**self.model_dump(mode="json"), "version": VERSION}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def phrasings(self, variable: str) -> Templates:
         """The variable's own templates, or the default ones with its name in them."""

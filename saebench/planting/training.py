@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -29,11 +29,14 @@ from saebench.planting.world import TRAIN, World
 ANSWER_WEIGHT = 4.0
 """Answers weigh this much more than other words in the language modelling loss."""
 ANCHOR_WEIGHT = 2.0
+PURITY_WEIGHT = 0.5
 CROWDED_WEIGHT = 2.0
 """What interventions weigh where subspaces overlap."""
 FILLER_SHARE = 0.15
 REACH = (-1.0, 2.0)
 """How far parts that are not asked for are stretched along the line from base to source."""
+OTHER_SHARE = 0.15
+"""Share of pairs in which one other subspace is swapped, where subspaces overlap."""
 PLAIN = 0.4
 """Share of pairs whose other parts are kept or swapped, as in scoring, and not stretched."""
 JITTER = 0.3
@@ -122,7 +125,32 @@ def text_loss(halves: Halves, world: World, geometry: Geometry, generator: torch
     loss = (loss * weight.flatten()).sum() / weight.sum()
     if not world.spec.training.interchange:
         return loss
+    at_entity = hidden[torch.arange(n), world.texts.slot[prompts.template]]
+    loss = loss + PURITY_WEIGHT * purity_loss(world, geometry, entity, at_entity)
     return loss + ANCHOR_WEIGHT * anchor_loss(world, geometry, prompts, hidden)
+
+
+def purity_loss(
+    world: World, geometry: Geometry, entity: Int[Tensor, "b"], acts: Float[Tensor, "b d"]
+) -> Tensor:
+    """What differs with the variables' values outside all subspaces, in parts of their atoms' energy; 0 is best.
+
+    Interventions see to it that no answer is read there; this, that nothing of a variable lies there. For
+    each variable: the mean product of two residuals that share its value, less that of two that do not,
+    which estimates without bias how far the values' means are from each other.
+    """
+    labels = world.labels[entity]
+    rest = acts - acts @ geometry.span.T @ geometry.span
+    rest = rest - rest.mean(0)
+    products, other = rest @ rest.T, ~torch.eye(len(rest), dtype=torch.bool)
+    loss = rest.new_zeros(())
+    for name in geometry.atoms:
+        column = labels[:, list(world.variables).index(name)]
+        same = column[:, None] == column
+        if bool((same & other).any()) and not bool(same.all()):
+            between = products[same & other].mean() - products[~same].mean()
+            loss = loss + between / geometry.atoms[name][column].square().sum(1).mean().clamp_min(1e-9)
+    return loss
 
 
 def anchor_loss(world: World, geometry: Geometry, prompts: Prompts, hidden: Float[Tensor, "b t d"]) -> Tensor:
@@ -163,8 +191,8 @@ def interchange_loss(halves: Halves, world: World, parts: Parts, generator: torc
 def draw_training(world: World, generator: torch.Generator) -> Interchange:
     """Pairs for training: what is asked for is swapped in half of them, all else by any strength.
 
-    Where subspaces overlap one part is swapped at a time: stretching several would add up in what they
-    share, and no answer could be wanted.
+    Where subspaces overlap either another one is swapped, or its own with all that is orthogonal to that:
+    stretching several would add up in what they share, and no answer could be wanted.
     """
     spec, n = world.spec, world.spec.training.batch
     carried = len(spec.carried)
@@ -173,10 +201,11 @@ def draw_training(world: World, generator: torch.Generator) -> Interchange:
     own = own_subspaces(world, about)
     swapped, at_end = (torch.rand(2, n, carried, generator=generator) < 0.5).float()
     if spec.superposition > 1:
-        kind = torch.rand(n, 1, generator=generator)
         one = torch.nn.functional.one_hot(torch.randint(carried, (n,), generator=generator), carried).float()
-        strength = torch.where(kind < 0.45, own, torch.where(kind < 0.6, one, torch.zeros_like(own)))
-        outside = ((kind > 0.6) & (kind < 0.9)).float()
+        kind, amount = torch.rand(2, n, 1, generator=generator)
+        strength = torch.where(kind < OTHER_SHARE, one, own * swapped)
+        low, high = REACH
+        outside = torch.where(kind < 0.5, 0.0, low + (high - low) * amount)
         strength = torch.cat([strength, torch.zeros(n, 1)], 1)
         return targets(world, base, source, strength, at_end, outside[:, 0])
     low, high = REACH

@@ -142,8 +142,8 @@ def card(world: World, certificate: Certificate) -> str:
         f" {len(world.held_out)} of {len(world.entities)} entities that no interchange intervention has seen.",
         "",
         "| variable | values | rank | norm | behaviour | interchange | kept | complement | gradient inside"
-        " | decodable | measured rank | measured norm |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        " | decodable | purity | measured rank | measured norm |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, found in certificate.variables.items():
         wanted = spec.variables[name]
@@ -157,6 +157,7 @@ def card(world: World, certificate: Certificate) -> str:
                 found.complement,
                 found.gradient_inside,
                 found.decodable,
+                found.purity,
                 found.rank,
                 found.norm,
             )

@@ -1,6 +1,6 @@
 """Sparse autoencoders on a planted model: six architectures, two sparsities, two seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,14 +37,13 @@ class Recipe(NamedTuple):
         return f"{self.architecture}-{self.sparsity:g}-seed{self.seed}"
 
 
-def recipes(architecture: str | None = None) -> list[Recipe]:
-    """Every SAE, or those of one architecture."""
+def recipes(seeds: Sequence[int] = SEEDS) -> list[Recipe]:
+    """Every SAE, one seed after the other."""
     return [
         Recipe(name, sparsity, seed)
+        for seed in seeds
         for name, both in SPARSITIES.items()
-        if architecture in (None, name)
         for sparsity in both
-        for seed in SEEDS
     ]
 
 

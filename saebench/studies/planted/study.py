@@ -1,229 +1,151 @@
-"""What SAEs do on the zoo: trains and scores them, some at once. `python -m saebench.studies.planted.study`.
+"""What SAEs do on the zoo: trains and scores them. `python -m saebench.studies.planted.study`.
 
-Six architectures × two sparsities × two seeds on every model of `MODELS`, and the controls, on the five
-axes and on what was recovered of the planted subspaces. Every piece of work leaves a file, so that a run
-that was killed goes on where it stopped; at the end they become `scores.csv` and `models.csv`.
+Six architectures × two sparsities × two seeds on every model, and the controls, on the five axes and on
+what was recovered of the planted subspaces. What every dictionary scores is written as soon as it is known,
+so that a run that was killed goes on where it stopped; at the end it becomes the tables of `--out`.
 """
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from saebench.studies.planted import zoo
 
-LEFT_OUT = ("dependence-half", "norm-2", "plain-llama", "rank-4", "untaught")
-"""Models of the zoo without SAEs: steps between others, and the one that has to be refused."""
-CONTROLS = (
-    "oracle",
-    "supervised",
-    "identity",
-    "mean",
-    "pca:8",
-    "random:8:256",
-    "das",
-    "source-patch",
-    "no-edit",
+ORDER = (
+    "plain",
+    *(f"dependence-{share}" for share in ("full", "nested", "most", "half")),
+    *(f"superposition-{share}" for share in ("050", "100", "150", "200")),
+    *("norm-8", "norm-4", "norm-2", "rank-2", "rank-7", "rank-4"),
+    *("twin-used", "twin-unused", "copies", "conjunction", "hidden-follower", "circular", "plain-llama"),
 )
-PARTS = (("standard", "gated", "topk"), ("batchtopk", "jumprelu", "matryoshka"), ("controls",))
+"""What is scored first; `untaught` has no planted truth and no SAEs."""
+CONTROLS = ("oracle", "supervised", "identity", "random:8:256")
+WORK = zoo.CACHE.parent / "planted-study"
+Row = dict[str, Any]
 
 
-class Job(NamedTuple):
-    """A model and what is scored on it; the controls, or SAEs of some architectures."""
-
-    model: str
-    part: tuple[str, ...]
-
-    @property
-    def file(self) -> str:
-        return f"{self.model}--{'-'.join(self.part)}.csv"
-
-
-def jobs() -> list[Job]:
-    """Everything that is to be done, the controls of every model first."""
-    models = [name for name in zoo.names() if name not in LEFT_OUT]
-    return [Job(model, part) for part in PARTS[::-1] for model in models]
-
-
-def run(job: Job, models: Path, rows: Path) -> str:
-    """Scores one job and writes its rows. Runs in its own process, on one thread."""
+def run(model: str, models: Path, work: Path, seeds: Sequence[int]) -> str:
+    """Scores on one model what is not scored yet. Runs in its own process, on one thread."""
     import pandas as pd
     import torch
 
     from saebench.records.files import write_text
 
     torch.set_num_threads(1)
-    table = pd.DataFrame(score(job, models / job.model))
-    write_text(rows / job.file, table.to_csv(index=False))
-    return job.file
+    file = work / f"{model}.csv"
+    rows: list[Row] = pd.read_csv(file).to_dict("records") if file.exists() else []
+    for found in score(models / model, {row["dictionary"] for row in rows}, seeds):
+        rows += [{"model": model, **row} for row in found]
+        write_text(file, pd.DataFrame(rows).to_csv(index=False, float_format="%.5g"))
+    return model
 
 
-def score(job: Job, folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of everything in a job."""
+def score(folder: Path, done: set[str], seeds: Sequence[int]) -> Iterator[list[Row]]:
+    """Rows of one dictionary after another, all on one bench; those in `done` are left out."""
     from saebench.evaluation.api import make_arena
-    from saebench.evaluation.contestants import control, from_object
     from saebench.evaluation.options import Options
     from saebench.planting.making import open_planted
     from saebench.site import Site
+
+    todo = [found for found in _dictionaries(folder, seeds) if found[0] not in done]
+    if not todo:
+        return
+    arena = make_arena(str(folder / "task"), str(folder), Options(device="cpu"))
+    site = Site(open_planted(folder).world.spec.model.hook, "entity")
+    for name, of, make in todo:
+        result = arena.score_or_reuse(make(), site, None)
+        yield [{"dictionary": name, **of, **row} for row in _rows(result)]
+
+
+def _dictionaries(folder: Path, seeds: Sequence[int]) -> Iterator[tuple[str, Row, Callable[[], Any]]]:
+    """Names of controls and SAEs, what they are, and how each is made when its turn comes."""
+    from functools import cache, partial
+
+    from saebench.evaluation.contestants import control, from_object
+    from saebench.planting.making import open_planted
     from saebench.studies.planted import saes
 
-    opened = open_planted(folder)
-    arena = make_arena(str(folder / "task"), str(folder), Options(device="cpu"))
-    site = Site(opened.world.spec.model.hook, "entity")
-    if job.part == ("controls",):
-        for name in CONTROLS:
-            result = arena.score_or_reuse(control(name), site, None)
-            yield from _rows(job.model, result, name, None)
-        return
-    pool = saes.text_activations(opened)
-    for architecture in job.part:
-        for recipe in saes.recipes(architecture):
-            sae = saes.train(recipe, pool)
-            result = arena.score_or_reuse(from_object(sae), site, None)
-            yield from _rows(job.model, result, recipe.name, recipe)
+    @cache
+    def pool() -> Any:
+        return saes.text_activations(open_planted(folder))
+
+    for name in CONTROLS:
+        yield name, {"architecture": "control", "sparsity": None, "seed": None}, partial(control, name)
+    for recipe in saes.recipes(seeds):
+        yield recipe.name, recipe._asdict(), lambda recipe=recipe: from_object(saes.train(recipe, pool()))
 
 
-def _rows(model: str, result: Any, name: str, recipe: Any) -> Iterator[dict[str, Any]]:
-    """Headlines and scores without an edit or size, one a row."""
-    same = {
-        "model": model,
-        "dictionary": name,
-        "architecture": recipe.architecture if recipe else "control",
-        "sparsity": recipe.sparsity if recipe else None,
-        "seed": recipe.seed if recipe else None,
-    }
+def _rows(result: Any) -> Iterator[Row]:
+    """Headlines, and the scores that figures, tables and text use, one a row."""
     for axis, headline in result.axes.items():
-        low, high = headline.ci or (None, None)
-        yield {
-            **same,
-            "axis": axis,
-            "score": "headline",
-            "attribute": None,
-            "value": headline.value,
-            "normalized": headline.normalized,
-            "low": low,
-            "high": high,
-            "floor": headline.floor,
-            "ceiling": headline.ceiling,
-            "reason": headline.reason,
-        }
+        yield {"axis": axis, "score": "headline", "attribute": None, **_numbers(headline)}
     for one in result.scores:
-        if _kept(one):
-            low, high = one.ci or (None, None)
-            yield {
-                **same,
-                "axis": one.axis,
-                "score": one.name,
-                "attribute": one.attribute,
-                "edit": one.edit,
-                "k": one.k,
-                "value": one.value,
-                "normalized": one.normalized,
-                "low": low,
-                "high": high,
-                "floor": one.floor,
-                "ceiling": one.ceiling,
-                "reason": one.reason,
-            }
+        if one.name in KEPT.get((one.axis, one.edit), ()) and one.k is None:
+            yield {"axis": one.axis, "score": one.name, "attribute": one.attribute, **_numbers(one)}
 
 
-def _kept(score: Any) -> bool:
-    """Whether a score goes into the table: all without an edit, and those that figures and text use."""
-    if score.edit is None and score.k is None:
-        return True
-    facts = score.name in ("cause", "isolate", "disentangle") and score.edit in ("mask", "das", "own")
-    return facts or score.name.startswith("das_") or (score.name, score.edit) == ("edit_fidelity", "writers")
+KEPT: dict[tuple[str, str | None], tuple[str, ...]] = {
+    ("approximation", None): ("fvu", "l0", "sufficiency", "necessity"),
+    ("interpretability", None): ("read_write", "written", "purity"),
+    ("occlusion", None): ("attribute_reconstruction",),
+    ("subspaces", None): ("subspace_overlap", "atom_cosine", "atom_f1"),
+    # what stands for control on tasks with facts: the learned mask, or a labelled dictionary's own edit
+    **{("control", edit): ("cause", "isolate", "disentangle") for edit in ("mask", "own", "intervention")},
+    ("task", None): ("effect",),
+}
+"""Scores that are written down, by axis and kind of edit."""
 
 
-def run_all(models: Path, out: Path, workers: int, only: list[str] | None = None) -> None:
-    """Does what is not done yet, then writes the tables."""
-    rows = out / "rows"
-    rows.mkdir(parents=True, exist_ok=True)
-    left = [job for job in jobs() if not (rows / job.file).exists() and (not only or job.model in only)]
+def _numbers(found: Any) -> Row:
+    low, high = found.ci or (None, None)
+    names = ("value", "normalized", "floor", "ceiling", "reason")
+    return {**{name: getattr(found, name) for name in names}, "low": low, "high": high}
+
+
+def run_all(
+    models: Path, work: Path, workers: int, seeds: Sequence[int], only: list[str] | None = None
+) -> None:
+    """Scores every model that is there, some at once."""
+    work.mkdir(parents=True, exist_ok=True)
+    there = [name for name in ORDER if (models / name / "certificate.json").exists()]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-        running = {processes.submit(run, job, models, rows): job for job in left}
-        for done in tqdm(as_completed(running), total=len(running), desc="jobs"):
+        chosen = [name for name in there if not only or name in only]
+        running = {processes.submit(run, name, models, work, seeds): name for name in chosen}
+        for done in tqdm(as_completed(running), total=len(running), desc="models"):
             if done.exception():
-                tqdm.write(f"{running[done].file}: {done.exception()!r}")
-    write_tables(models, out)
-
-
-def write_tables(models: Path, out: Path) -> None:
-    """`scores.csv` of all rows, and `models.csv` with what every spec asked for and its certificate shows."""
-    import pandas as pd
-
-    from saebench.planting.making import read_certificate
-    from saebench.planting.spec import read_spec
-    from saebench.records.files import write_text
-
-    parts = [pd.read_csv(path) for path in sorted((out / "rows").glob("*.csv"))]
-    if parts:
-        every = pd.concat(parts).sort_values(["model", "architecture", "dictionary"], kind="stable")
-        write_text(out / "scores.csv", every.to_csv(index=False, float_format="%.5g"))
-    described = []
-    for name in zoo.names():
-        certificate = read_certificate(models / name)
-        if certificate is None:
-            continue
-        spec = read_spec(zoo.SPECS / f"{name}.toml")
-        for variable, figures in certificate.variables.items():
-            asked = spec.variables[variable]
-            described.append(
-                {
-                    "model": name,
-                    "certified": certificate.certified,
-                    "parameters": certificate.parameters,
-                    "superposition": certificate.superposition,
-                    "coherence": certificate.coherence,
-                    "variable": variable,
-                    "values": asked.n_values,
-                    "rank": asked.dimensions,
-                    "norm": asked.norm,
-                    "present": asked.present,
-                    "used": asked.used,
-                    "dependence": certificate.dependence.get(f"{variable} follows {asked.follows}"),
-                    **{f"measured_{k}": v for k, v in figures.model_dump().items()},
-                }
-            )
-    write_text(out / "models.csv", pd.DataFrame(described).to_csv(index=False, float_format="%.5g"))
-
-
-def pack(models: Path, out: Path) -> None:
-    """The folders of all models as one archive, to be carried elsewhere."""
-    import tarfile
-
-    with tarfile.open(out / "zoo.tar.gz", "w:gz") as archive:
-        archive.add(models, "zoo")
+                tqdm.write(f"{running[done]}: {done.exception()!r}")
 
 
 def main() -> None:
     """Command line."""
+    from saebench.studies.planted import tables
+    from saebench.studies.planted.saes import SEEDS
+
     parser = argparse.ArgumentParser(
         prog="python -m saebench.studies.planted.study",
         description="Plant the zoo, train SAEs on it and score them.",
-        epilog="example: python -m saebench.studies.planted.study --workers 16 --out results/planted",
+        epilog="example: python -m saebench.studies.planted.study --workers 2 --only plain",
     )
     parser.add_argument("--models", type=Path, default=zoo.CACHE, help=f"the zoo (default {zoo.CACHE})")
+    parser.add_argument("--work", type=Path, default=WORK, help=f"what is scored so far (default {WORK})")
     parser.add_argument("--out", type=Path, default=Path("results/planted"), help="where tables go")
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--only", action="append", choices=zoo.names(), help="a model (repeatable)")
+    parser.add_argument("--only", action="append", choices=ORDER, help="a model (repeatable)")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="SAE seeds (default 2)")
     parser.add_argument("--tables", action="store_true", help="only write the tables of what is done")
-    parser.add_argument("--pack", action="store_true", help="also write the models as zoo.tar.gz")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if options.tables:
-        write_tables(options.models, options.out)
-        return
-    zoo.plant_all(options.models, options.workers, options.only)
+    if not options.tables:
+        zoo.plant_all(options.models, options.workers, options.only)
+        run_all(options.models, options.work, options.workers, range(options.seeds), options.only)
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.pack:
-        pack(options.models, options.out)
-    run_all(options.models, options.out, options.workers, options.only)
+    tables.write(options.models, options.work, options.out)
 
 
 if __name__ == "__main__":
