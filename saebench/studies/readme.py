@@ -1,64 +1,108 @@
 """Rewrites the results that README shows, from the committed ones: `python -m saebench.studies.readme`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from saebench.reporting.leaderboard.boards import AXES, Row, Table, collect
 from saebench.reporting.leaderboard.tables import cell
 from saebench.reporting.text import number
 
 BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
-TASK, MODEL = "ioi", "demo"
-SHOWN = ("control:supervised", "demo:topk", "demo:topk-undertrained", "control:identity")
-"""A ceiling, a good SAE, a bad one, and what knows nothing."""
+TASK = "ioi"
+
+
+class Shown(NamedTuple):
+    """A board, and four or five of its rows: a ceiling, a good SAE, bad ones, and what knows nothing."""
+
+    model: str
+    site: str
+    told: str
+    rows: tuple[str, ...]
+
+
+REAL = Shown(
+    "smollm2-135m",
+    "blocks.26.hook_resid_pre@end",
+    "A real language model, SmolLM2-135M, its SAEs trained here"
+    " ([what was found](results/smollm2-135m/README.md))",
+    (
+        "control:supervised",
+        "topk-4608-16-ioi-seed0",
+        "standard-4608-4-ioi-seed0",
+        "topk-4608-64-docs-seed0",
+        "control:identity",
+    ),
+)
+BUNDLED = Shown(
+    "demo",
+    "blocks.1.hook_resid_pre@end",
+    "The bundled model, which `make evaluate` scores in two minutes",
+    ("control:supervised", "demo:topk", "demo:topk-undertrained", "control:identity"),
+)
 
 
 def results(folder: Path) -> str:
-    """Figure and table of one board.
+    """Figure and tables of two boards.
 
     Raises:
-        ValueError, KeyError: if the board or one of its rows is missing.
+        ValueError, KeyError: if a board or one of its rows is missing.
     """
-    tables = [t for t in collect(folder, folder / "leaderboard").tables if t.board[0] == TASK]
-    (table,) = [t for t in tables if t.board.model == MODEL]
-    rows = {row.result.dictionary.name: row for row in table.rows}
+    tables = [t for t in collect(folder, folder / "leaderboard").tables if t.board.task == TASK]
+    assert (tables[0].board.model, tables[0].board.site) == REAL[:2], (
+        "the figure without a number is of the first board"
+    )
     figure = f"{folder.name}/leaderboard/figures/{TASK}-axes.png"
+    real, bundled = (_board(tables, shown) for shown in (REAL, BUNDLED))
     return "\n".join(
         [
             f"![Every dictionary of a board, axis by axis, with its 95 % interval]({figure})",
             "",
-            f"{_described(table)} 0 is the floor, 1 the ceiling, with 95 % intervals; four of"
-            f" {len(table.rows)} rows ([all]({folder.name}/leaderboard/leaderboard.md), or open"
-            f" `{folder.name}/leaderboard/index.html`):",
+            "0 is the floor, 1 the ceiling, with 95 % intervals; all rows:"
+            f" [leaderboard]({folder.name}/leaderboard/leaderboard.md), or open"
+            f" `{folder.name}/leaderboard/index.html`.",
             "",
-            "| dictionary | L0 | " + " | ".join(AXES.values()) + " |",
-            "|---|--:|" + "--:|" * len(AXES),
-            *(_line(rows[name]) for name in SHOWN),
+            *_described(real, REAL),
+            _reading(real, REAL),
             "",
-            _reading(rows),
+            *_described(bundled, BUNDLED),
         ]
     )
 
 
-def _described(table: Table) -> str:
-    task = table.rows[0].result.task
-    return f"`make evaluate`: {table.board.title}, {task.n.test} test prompts."
+def _board(tables: Sequence[Table], shown: Shown) -> dict[str, Row]:
+    (table,) = [t for t in tables if (t.board.model, t.board.site) == (shown.model, shown.site)]
+    return {row.result.dictionary.name.rsplit("/", 1)[-1]: row for row in table.rows}
 
 
-def _line(row: Row) -> str:
+def _described(rows: Mapping[str, Row], shown: Shown) -> list[str]:
+    task = rows[shown.rows[0]].result.task
+    return [
+        f"{shown.told}: {task.name} at `{shown.site}`, {task.n.test} test prompts, {len(shown.rows)} of"
+        f" {len(rows)} rows.",
+        "",
+        "| dictionary | L0 | " + " | ".join(AXES.values()) + " |",
+        "|---|--:|" + "--:|" * len(AXES),
+        *(_line(name, rows[name]) for name in shown.rows),
+        "",
+    ]
+
+
+def _line(name: str, row: Row) -> str:
     dictionary = row.result.dictionary
     l0 = "–" if dictionary.l0 is None else number(dictionary.l0, digits=1)
     cells = [cell(row.result.axes[axis]) for axis in AXES]
-    return f"| `{dictionary.name}` | {l0} | " + " | ".join(cells) + " |"
+    return f"| `{name}` | {l0} | " + " | ".join(cells) + " |"
 
 
-def _reading(rows: Mapping[str, Row]) -> str:
+def _reading(rows: Mapping[str, Row], shown: Shown) -> str:
     """What a cell says, in a sentence with the numbers of the table."""
-    sae, neurons = (rows[name].result.axes["control"].normalized or 0.0 for name in (SHOWN[1], SHOWN[3]))
+    good, *_, neurons = shown.rows[1:]
+    sae, few = (rows[name].result.axes["control"].normalized or 0.0 for name in (good, neurons))
     return (
-        f"Read it so: exchanging the one latent of `{SHOWN[1]}` that writes most of an attribute for that of a prompt"
+        f"Read it so: exchanging the one latent of `{good}` that writes most of an attribute for that of a prompt"
         f" which differs in everything else does {sae:.0%} of what a perfect edit does; exchanging one neuron"
-        f" (`{SHOWN[3]}`) {neurons:.0%}.\n"
+        f" (`{neurons}`) {few:.0%}."
     )
 
 

@@ -144,8 +144,18 @@ def collect(results_dir: Path, out_dir: Path) -> Collected:
     for key in newest:
         boards.setdefault(key[0], []).append(newest[key])
     audit = results_dir / "audit" / "after.json"
-    tables = [_table(board, boards[board], read_verdicts(board.title, audit)) for board in sorted(boards)]
+    tables = [
+        _table(board, boards[board], read_verdicts(board.title, audit))
+        for board in sorted(boards, key=lambda board: _place(board, boards[board]))
+    ]
     return Collected(tables, len(paths) - len(newest))
+
+
+def _place(board: Board, entries: Sequence[Found]) -> tuple:
+    """By task; of a task the largest model first, and the site with the most SAEs."""
+    model = entries[0].result.model
+    saes = sum(entry.result.dictionary.kind == "sae" for entry in entries)
+    return (board.task, -model.n_layers * model.d_model**2, -saes, board)
 
 
 def _table(board: Board, entries: list[Found], verdicts: Verdicts | None) -> Table:
