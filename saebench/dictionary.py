@@ -61,6 +61,8 @@ class _Decodes(ABC):
     """Whether codes come from labels: such a dictionary is a ceiling, not a contestant."""
     reads: str | None = None
     """The hook point whose activations it encodes, where it writes elsewhere (a transcoder)."""
+    joins: ClassVar[bool] = False
+    """Whether it encodes the activations of where it writes and those of `reads`, side by side."""
 
     @final
     def decode(self, encoding: Encoding) -> Float[Tensor, "n d_in"]:
@@ -152,7 +154,7 @@ def encode_any(dictionary: Encodes, acts: Float[Tensor, "n d_in"], known: Known)
                 f"{dictionary.name} reads {dictionary.reads}, and only activations of where it writes are here."
                 " Expected a task on a language model that has this hook point."
             )
-        acts = known.read
+        acts = torch.cat([acts, known.read], 1) if dictionary.joins else known.read
     if isinstance(dictionary, LabelledDictionary):
         return dictionary.encode(acts, known)
     return dictionary.encode(acts)

@@ -1,6 +1,7 @@
 """Interpretability: do latents that stand for an attribute's values also write them? [ours; PE §5]"""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool
@@ -47,8 +48,8 @@ def _explained(subject: Subject, bench: Bench, out: Outcomes) -> None:
     """Of each latent active on `test`, whether it reaches F1* ≥ 0.8 there for what it suits best on `select`."""
     d_sae = subject.dictionary.d_sae
     chosen, star = (torch.full((2 * d_sae,), -torch.inf, device=subject.test.offset.device) for _ in range(2))
-    for select, test, keep, most in _candidates(subject, bench):
-        found = explain(select, test, keep, most)
+    for each in candidates(subject, bench):
+        found = explain(each.select, each.test, each.keep, each.most)
         better = found.select > chosen[: len(found.select)]
         chosen[: len(better)] = torch.where(better, found.select, chosen[: len(better)])
         star[: len(better)] = torch.where(better, found.f1_star, star[: len(better)])
@@ -62,11 +63,24 @@ def _explained(subject: Subject, bench: Bench, out: Outcomes) -> None:
     out.add(Key(AXIS, "explained", split=ACTIVE), explained)
 
 
-def _candidates(subject: Subject, bench: Bench) -> Iterator[tuple[F1Table, F1Table, Tensor, int]]:
-    """Tables on `select` and `test`, values kept and largest union of all that may explain a latent."""
+class Candidate(NamedTuple):
+    """Something that may explain a latent: how every detector does on its values, on both splits."""
+
+    name: str
+    select: F1Table
+    test: F1Table
+    keep: Bool[Tensor, "n_values"]
+    """Values with enough positives."""
+    most: int
+    """Values of a union at most."""
+
+
+def candidates(subject: Subject, bench: Bench) -> Iterator[Candidate]:
+    """Every attribute, conjunction and further predicate of the task that any latent may stand for."""
     for prop in bench.properties.values():
         if prop.keep.any():
-            yield subject.table(prop, "select"), subject.table(prop, "test"), prop.keep, LARGEST_UNION
+            chosen_on, shown_on = (subject.table(prop, split) for split in ("select", "test"))
+            yield Candidate(prop.name, chosen_on, shown_on, prop.keep, LARGEST_UNION)
     splits = bench.section.select, bench.section.test
     for listed in bench.section.library:
         keep = torch.ones(listed.n_values, dtype=torch.bool, device=splits[0].labels.device)
@@ -78,10 +92,11 @@ def _candidates(subject: Subject, bench: Bench) -> Iterator[tuple[F1Table, F1Tab
                 keep &= frequent(column, split.cluster, listed.n_values)
         # values that occur together do not add up to a union
         if keep.any():
-            yield tables[0], tables[1], keep, LARGEST_UNION if labels.shape[1] == 1 else 1
+            most = LARGEST_UNION if labels.shape[1] == 1 else 1
+            yield Candidate(listed.name, tables[0], tables[1], keep, most)
 
 
-def _matching(subject: Subject, bench: Bench, names: list[str], threshold: float) -> Bool[Tensor, "d_sae"]:
+def matching(subject: Subject, bench: Bench, names: list[str], threshold: float) -> Bool[Tensor, "d_sae"]:
     """Latents of which a detector reaches the threshold on `select` for one of the properties.
 
     An edit always moves the whole latent, whatever the sign by which it detects.
@@ -105,7 +120,7 @@ def _causal_check(subject: Subject, bench: Bench, out: Outcomes) -> None:
     test, codes, W_dec = bench.section.test, subject.test.codes, subject.dictionary.W_dec
     edits: dict[tuple[str, int], Tensor] = {}
     for threshold in MATCHED_AT:
-        matched, k = _matching(subject, bench, list(bench.properties), threshold), round(100 * threshold)
+        matched, k = matching(subject, bench, list(bench.properties), threshold), round(100 * threshold)
         inside = matched[codes.latent]
         for edit, gone in (("keep", ~inside), ("remove", inside)):
             part = only(codes, gone)
@@ -125,7 +140,7 @@ def _interchange(subject: Subject, bench: Bench, out: Outcomes) -> None:
         name, edits = attribute.name, {}
         change = difference(subject.test.codes, subject.source(name).codes)
         for threshold in MATCHED_AT:
-            inside = _matching(subject, bench, [name], threshold)[change.latent]
+            inside = matching(subject, bench, [name], threshold)[change.latent]
             for edit, part in (("matched", inside), ("rest", ~inside)):
                 edits[edit, round(100 * threshold)] = add_codes(test.acts, only(change, part), W_dec)
         for (edit, k), run in test.readout.run(edits).items():

@@ -184,7 +184,7 @@ def aware(
     [PE §4.2, A.16]. Changes up to 2e latents.
     """
     out = {}
-    ranks = [rank_in_row(codes, _by_detector(codes, f1, v)) for codes, v in ((alpha, old), (beta, new))]
+    ranks = [rank_in_row(codes, by_detector(codes, f1, v)) for codes, v in ((alpha, old), (beta, new))]
     for e in sizes:
         gone, come = (only(codes, rank < e) for codes, rank in zip((alpha, beta), ranks, strict=True))
         change = difference(gone, come)
@@ -198,7 +198,7 @@ def aware(
     return out
 
 
-def _by_detector(codes: SparseCodes, f1: Tensor, value: Int[Tensor, "n"]) -> Float[Tensor, "nnz"]:
+def by_detector(codes: SparseCodes, f1: Tensor, value: Int[Tensor, "n"]) -> Float[Tensor, "nnz"]:
     """F1 of each code's detector for its row's value."""
     detector = codes.detector
     # a detector unseen on `select` has never been right there

@@ -88,7 +88,7 @@ def _attributes(rows: Sequence[Drawn], name: str) -> list[str]:
     return list(dict.fromkeys(a for a in found if a))
 
 
-def _panels(n_rows: int, n_columns: int) -> tuple["Figure", Any]:
+def _panels(n_rows: int, n_columns: int) -> "tuple[Figure, Any]":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.6 + 2.7 * n_columns, 0.9 + 2.6 * n_rows), layout="constrained")
@@ -110,21 +110,39 @@ def _line(axes: "Axes", row: Drawn, scores: Sequence[Score], dashes: str = "-") 
 
 
 def approximation(rows: Sequence[Drawn]) -> "Figure | None":
-    """Figure 2 (and 15): sufficiency and necessity of every dictionary, with intervals."""
+    """Figure 2 (and 15): sufficiency and necessity of every dictionary, and the paper's form of sufficiency."""
     kept = [row for row in rows if row.scores("sufficiency") or row.scores("necessity")]
     if not kept:
         return None
-    figure, grid = _panels(1, 2)
-    for axes, name in zip(grid[0], ("sufficiency", "necessity"), strict=True):
+    figure, grid = _panels(1, 3)
+    for axes, name in zip(grid[0], ("sufficiency", "necessity"), strict=False):
         for place, row in enumerate(kept):
             for score in row.scores(name):
                 bars = [[arm] for arm in arms(score.value, score.ci)]
                 axes.errorbar([place], [score.value], yerr=bars, linestyle="none", **row.marks)
+        axes.set(title=name)
+    for place, row in enumerate(kept):
+        ratio = kept_share(row)
+        if ratio is not None:
+            grid[0][2].plot([place], [ratio], linestyle="none", **row.marks)
+    grid[0][2].set(title="LD(reconstructed) / LD(clean)")
+    for axes in grid[0]:
+        axes.set(xticks=[])
         axes.axhline(1, color="black", linewidth=0.6)
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.set(title=name, xticks=[])
     _legend(figure, kept)
     return figure
+
+
+def kept_share(row: Drawn) -> float | None:
+    """`LD(â) / LD(a)`, from sufficiency `(LD(â) − LD(ā)) / (LD(a) − LD(ā))` and what the task says of LD."""
+    found = [
+        next((s.value for s in row.scores(name)), None) for name in ("sufficiency", "spread", "clean_ld")
+    ]
+    sufficiency, spread, clean = found
+    if sufficiency is None or spread is None or not clean:
+        return None
+    return 1 - (1 - sufficiency) * spread / clean
 
 
 def accuracy(rows: Sequence[Drawn]) -> "Figure | None":

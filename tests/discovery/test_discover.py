@@ -5,10 +5,14 @@ import tomllib
 
 import pytest
 from command import run
+from paths import RESULTS
 
 import saebench
+from saebench.models.loading import load_model
 from saebench.records.discovery import Discovery
+from saebench.records.site_list import read_sites
 from saebench.reporting import sites
+from saebench.spec import load_task
 
 ASKED = ("discover", "--task", "ioi", "--hook", "blocks.1.hook_resid_pre", "--budget", "tiny")
 
@@ -52,3 +56,25 @@ def test_what_is_refused(capsys, tmp_path, further, message):
 def test_an_option_that_there_is_none_of():
     with pytest.raises(saebench.errors.OptionError, match="Did you mean 'share'"):
         saebench.discover(shares=0.9)
+
+
+@pytest.mark.parametrize("task", ["ioi", "ravel"])
+def test_what_is_committed_of_the_bundled_model(task):
+    folder = RESULTS / "demo" / "sites" / task
+    found = Discovery.model_validate_json((folder / "discovery.json").read_text())
+    chosen = [each for each in found.found if each.sites]
+    assert found.model_sha256 == load_model("demo").sha256 and found.task_sha256 == load_task(task).sha256
+    # on `test` the sets do at least what they were chosen for, and other draws choose the same
+    assert all(each.share is not None and each.share >= found.wanted for each in chosen)
+    assert {*chosen[0].redraws, *chosen[0].templates} == {1.0}
+    assert found.null and not any(each.sites for each in found.null)
+    assert found.agreement.rank_correlation is not None and found.agreement.rank_correlation > 0.9
+    assert {str(site) for site in read_sites(folder / "sites.toml")} == {
+        " & ".join(each.sites) for each in chosen
+    }
+    nothing = [each.attribute for each in found.found if not each.sites]
+    assert nothing == (["pos"] if task == "ioi" else [])
+    # what gradients miss is said: all of RAVEL goes through one MLP, which they put at nothing
+    missed = [e for e in found.effects if e.effect is not None and e.site in chosen[0].sites]
+    worst = min(abs(e.attribution / e.effect) for e in missed if e.effect)
+    assert (worst < 0.01) == (task == "ravel")
