@@ -1,6 +1,6 @@
 """A board on which dictionaries are measured: headlines with draws that are paired across all of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from saebench.kinds.base import Settings
 from saebench.models.devices import exact
 from saebench.records.outcomes import Outcomes
 from saebench.scoring import Scored, score
-from saebench.scoring.axes import AXES, EVERY
+from saebench.scoring.axes import AXES, EVERY, with_what_they_read
 from saebench.scoring.base import Headline
 from saebench.scoring.estimates import N_RESAMPLES
 
@@ -69,10 +69,10 @@ class Stand:
         return found.at(self.bench).scorable
 
     def scored(
-        self, dictionary: Scorable, axes: Iterable[str] = (), n_resamples: int = N_RESAMPLES
+        self, dictionary: Scorable, axes: Collection[str] = (), n_resamples: int = N_RESAMPLES
     ) -> tuple[Outcomes, Scored]:
         """Per-prompt outcomes and what they give, of all axes or of those named and what heads them."""
-        asked = set(axes or self.axes)
+        asked = with_what_they_read(axes or self.axes)
         measures = {k: m for k, m in self.bench.measures.items() if k in asked or EVERY[k].heads in asked}
         if not axes:
             measures |= {k: m for k, m in self.bench.measures.items() if EVERY[k].further}
@@ -80,7 +80,7 @@ class Stand:
             out = replace(self.bench, measures=measures).measure(dictionary, self.seed)
         return out, score(out, self.seed, n_resamples)
 
-    def headlines(self, dictionary: Scorable, axes: Iterable[str] = ()) -> Mapping[str, Headline]:
+    def headlines(self, dictionary: Scorable, axes: Collection[str] = ()) -> Mapping[str, Headline]:
         """Headlines of all axes, or of those named."""
         found = self.scored(dictionary, axes)[1].axes
         return {name: found[name] for name in axes or self.axes}

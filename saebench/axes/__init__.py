@@ -4,7 +4,7 @@ from collections.abc import Collection
 from importlib import import_module
 
 from saebench.axes.base import Measure
-from saebench.scoring.axes import EVERY
+from saebench.scoring.axes import EVERY, with_what_they_read
 
 __all__ = ["MEASURES", "Measure", "select_axes"]
 
@@ -13,5 +13,6 @@ MEASURES: dict[str, Measure] = {name: import_module(f"saebench.axes.{name}").MEA
 
 
 def select_axes(names: Collection[str]) -> dict[str, Measure]:
-    """The axes named, in the order of the list."""
-    return {name: measure for name, measure in MEASURES.items() if name in names}
+    """The axes named, with those that they are scored from too, in the order of the list."""
+    chosen = with_what_they_read(names)
+    return {name: measure for name, measure in MEASURES.items() if name in chosen}

@@ -4,7 +4,7 @@ To add one: a module here that scores, one of the same name in `saebench/axes/` 
 line below.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from saebench.scoring import (
@@ -41,6 +41,8 @@ class Axis(NamedTuple):
     """Read off one site: of several that are edited together it is the mean over them."""
     heads: str = ""
     """The axis whose headline a further axis replaces where it was measured."""
+    reads: tuple[str, ...] = ()
+    """Axes whose outcomes it is scored from too: they are measured with it."""
     settings: Mapping[str, object] = {}
     """What its numbers depend on besides; parts of a result's id, by name."""
 
@@ -63,8 +65,10 @@ _LIST = (
         settings={"learned": {"version": 4, **disentangle.LEARNED}},
     ),
     Axis("interpretability", "interpretability", interpretability.score, 4, per_site=True),
-    Axis("occlusion", "occlusion", occlusion.score, 3, per_site=True),
-    Axis("oversplitting", "over-splitting", oversplitting.score, 4, per_site=True),
+    Axis("occlusion", "occlusion", occlusion.score, 3, per_site=True, reads=("interpretability",)),
+    Axis(
+        "oversplitting", "over-splitting", oversplitting.score, 4, per_site=True, reads=("interpretability",)
+    ),
     Axis("recovery", "recovery of true features", recovery.score, 2, further=True),
     Axis("subspaces", "recovery of planted subspaces", subspaces.score, 1, further=True),
 )
@@ -76,6 +80,11 @@ AXES = {axis.name: axis for axis in _LIST if not axis.further}
 def axes_with(further: Sequence[str]) -> dict[str, Axis]:
     """The axes of every task and those named, in the order of the list."""
     return {name: axis for name, axis in EVERY.items() if name in AXES or name in further}
+
+
+def with_what_they_read(names: Collection[str]) -> set[str]:
+    """The axes named and those whose outcomes they are scored from."""
+    return {*names, *(read for name in names for read in EVERY[name].reads)}
 
 
 def versions(further: Sequence[str]) -> dict[str, int]:

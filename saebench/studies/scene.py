@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saebench.axes import MEASURES
+from saebench.axes import select_axes
 from saebench.axes.bench import make_bench
 from saebench.dictionaries.objects import from_object
 from saebench.dictionaries.supervised import fit_supervised
@@ -38,9 +38,7 @@ class Scene:
 
     def read(self, sae: Any, *axes: str) -> dict[tuple[str, str], Estimate]:
         """Estimates by name and attribute of the recovery scores and of the axes given."""
-        # what latents write is measured with interpretability, and other axes read it there
-        chosen = {name: MEASURES[name] for name in ("interpretability", *axes, "recovery")}
-        out = replace(self.bench, measures=chosen).measure(from_object(sae))
+        out = replace(self.bench, measures=select_axes((*axes, "recovery"))).measure(from_object(sae))
         return {
             (e.name, e.attribute or ""): e.value for e in score(out).entries if isinstance(e.value, Estimate)
         }

@@ -13,6 +13,7 @@ from saebench.axes.oversplitting import _effective, _fragments, _overlap
 from saebench.measures.detection import f1_table
 from saebench.records.outcomes import Key
 from saebench.scoring import write_headline
+from saebench.scoring.axes import AXES
 from saebench.scoring.estimates import Bootstrap, Estimate, normalized
 
 
@@ -72,6 +73,16 @@ def test_a_reversed_reconstruction_is_not_recovery(world):
     assert float(sufficiency) == pytest.approx(-1, abs=0.1)
     headline = write_headline(found.axes["approximation"])
     assert headline.normalized is not None and headline.normalized < 0
+
+
+@pytest.mark.parametrize("axis", list(AXES))
+def test_an_axis_measured_alone_says_what_it_says_among_all(world, axis: str):
+    """Some are scored from what another measured: that is measured with them."""
+    bench, rows, bias = world
+    alone = scores(Planted(rows, bias), bench, (axis,)).axes[axis]
+    among = scores(Planted(rows, bias), bench).axes[axis]
+    assert isinstance(alone.normalized, Estimate) and isinstance(among.normalized, Estimate)
+    assert float(alone.normalized) == float(among.normalized)
 
 
 def test_normalised_scores_are_not_clamped():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from saebench.axes import MEASURES
+from saebench.axes import select_axes
 from saebench.axes.base import Bench
 from saebench.axes.bench import make_bench
 from saebench.cross_section import Attribute, CrossSection, LinearReadout, Split
@@ -102,7 +102,7 @@ def bench_of(section: CrossSection) -> Bench:
 
 def measure(dictionary, bench: Bench, axes: tuple[str, ...] = tuple(AXES)) -> Outcomes:
     """Outcomes of a dictionary on some axes of a bench."""
-    return replace(bench, measures={name: MEASURES[name] for name in axes}).measure(dictionary)
+    return replace(bench, measures=select_axes(axes)).measure(dictionary)
 
 
 def scores(dictionary, bench: Bench, axes: tuple[str, ...] = tuple(AXES)) -> Scored:
