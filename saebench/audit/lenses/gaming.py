@@ -7,7 +7,7 @@ import numpy as np
 from saebench.audit.cards import Card, Question, Verdict, worst
 from saebench.audit.evidence import Evidence
 from saebench.audit.rows import N_DRAWS, Difference, Row, Rows, difference, worth
-from saebench.audit.thresholds import BARS, CHEAT_MARGIN
+from saebench.audit.thresholds import BARS, CHEAT_MARGIN, ORDERING_MARGIN
 
 LENS = "gaming"
 
@@ -38,7 +38,7 @@ def ordering(evidence: Evidence, axes_of: Callable[[str], Sequence[str]]) -> Ite
             moved = difference(cheat, best)
             assert moved is not None, "means are always defined"
             reason = f"mean of {', '.join(axes)}, minus that of {best.name}, the best SAE"
-            yield ask.below(*moved, CHEAT_MARGIN, reason, [name, best.name])
+            yield ask.below(*moved, ORDERING_MARGIN, reason, [name, best.name])
 
 
 def _names(rows: Rows) -> list[str]:
