@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import busy, edits, evaluation, growth, patching, reading, real, several, shared
+from benchmarks import busy, edits, encoding, evaluation, growth, patching, reading, real, several, shared
 from benchmarks.bench import Bench
 from benchmarks.machine import describe
 from benchmarks.report import Table, write
@@ -22,6 +22,7 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "edits": edits.against_dense,
     "growth-sizes": growth.prompts_and_latents,
     "growth-saes": growth.budgets_and_saes,
+    "encoding": encoding.share_of_an_evaluation,
     "evaluation": evaluation.second_sae,
     "outcomes": reading.against_numpy,
     "leaderboard": reading.whole_leaderboard,

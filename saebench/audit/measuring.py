@@ -104,18 +104,20 @@ def gamed(of: str, sae: Maker) -> list[Job]:
     return jobs
 
 
-def climbed(axes: Sequence[str], steps: int = climb.STEPS) -> list[Job]:
-    """Cheats that a search finds, one for each headline."""
+def climbed(targets: Mapping[str, Sequence[str]], steps: int = climb.STEPS) -> list[Job]:
+    """Cheats that a search finds, one for each target: the mean of some headlines, an undefined one as 0."""
 
-    def make(stand: Stand, axis: str) -> Dictionary:
-        def headline(dictionary: Dictionary) -> float:
-            shown = stand.headlines(dictionary, (axis,))[axis].normalized
-            return float(shown) if isinstance(shown, Estimate) else 0.0
+    def make(stand: Stand, target: str) -> Dictionary:
+        axes = targets[target]
 
-        first = climb.start(stand.acts, LATENTS, f"hill climb on {axis}")
-        return climb.climb(first, stand.acts, headline, steps)
+        def mean(dictionary: Dictionary) -> float:
+            found = [headline.normalized for headline in stand.headlines(dictionary, axes).values()]
+            return sum(float(v) for v in found if isinstance(v, Estimate)) / len(axes)
 
-    return [Job("cheat", f"hill climb on {a}", partial(make, axis=a)) for a in axes]
+        first = climb.start(stand.acts, LATENTS, f"hill climb on {target}")
+        return climb.climb(first, stand.acts, mean, steps)
+
+    return [Job("cheat", f"hill climb on {t}", partial(make, target=t)) for t in targets]
 
 
 def measure(stand: Callable[[], Stand], jobs: Sequence[Job], path: Path, **fields: Any) -> Rows:

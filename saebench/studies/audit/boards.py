@@ -27,6 +27,7 @@ BEST = "demo:standard"
 REFERENCES = ("identity", "pca:14", "mean", "random:8", "random:21", "random:32")
 SUPERVISED = ("supervised:mean", "supervised:mse")
 TASK_SEEDS = (1, 2, 3, 4, 5, 6, 7)
+ORDERING = "the ordering"
 NULL_SITES = {"ioi": "blocks.2.hook_resid_post@io", "ravel": "blocks.2.hook_resid_post@entity"}
 """Behind the last layer and before the answer: the attributes stand there and nothing reads them."""
 
@@ -42,13 +43,13 @@ class Part(NamedTuple):
 
     @property
     def file(self) -> str:
-        return "-".join(filter(None, (self.task, self.what, self.argument))) + ".parquet"
+        return "-".join(filter(None, (self.task, self.what, self.argument))).replace(" ", "-") + ".parquet"
 
 
 def parts(axes: tuple[str, ...]) -> list[Part]:
     """Everything, the longest first."""
     found = [Part("ravel", "saes")]
-    found += [Part("ioi", "climb", axis) for axis in ("control", *(a for a in axes if a != "control"))]
+    found += [Part("ioi", "climb", what) for what in (ORDERING, *axes)]
     for task, light in (("ioi", False), ("ravel", True)):
         found += [Part(task, what, light=light) for what in ("made", "full", "null")]
         found += [Part(task, "seed", str(seed), light) for seed in TASK_SEEDS]
@@ -72,9 +73,20 @@ def jobs(part: Part) -> list[Any]:
         "null": lambda: m.as_they_are(some, "null-task"),
         "seed": lambda: saes,
         "full": lambda: saes,
-        "climb": lambda: m.climbed([part.argument]),
+        "climb": lambda: m.climbed(
+            {part.argument: ordered_by() if part.argument == ORDERING else [part.argument]}
+        ),
     }
     return made[part.what]()
+
+
+def ordered_by() -> list[str]:
+    """The axes that may order a board, as the committed audit says: what a search climbs on together."""
+    from saebench.reporting.ordering import read_verdicts
+    from saebench.scoring.axes import AXES
+
+    said = read_verdicts("any board")
+    return [axis for axis in AXES if said is None or axis not in said.axes or said.axes[axis].passes]
 
 
 def one(part: Part, out: str) -> str:
