@@ -42,13 +42,22 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--model", default="smollm2-135m", help="of the tables real…")
     parser.add_argument("--budget", default="quick", help="of real-shared and real-evaluation")
+    parser.add_argument("--tasks", nargs="*", default=Bench.tasks, help="of real-evaluation: ioi, ravel")
+    parser.add_argument("--widths", nargs="*", type=int, default=Bench.widths, help="of its SAEs")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions; the best one counts")
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
     unknown = set(options.tables) - set(TABLES)
     if unknown:
         parser.error(f"unknown tables {sorted(unknown)}; choose among {', '.join(TABLES)}")
-    bench = Bench(torch.device(options.device), options.rounds, options.model, options.budget)
+    bench = Bench(
+        torch.device(options.device),
+        options.rounds,
+        options.model,
+        options.budget,
+        tuple(options.tasks),
+        tuple(options.widths),
+    )
     machine = describe(bench.device)
     stem = "cpu" if bench.device.type == "cpu" else re.sub(r"\W+", "-", machine["device"].lower())
     for name in options.tables or [table for table in TABLES if table not in ON_REQUEST]:

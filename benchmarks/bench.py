@@ -27,6 +27,10 @@ class Bench:
     """Name of a trained model, for the tables about one."""
     budget: str = "quick"
     """Of a task on that model."""
+    tasks: tuple[str, ...] = ("ioi",)
+    """On that model. RAVEL trains rotations through all blocks behind its site: hours on a CPU."""
+    widths: tuple[int, ...] = (4608,)
+    """Of SAEs on that model."""
 
     @property
     def cpu_clock(self) -> bool:

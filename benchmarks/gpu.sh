@@ -110,7 +110,7 @@ bench)
   step real $py -m benchmarks real --model "$MODEL" --device "$DEVICE" --out "$OUT/benchmarks"
   tar -C "$OUT" -czf "$OUT/bench.tar.gz" benchmarks
   step real-evaluation $py -m benchmarks real-evaluation --model "$MODEL" --budget "$BUDGET" --device "$DEVICE" \
-    --out "$OUT/benchmarks"
+    --tasks ioi ravel --widths "$WIDTH" 65536 --out "$OUT/benchmarks"
   tar -C "$OUT" -czf "$OUT/bench.tar.gz" benchmarks
   step bfloat16 $py -m saebench evaluate control:supervised control:identity --task ioi --model "$MODEL" \
     --site "$end@end" --budget "$BUDGET" --device "$DEVICE" --dtype bfloat16 --out "$WORK/bfloat16"

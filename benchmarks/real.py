@@ -23,7 +23,6 @@ from saebench.patching import PatchedReadout, Placement
 from saebench.spec import load_task
 
 BATCH, EDITS, FULL_PASSES = 64, 16, 2
-WIDTHS = (4608, 65_536)
 
 
 def sites_of(model: LanguageModel) -> list[tuple[int, str]]:
@@ -120,7 +119,7 @@ def evaluations(bench: Bench) -> Table:
     model = load_model(bench.real, device=str(bench.device))
     products = Products(bench.device, model.dtype)
     rows.append({"task": "–", "what": "loading the model", "s": clock() - started})
-    for task in ("ioi", "ravel"):
+    for task in bench.tasks:
         arena = make_arena(task, model, Options(budget=bench.budget, allow_incompetent=True))
         site = arena.sites([], None)[0]
 
@@ -139,21 +138,23 @@ def evaluations(bench: Bench) -> Table:
         timed("prompts, clean runs, ceiling", lambda a=arena, s=site: a.bench(s))
         for name in ("mean", "identity", "supervised"):
             timed(f"control:{name}", lambda a=arena, s=site, n=name: a.score_or_reuse(control(n), s, None))
-        for width in WIDTHS:
+        for width in bench.widths:
             sae = from_object(RandomSAE.of(model.d_model, 0, bench.device, width))
             timed(f"SAE of {width:,} latents", lambda a=arena, s=site, c=sae: a.score_or_reuse(c, s, None))
     if bench.device.type == "cuda":
         summary["peak GPU memory, GB"] = torch.cuda.max_memory_allocated(bench.device) / 1e9
-    ioi = [row for row in rows if row["task"] != "ravel" and "65,536" not in row["what"]]
+    larger = [f"{width:,} latents" for width in bench.widths[1:]]
+    ioi = [r for r in rows if r["task"] != "ravel" and not any(text in r["what"] for text in larger)]
     every = sum(float(row["s"]) for row in ioi)
-    summary["IOI with three controls and the smaller SAE, s"] = every
+    summary["IOI with three controls and the first SAE, s"] = every
     summary["share of its floor"] = sum(float(row.get("floor, s", 0.0)) for row in ioi) / every
     return Table(
         "real-evaluation",
         f"One evaluation on {bench.real}, {bench.budget} budget",
-        "IOI and RAVEL at their first default site; untrained TopK SAEs with 64 active latents. *floor*: the"
-        " multiply-adds of the model that are necessary (each token once behind the same tokens, in the blocks"
-        " before the site; each edit in those behind it), at the rate of large matrix products in the same run."
+        f"{' and '.join(bench.tasks).upper()} at the first default site; untrained TopK SAEs with 64 active"
+        " latents. *floor*: the multiply-adds of the model that are necessary (each token once behind the same"
+        " tokens, in the blocks before the site; each edit in those behind it), at the rate of large matrix"
+        " products in the same run."
         f" {'Seconds of CPU.' if bench.cpu_clock else 'Seconds.'}",
         rows,
         summary | {"s in all": float(sum(row["s"] for row in rows))},
