@@ -90,8 +90,8 @@ def test_an_edits_weight_is_also_that_of_what_its_source_brings() -> None:
     assert np.allclose(mean(edits, x).draws, (weight * x).sum(1) / weight.sum(1))
     assert float(mean(edits, x)) == float(mean(boot, x))
     assert boot.with_sources(UNITS) is boot
-    # what either has added up before is not the other's
-    assert not np.allclose(edits.total(x).draws, boot.total(x).draws)
+    # what was added up before is no sum of those
+    assert np.allclose(boot.with_sources(source).total(x).draws, (weight * x).sum(1))
 
 
 # ---- coverage (docs/methods.md §2) ----------------------------------------------------------------------
