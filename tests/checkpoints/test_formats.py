@@ -4,6 +4,7 @@ import json
 
 import pytest
 import sae_files as f
+import sae_formulas as formulas
 import torch
 
 from saebench.checkpoints import FORMATS, formats, load, load_object
@@ -19,23 +20,23 @@ def assert_agrees(loaded, naive, w, tolerance=1e-5):
     codes = torch.stack([naive(row) for row in x])
     assert (codes != 0).any()
     torch.testing.assert_close(encoding.codes, codes, atol=tolerance, rtol=1e-5)
-    wanted = torch.stack([f.decoded(row, w) for row in codes])
+    wanted = torch.stack([formulas.decoded(row, w) for row in codes])
     torch.testing.assert_close(dictionary.decode(encoding), wanted, atol=tolerance, rtol=1e-5)
 
 
 SAE_LENS = {
-    "standard": ({}, lambda w: lambda x: f.standard(x, w)),
+    "standard": ({}, lambda w: lambda x: formulas.standard(x, w)),
     "standard, b_dec not subtracted": (
         {"apply_b_dec_to_input": False},
-        lambda w: lambda x: f.standard(x, w, subtract=False),
+        lambda w: lambda x: formulas.standard(x, w, subtract=False),
     ),
-    "topk": ({"k": 4}, lambda w: lambda x: f.topk(x, w, 4)),
-    "abstopk": ({"k": 4}, lambda w: lambda x: f.abstopk(x, w, 4)),
-    "gated": ({}, lambda w: lambda x: f.gated(x, w)),
-    "jumprelu": ({}, lambda w: lambda x: f.jumprelu(x, w, subtract=True)),
+    "topk": ({"k": 4}, lambda w: lambda x: formulas.topk(x, w, 4)),
+    "abstopk": ({"k": 4}, lambda w: lambda x: formulas.abstopk(x, w, 4)),
+    "gated": ({}, lambda w: lambda x: formulas.gated(x, w)),
+    "jumprelu": ({}, lambda w: lambda x: formulas.jumprelu(x, w, subtract=True)),
     "matching_pursuit": (
         {"max_iterations": 6, "residual_threshold": 0.0, "stop_on_duplicate_support": False},
-        lambda w: lambda x: f.matching_pursuit(x, w, 6),
+        lambda w: lambda x: formulas.matching_pursuit(x, w, 6),
     ),
 }
 
@@ -65,23 +66,23 @@ def test_topk_chosen_by_decoder_norm(tmp_path):
     loaded = load(f.sae_lens(tmp_path, "topk", w, **config))
     norms = w["W_dec"].norm(dim=1)
     unit = w | {"W_dec": w["W_dec"] / norms[:, None]}
-    assert_agrees(loaded, lambda x: f.relu(f.largest(f.pre(x, w) * norms, 3)), unit)
+    assert_agrees(loaded, lambda x: formulas.relu(formulas.largest(formulas.pre(x, w) * norms, 3)), unit)
 
 
 def test_sae_lens_4(tmp_path):
     w = f.weights()
-    assert_agrees(load(f.sae_lens_4(tmp_path / "a", w)), lambda x: f.standard(x, w), w)
+    assert_agrees(load(f.sae_lens_4(tmp_path / "a", w)), lambda x: formulas.standard(x, w), w)
     topk = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}
     loaded = load(f.sae_lens_4(tmp_path / "b", w, **topk))
     assert loaded.info.architecture == "topk"
-    assert_agrees(loaded, lambda x: f.topk(x, w, 3), w)
+    assert_agrees(loaded, lambda x: formulas.topk(x, w, 3), w)
 
 
 def test_sae_lens_4_finetuning_factor_is_folded_and_said(tmp_path):
     w = f.weights() | {"scaling_factor": torch.linspace(0.5, 2, f.D_SAE)}
     loaded = load(f.sae_lens_4(tmp_path, w, finetuning_scaling_factor=True))
     scaled = w | {"W_dec": w["W_dec"] * w["scaling_factor"][:, None]}
-    assert_agrees(loaded, lambda x: f.standard(x, w), scaled)
+    assert_agrees(loaded, lambda x: formulas.standard(x, w), scaled)
     assert any("finetuning" in said for said in loaded.folded)
 
 
@@ -108,13 +109,13 @@ def test_sae_lens_training_checkpoint_is_what_sae_lens_would_save(tmp_path):
 
 
 DICTIONARY_LEARNING = {
-    "AutoEncoder": ("standard", lambda w: lambda x: f.standard(x, w)),
-    "AutoEncoderNew": ("standard", lambda w: lambda x: f.standard(x, w, subtract=False)),
-    "GatedAutoEncoder": ("gated", lambda w: lambda x: f.gated(x, w)),
-    "AutoEncoderTopK": ("topk", lambda w: lambda x: f.topk(x, w, 4)),
-    "BatchTopKSAE": ("jumprelu", lambda w: lambda x: f.jumprelu(x, w, subtract=True)),
-    "MatryoshkaBatchTopKSAE": ("jumprelu", lambda w: lambda x: f.jumprelu(x, w, subtract=True)),
-    "JumpReluAutoEncoder": ("jumprelu", lambda w: lambda x: f.jumprelu(x, w)),
+    "AutoEncoder": ("standard", lambda w: lambda x: formulas.standard(x, w)),
+    "AutoEncoderNew": ("standard", lambda w: lambda x: formulas.standard(x, w, subtract=False)),
+    "GatedAutoEncoder": ("gated", lambda w: lambda x: formulas.gated(x, w)),
+    "AutoEncoderTopK": ("topk", lambda w: lambda x: formulas.topk(x, w, 4)),
+    "BatchTopKSAE": ("jumprelu", lambda w: lambda x: formulas.jumprelu(x, w, subtract=True)),
+    "MatryoshkaBatchTopKSAE": ("jumprelu", lambda w: lambda x: formulas.jumprelu(x, w, subtract=True)),
+    "JumpReluAutoEncoder": ("jumprelu", lambda w: lambda x: formulas.jumprelu(x, w)),
 }
 
 
@@ -136,7 +137,7 @@ def test_dictionary_learning_threshold_never_set(tmp_path):
     w = f.weights()
     loaded = load(f.dictionary_learning(tmp_path, "BatchTopKSAE", w, threshold=-1.0))
     assert any("never set" in warning for warning in loaded.warnings)
-    assert_agrees(loaded, lambda x: f.standard(x, w), w)
+    assert_agrees(loaded, lambda x: formulas.standard(x, w), w)
 
 
 @pytest.mark.parametrize("kind", ["AutoEncoder", "GatedAutoEncoder", "MatryoshkaBatchTopKSAE"])
@@ -154,7 +155,7 @@ def test_gemma_scope(write, tmp_path):
     w = f.weights()
     loaded = load(write(tmp_path, w))
     assert (loaded.info.format, loaded.info.architecture) == ("gemma_scope", "jumprelu")
-    assert_agrees(loaded, lambda x: f.jumprelu(x, w), w)
+    assert_agrees(loaded, lambda x: formulas.jumprelu(x, w), w)
 
 
 def test_gemma_scope_published_path_names_the_hook(tmp_path):
@@ -169,9 +170,9 @@ def test_sparsify(tmp_path):
     loaded = load(f.sparsify(tmp_path / "layers.5", w, k=4))
     assert (loaded.info.format, loaded.info.architecture) == ("sparsify", "topk")
     assert loaded.hook == "blocks.5.hook_resid_post"
-    assert_agrees(loaded, lambda x: f.topk(x, w, 4), w)
+    assert_agrees(loaded, lambda x: formulas.topk(x, w, 4), w)
     signed = load(f.sparsify(tmp_path / "signed", w, k=4, signed=True))
-    assert_agrees(signed, lambda x: f.abstopk(x, w, 4), w)
+    assert_agrees(signed, lambda x: formulas.abstopk(x, w, 4), w)
 
 
 def test_sparsify_width_from_expansion_factor(tmp_path):
@@ -187,7 +188,7 @@ def test_openai_relu(tied, tmp_path):
         w["W_dec"] = w["W_enc"].T
     loaded = load(f.openai(tmp_path, w, tied=tied))
     assert (loaded.info.format, loaded.info.architecture) == ("openai", "standard")
-    assert_agrees(loaded, lambda x: f.standard(x, w), w)
+    assert_agrees(loaded, lambda x: formulas.standard(x, w), w)
 
 
 def test_openai_topk_normalises(tmp_path):
@@ -200,8 +201,8 @@ def test_openai_topk_normalises(tmp_path):
     for i, row in enumerate(x):
         mean = row.sum() / f.D_IN
         std = (((row - mean) ** 2).sum() / (f.D_IN - 1)).sqrt()
-        codes = f.topk((row - mean) / (std + 1e-5), w, 4)
-        wanted = f.decoded(codes, w) * std + mean
+        codes = formulas.topk((row - mean) / (std + 1e-5), w, 4)
+        wanted = formulas.decoded(codes, w) * std + mean
         torch.testing.assert_close(loaded.dictionary.decode(encoding)[i], wanted, atol=1e-5, rtol=0)
         # in activation units a latent's share is its code times its row, the scale included
         torch.testing.assert_close(encoding.codes[i], codes * std, atol=1e-5, rtol=1e-5)
@@ -211,19 +212,19 @@ def test_goodfire(tmp_path):
     w = f.weights()
     loaded = load(f.goodfire(tmp_path, w))
     assert (loaded.info.format, loaded.info.architecture) == ("goodfire", "standard")
-    assert_agrees(loaded, lambda x: f.standard(x, w, subtract=False), w)
+    assert_agrees(loaded, lambda x: formulas.standard(x, w, subtract=False), w)
 
 
 PLAIN = {
-    "standard": (("W_enc", "b_enc", "W_dec", "b_dec"), lambda w: lambda x: f.standard(x, w)),
+    "standard": (("W_enc", "b_enc", "W_dec", "b_dec"), lambda w: lambda x: formulas.standard(x, w)),
     "standard,no-b-dec": (
         ("W_enc", "b_enc", "W_dec", "b_dec"),
-        lambda w: lambda x: f.standard(x, w, subtract=False),
+        lambda w: lambda x: formulas.standard(x, w, subtract=False),
     ),
-    "topk:4": (("W_enc", "b_enc", "W_dec", "b_dec"), lambda w: lambda x: f.topk(x, w, 4)),
-    "jumprelu": (f.NAMES["jumprelu"], lambda w: lambda x: f.jumprelu(x, w)),
-    "jumprelu,b-dec": (f.NAMES["jumprelu"], lambda w: lambda x: f.jumprelu(x, w, subtract=True)),
-    "gated": (f.NAMES["gated"], lambda w: lambda x: f.gated(x, w)),
+    "topk:4": (("W_enc", "b_enc", "W_dec", "b_dec"), lambda w: lambda x: formulas.topk(x, w, 4)),
+    "jumprelu": (f.NAMES["jumprelu"], lambda w: lambda x: formulas.jumprelu(x, w)),
+    "jumprelu,b-dec": (f.NAMES["jumprelu"], lambda w: lambda x: formulas.jumprelu(x, w, subtract=True)),
+    "gated": (f.NAMES["gated"], lambda w: lambda x: formulas.gated(x, w)),
 }
 
 
@@ -330,7 +331,7 @@ def test_other_dtypes(dtype, tmp_path):
     loaded = load(f.sae_lens(tmp_path, "standard", w, dtype=str(dtype).removeprefix("torch.")))
     assert loaded.dictionary.W_dec.dtype == torch.float32
     exact = {k: v.float() for k, v in w.items()}
-    assert_agrees(loaded, lambda x: f.standard(x, exact), exact)
+    assert_agrees(loaded, lambda x: formulas.standard(x, exact), exact)
     assert any("stored as" in warning for warning in loaded.warnings) == (dtype != torch.float64)
     assert load(tmp_path, dtype=torch.float64).dictionary.W_dec.dtype == torch.float64
 

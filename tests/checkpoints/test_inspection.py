@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import sae_files as f
+import sae_formulas as formulas
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -33,8 +34,8 @@ class TestFigures:
         loaded = load(f.sae_lens(tmp_path, "topk", f.weights(), k=3))
         x = f.acts(300)
         seen = activity(loaded.dictionary, x, block=7)
-        codes = torch.stack([f.topk(row, f.weights(), 3) for row in x])
-        decoded = torch.stack([f.decoded(c, f.weights()) for c in codes])
+        codes = torch.stack([formulas.topk(row, f.weights(), 3) for row in x])
+        decoded = torch.stack([formulas.decoded(c, f.weights()) for c in codes])
         l0 = sum(int((row != 0).sum()) for row in codes) / len(x)
         dead = sum(bool((codes[:, j] == 0).all()) for j in range(f.D_SAE)) / f.D_SAE
         fvu = float(((x - decoded) ** 2).sum() / ((x - x.mean(0)) ** 2).sum())
@@ -44,7 +45,7 @@ class TestFigures:
     def test_norm_ratio(self, tmp_path):
         loaded = load(f.sae_lens(tmp_path, "standard", f.weights()))
         x = f.acts(51)
-        codes = [f.standard(row, f.weights()) for row in x]
+        codes = [formulas.standard(row, f.weights()) for row in x]
         ratios = sorted(
             float(c.norm() / (row - f.weights()["b_dec"]).norm()) for c, row in zip(codes, x, strict=True)
         )

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import sae_files as f
+import sae_formulas as formulas
 import torch
 
 from saebench.checkpoints import load, load_object
@@ -242,8 +243,8 @@ class TestWhitening:
         assert any("whitening" in said for said in loaded.folded)
         w, x = f.weights(), f.acts()
         z = ((x.double() - t["mean"]) @ t["matrix"]).float()
-        codes = torch.stack([f.standard(row, w, subtract) for row in z])
-        inner = torch.stack([f.decoded(row, w) for row in codes])
+        codes = torch.stack([formulas.standard(row, w, subtract) for row in z])
+        inner = torch.stack([formulas.decoded(row, w) for row in codes])
         wanted = (inner.double() @ t["inverse_matrix"] + t["mean"]).float()
         encoding = loaded.dictionary.encode(x)
         torch.testing.assert_close(encoding.codes, codes, atol=1e-4, rtol=1e-4)

@@ -218,3 +218,7 @@ def populate(out: object, n: int, tasks: tuple[str, ...] = ("ioi",)) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(store.json_text(made))
             path.with_suffix(".parquet").write_bytes(table_bytes(outcomes(n=8), made.id))
+
+
+def clusters(rng: np.random.Generator, n: int = 500, n_clusters: int = 150) -> np.ndarray:
+    return rng.integers(0, n_clusters, n)

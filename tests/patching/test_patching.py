@@ -1,67 +1,22 @@
 """The suffix against the plain way, at every kind of site on three architectures."""
 
-import gc
-import warnings
-from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from paths import ROOT
-from tiny_models import ARCHITECTURES, save_tiny
+from readouts import EQUAL, MIXED, TOLERANCE, noise, outcomes, plain, positions, readout
 
 from saebench.errors import SiteError
 from saebench.models.language_model import SITE_HOOKS, LanguageModel
 from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement, capture
 from saebench.patching.distinct import Distinct
-from saebench.patching.plain import PlainPass
 
-TOLERANCE = 1e-4
 # (hook, head, layer): whole hook points at an early, a middle and the last layer, and single heads
 KINDS = [(hook, None, layer) for hook in SITE_HOOKS for layer in (0, 2, 3)] + [
     (f"attn.hook_{name}", 1, 1) for name in "qkvz"
 ]
-EQUAL = [[0, 5, 9, 11, 30, 7, 8, 21], [0, 6, 3, 2, 31, 17, 18, 1], [0, 1, 9, 4, 30, 2, 35, 6]]
-MIXED = [EQUAL[0], [0, 4, 3, 22, 9], EQUAL[1], [0, 9, 4, 3, 22, 9, 17, 1, 2, 3], [0, 3, 8, 8, 1]]
-
-
-@pytest.fixture(scope="session", params=[*ARCHITECTURES, "neox-sequential"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    return load_model(str(save_tiny(tmp_path_factory.mktemp(request.param), request.param)))
-
-
-@pytest.fixture(scope="session")
-def gpt2(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    return load_model(str(save_tiny(tmp_path_factory.mktemp("gpt2"), "gpt2")))
-
-
-def positions(tokens: list[list[int]], mixed: bool) -> torch.Tensor:
-    """The second token everywhere, or a different one in every prompt (among them the last)."""
-    if not mixed:
-        return torch.full((len(tokens),), 2)
-    return torch.tensor([(3 * i + 1) % len(prompt) for i, prompt in enumerate(tokens)])
-
-
-def readout(model: LanguageModel, tokens, places, **options) -> PatchedReadout:
-    """A readout that has to use the suffix."""
-    answer = torch.arange(len(tokens)) + 3
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        made = PatchedReadout(model, tokens, places, answer, answer + 7, **options)
-    assert made.way == "suffix"
-    return made
-
-
-def plain(model: LanguageModel, tokens, places, edited) -> torch.Tensor:
-    """Every prompt on its own, by full forward passes."""
-    passes = PlainPass(model, tokens, places)
-    rows = torch.arange(len(tokens))
-    return torch.cat([passes.logits(edited[i : i + 1], rows[i : i + 1]) for i in rows])
-
-
-def noise(like: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    return torch.randn(like.shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("tokens", [EQUAL, MIXED], ids=["equal", "mixed"])
@@ -145,12 +100,6 @@ def test_capture_equals_the_cache_of_a_full_pass(model):
             assert torch.allclose(found[key][i], value, atol=1e-5), key
 
 
-def outcomes(made: PatchedReadout, seed: int = 0, rows=None):
-    clean = made.clean() if rows is None else made.clean()[rows]
-    edits = {k: clean + k * noise(clean, seed + k) for k in range(4)}
-    return edits, clean, made.run(edits, reference=clean, rows=rows)
-
-
 def test_run_reduces_the_logits_of_full_passes(model):
     places = [Placement("blocks.1.hook_resid_post", positions(MIXED, mixed=True))]
     made = readout(model, MIXED, places)
@@ -203,102 +152,6 @@ def test_distinct_edits_of_every_prompt():
     broken = a.clone()
     broken[:, 0] = torch.inf
     assert Distinct.of([a, broken, broken, -broken], a.device).count.tolist() == [4, 4, 4]
-
-
-def test_order_and_batch_size_change_nothing(model):
-    tokens = MIXED * 3
-    at = positions(tokens, mixed=True)
-    made = readout(model, tokens, [Placement("blocks.1.hook_mlp_out", at)])
-    edits, clean, whole = outcomes(made)
-    shuffled = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(1))
-    moved = made.run({k: e[shuffled] for k, e in edits.items()}, clean[shuffled], shuffled)
-    small = readout(replace(model, memory_bytes=1), tokens, made.places)  # one row at a time
-    assert small.rows_at_once == 1 < made.rows_at_once
-    for key in edits:
-        few = small.run({key: edits[key]}, reference=clean)[key]
-        for a, b in ((moved[key], [v[shuffled] for v in whole[key]]), (few, whole[key])):
-            assert torch.equal(a.top, b[1])
-            assert torch.allclose(a.ld, b[0], atol=TOLERANCE)
-            assert torch.allclose(a.kl, b[2], atol=TOLERANCE)
-    again = made.run(edits, reference=clean)
-    assert all(torch.equal(again[k].ld, whole[k].ld) for k in edits)
-
-
-def test_passes_are_merged_only_where_padding_is_cheaper(model, monkeypatch):
-    """Both ways of forming batches give the logits of full passes."""
-    from saebench.patching import overhead
-
-    tokens = MIXED * 2
-    places = [Placement("blocks.1.hook_resid_pre", positions(tokens, mixed=True))]
-    rows = torch.arange(len(tokens))
-    kinds = {(len(t), int(at)) for t, at in zip(tokens, places[0].positions, strict=True)}
-    edited = noise(torch.empty(len(tokens), model.d_model))
-    expected = plain(model, tokens, places, edited)
-    monkeypatch.setattr(overhead, "WEIGHTS", 0)
-    for starting, count in ((0, len(kinds)), (1e12, 1)):
-        monkeypatch.setattr(overhead, "START", {"cpu": starting})
-        made = readout(model, tokens, places)
-        parts = list(made._pass.parts(rows))
-        assert len(parts) == count
-        assert torch.equal(torch.cat(parts).sort().values, rows)
-        assert (made.logits(edited, rows) - expected).abs().max() <= TOLERANCE
-
-
-def test_clean_runs_are_kept_for_the_next_dictionary(gpt2, monkeypatch):
-    made = readout(gpt2, MIXED, [Placement("blocks.1.hook_mlp_out", positions(MIXED, mixed=True))])
-    edits, clean, first = outcomes(made)
-
-    def never(*_):
-        raise AssertionError("the clean run was repeated")
-
-    monkeypatch.setattr(made._pass.runs, "_make", never)
-    assert torch.equal(made.run(edits, reference=clean)[1].ld, first[1].ld)
-
-
-def test_readouts_of_one_model_share_its_memory(gpt2):
-    """What one of them keeps, the other cannot; it is free again when the first is gone."""
-    place, budget = Placement("blocks.1.hook_mlp_out", positions(EQUAL, False)), 400_000
-    gpt2 = replace(gpt2, memory_bytes=budget)
-    first = readout(gpt2, EQUAL, [place])
-    size = first._pass.runs.nbytes
-    assert size > 0 and first.budget.may_keep(size)
-    others = [readout(gpt2, EQUAL, [place]) for _ in range(40)]
-    assert all(other.budget is first.budget for other in others)
-    kept = [other._pass.runs.nbytes for other in others]
-    assert kept[0] == size and kept[-1] == 0 and sum(kept) + size <= budget // 4
-    edited = noise(first.clean())
-    rows = torch.arange(len(EQUAL))
-    assert torch.allclose(others[-1].logits(edited, rows), first.logits(edited, rows), atol=1e-5)
-    del others
-    gc.collect()
-    assert first.budget.may_keep(size)
-
-
-def test_out_of_memory_halves_the_batch_and_keeps_the_work(gpt2):
-    tokens = EQUAL * 8
-    place = Placement("blocks.1.hook_mlp_out", positions(tokens, False))
-    made = readout(replace(gpt2, memory_bytes=2**30), tokens, [place])
-    edits, clean, whole = outcomes(made)
-    sizes, logits = [], made._pass.logits
-
-    def short_of_memory(edited, rows, scratch=None):
-        sizes.append(len(edited))
-        if len(edited) > 10:
-            raise torch.OutOfMemoryError("out of memory")
-        return logits(edited, rows, scratch)
-
-    made._pass.logits = short_of_memory  # ty: ignore
-    got = made.run(edits, reference=clean)
-    assert max(sizes) > 10 and sum(size > 10 for size in sizes) < 8
-    for key in edits:
-        assert torch.allclose(got[key].ld, whole[key].ld, atol=TOLERANCE)
-        assert torch.equal(got[key].top, whole[key].top)
-
-
-def test_an_error_other_than_memory_is_not_swallowed(gpt2):
-    made = readout(gpt2, EQUAL, [Placement("blocks.1.hook_mlp_out", positions(EQUAL, False))])
-    with pytest.raises(RuntimeError):
-        made.run({"wrong width": torch.zeros(len(EQUAL), 5)})
 
 
 @pytest.mark.parametrize("hook", SITE_HOOKS)
