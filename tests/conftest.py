@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 # no test may reach a hub; set before any library reads it
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -43,3 +44,13 @@ def few_steps(monkeypatch):
 
     for module in (das, masks):
         monkeypatch.setattr(module, "train", short)
+
+
+@pytest.fixture(scope="module")
+def few_prompts():
+    """IOI with a third of the prompts of `tiny`: for what asks how things are run, not how well."""
+    from saebench.kinds.names.sections import SIZES, Size
+
+    few = Size(names=12, fit=12, select=4, test=4, probe=12)
+    with patch.dict(SIZES.named, {"tiny": few}):
+        yield

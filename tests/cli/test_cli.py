@@ -11,6 +11,8 @@ from paths import DEMO, ROOT
 
 from saebench.errors import OptionError, choice, parse_bytes
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 TOPK = DEMO / "saes" / "topk"
 
 

@@ -14,6 +14,8 @@ from saebench.evaluation.options import Options
 from saebench.records import store
 from saebench.records.result import Result
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 
 @pytest.fixture(scope="module")
 def in_memory() -> dict[str, Result]:

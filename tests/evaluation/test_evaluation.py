@@ -18,6 +18,8 @@ from saebench.models.loading import load_model
 from saebench.records import store
 from saebench.site import Site
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 SITE = "blocks.1.hook_resid_pre@end"
 
 

@@ -13,6 +13,8 @@ from saebench.evaluation.contestants import control, from_object, resolve, told_
 from saebench.evaluation.options import Options
 from saebench.site import Site
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 
 @pytest.fixture(scope="module")
 def arena():

@@ -11,6 +11,8 @@ from saebench.models.devices import exact, fast
 from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 # older torch has no devices that are written in Python
 standin_device = pytest.importorskip("standin_device", exc_type=ImportError)
 DEVICE = standin_device.DEVICE

@@ -10,6 +10,8 @@ import saebench
 from saebench.dictionaries.controls import PCA
 from saebench.models.surroundings import undisturbed
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 
 def settings():
     return (

@@ -16,6 +16,8 @@ from saebench.records import store
 from saebench.records.result import Result, Score
 from saebench.reporting import exports
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 SAE_BENCH = {
     "eval_type_id": str,
     "eval_config": dict,

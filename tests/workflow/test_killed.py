@@ -10,27 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import run
+from tiny_task import write_task
 
 from saebench.records import store
 
-BATCHES = """
-import sys
-from saebench.cli import main
-OPTIONS = ["--task", "synthetic/independent", "--budget", "tiny", "--device", "cpu"]
-for out in sys.argv[2:]:
-    saes = [f"control:random:{k + 1}:16" for k in range(int(sys.argv[1]))]
-    try:
-        main(["evaluate", *saes, "--out", out, *OPTIONS])
-    except SystemExit as stop:
-        assert not stop.code
-"""
+BATCH = "import sys; from saebench.cli import main; main(sys.argv[1:])"
 
 
-def start(n: int, *outs: Path) -> "subprocess.Popen[bytes]":
-    """Batches of random dictionaries, each of which writes one result after the other."""
-    command = [sys.executable, "-W", "ignore", "-c", BATCHES, str(n), *map(str, outs)]
-    # a session of its own, so that its workers are killed with it
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+def arguments(n: int, tasks: Path, out: Path) -> list[str]:
+    """A batch of random dictionaries on a tiny task, which writes one result after the other."""
+    saes = [f"control:random:{k % 4 + 1}:{16 + k}" for k in range(n)]
+    options = ["--task", "tiny", "--tasks", str(tasks), "--budget", "tiny", "--device", "cpu"]
+    return ["evaluate", *saes, "--out", str(out), *options]
 
 
 def numbers(out: Path) -> dict[str, tuple[dict[str, Any], bytes]]:
@@ -50,10 +42,12 @@ def versions(out: Path) -> dict[str, tuple[int, int]]:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("n", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_killed_batch_goes_on_where_it_was(tmp_path: Path, n: int) -> None:
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
-    batch = start(n, killed)
+@pytest.mark.parametrize("n", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_killed_batch_goes_on_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture, n: int) -> None:
+    tasks, killed, whole = write_task(tmp_path / "tasks"), tmp_path / "killed", tmp_path / "whole"
+    command = [sys.executable, "-W", "ignore", "-c", BATCH, *arguments(n, tasks, killed)]
+    # a session of its own, so that its workers are killed with it
+    batch = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     while batch.poll() is None and len(store.find(killed)) < n // 2:
         time.sleep(0.02)
     os.killpg(batch.pid, signal.SIGKILL)
@@ -62,6 +56,8 @@ def test_a_killed_batch_goes_on_where_it_was(tmp_path: Path, n: int) -> None:
     assert n // 2 <= len(finished) // 2 < n
     for path in store.find(killed):
         assert store.load(path).outcomes.columns
-    assert start(n, killed, whole).wait() == 0
+    for out in (killed, whole):
+        code, _, err = run(capsys, *arguments(n, tasks, out))
+        assert code == 0, err
     assert finished.items() <= versions(killed).items()
     assert len(numbers(whole)) == n and numbers(killed) == numbers(whole)

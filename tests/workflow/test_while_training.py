@@ -9,6 +9,8 @@ from paths import ROOT
 from saebench.evaluation.arena import Arena
 from saebench.records import store
 
+pytestmark = pytest.mark.usefixtures("few_prompts")
+
 TEXT = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
 PLAIN, TRAINER = re.findall(r"^```python\n(.*?)^```", TEXT, flags=re.M | re.S)
 
