@@ -7,13 +7,29 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import busy, edits, encoding, evaluation, growth, patching, reading, real, several, shared
+from benchmarks import (
+    busy,
+    edits,
+    encoding,
+    evaluation,
+    growth,
+    lost,
+    patching,
+    reading,
+    real,
+    several,
+    shared,
+    sweeps,
+)
 from benchmarks.bench import Bench
 from benchmarks.machine import describe
 from benchmarks.report import Table, write
 
 # minutes on a GPU, an hour on a CPU; a model that is fetched first
-ON_REQUEST = ("evaluation-standard", "busy", "many", "real", "real-shared", "real-evaluation")
+ON_REQUEST = (
+    *("evaluation-standard", "busy", "many", "real", "real-shared", "real-evaluation"),
+    *("sweep", "sweep-growth", "sweep-cache", "nodes", "killed"),
+)
 TABLES: dict[str, Callable[[Bench], Table]] = {
     "patching": patching.against_the_plain_way,
     "growth": patching.growth,
@@ -33,6 +49,11 @@ TABLES: dict[str, Callable[[Bench], Table]] = {
     "many": several.memory_of_many,
     "training": several.while_training,
     "busy": busy.beside_a_busy_process,
+    "sweep": sweeps.executors,
+    "sweep-growth": sweeps.growth,
+    "sweep-cache": sweeps.from_cache,
+    "nodes": lost.nodes,
+    "killed": lost.drivers,
 }
 
 

@@ -97,3 +97,10 @@ def choice(name: str, seen: str, known: Sequence[str]) -> str:
     if seen not in known:
         raise OptionError(unknown(name, seen, known))
     return seen
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether it was memory that was missing: Python's, numpy's, the CPU allocator's, a GPU's or a fork's."""
+    said = str(error).lower()
+    signs = ("can't allocate memory", "cannot allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(sign in said for sign in signs)

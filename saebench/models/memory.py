@@ -10,6 +10,8 @@ from weakref import WeakSet
 import torch
 from torch import Tensor
 
+from saebench.errors import out_of_memory
+
 # Tokens in one batch of a model as wide as GPT-2 small; a narrower one takes as many values. On a
 # CPU the intermediate values of more do not fit into its caches, and fewer do not fill the cores;
 # on a GPU more gain nothing once the matrix products fill it.
@@ -87,7 +89,7 @@ class Budget:
                 work(block, rows)
             except (MemoryError, RuntimeError) as error:
                 ran = min(rows, each * (block.stop - block.start))
-                if ran == 1 or not _is_out_of_memory(error):
+                if ran == 1 or not out_of_memory(error):
                     raise
                 self.limit = ran // 2
             else:
@@ -114,9 +116,3 @@ class Scratch:
         if kept is None or len(kept) < size or kept.dtype != like.dtype:
             kept = self._kept[name] = like.new_empty(size)
         return kept[:size].view(shape)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(sign in str(error) for sign in ("can't allocate memory", "out of memory"))

@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from saebench.errors import SaebenchError, UnitError
+from saebench.errors import SaebenchError, UnitError, out_of_memory
 from saebench.evaluation.units import Done, Keeper, Unit, perform
 
 
@@ -30,7 +30,7 @@ def portable(error: Exception) -> SaebenchError:
     """An error that can be sent and be told in one paragraph; its traceback goes along as a note."""
     if isinstance(error, SaebenchError):
         return error
-    if ran_out(error):
+    if out_of_memory(error):
         told = UnitError(
             "It ran out of memory, also with the smallest batches. Expected room for the model, the"
             " activations of one site and one dictionary: give fewer --workers, a smaller --budget, or a larger"
@@ -40,11 +40,6 @@ def portable(error: Exception) -> SaebenchError:
         told = UnitError(f"{type(error).__name__}: {_first_line(error)}. This is a bug; please report it.")
     told.add_note("".join(traceback.format_exception(error)))
     return told
-
-
-def ran_out(error: Exception) -> bool:
-    """Whether it was memory that was missing."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
 
 
 def _first_line(error: Exception) -> str:
