@@ -29,7 +29,7 @@ LEARNED = "control"
 @pytest.mark.parametrize(
     "task", [pytest.param(t, marks=() if t in QUICK else pytest.mark.slow, id=Path(t).name) for t in RUNS]
 )
-def test_half_precision_is_near_float32(task, few_steps):
+def test_half_precision_is_near_float32(task, few_steps, few_prompts):
     found = {}
     for dtype in DISTANCE:
         models = {name: load_model(name, dtype=dtype) for _, name in RUNS[task]}
