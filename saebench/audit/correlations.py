@@ -16,20 +16,24 @@ N_DRAWS = 300
 class Correlations:
     """Rank correlations of columns with measures of recovery inside L0 bands, with their draws.
 
-    Bands (of each model, where a frame names models) are averaged with their sizes as weights. Draws
-    resample training runs, since snapshots of one run are no independent SAEs. Column i of the result
-    belongs to `names[i]`; the last axis is recovery.
+    Where a frame names models, inside each of these instead: each has few SAEs, of the same recipes. Strata
+    are averaged with their sizes as weights. Draws resample training runs, since snapshots of one run are no
+    independent SAEs. Column i of the result belongs to `names[i]`; the last axis is recovery.
     """
 
     def __init__(self, frame: pd.DataFrame, names: Sequence[str], recovery: Sequence[str] = RECOVERY) -> None:
         self.names = list(names)
         run = frame["architecture"] + frame["share"].astype(str) + "/" + frame["seed"].astype(str)
-        model = frame.get("model", "")
-        _, self._run = np.unique(model + run, return_inverse=True)
-        band = pd.Series(np.digitize(frame["band"], L0_BANDS), frame.index).astype(str)
-        _, self._stratum = np.unique(model + band, return_inverse=True)
+        if "model" in frame:
+            run, strata = frame["model"] + run, frame["model"]
+        else:
+            strata = np.digitize(frame["band"], L0_BANDS)
+        _, self._run = np.unique(run, return_inverse=True)
+        _, self._stratum = np.unique(strata, return_inverse=True)
         self._x = frame[self.names].to_numpy(float).T
         self._t = frame[list(recovery)].to_numpy(float).T
+        # columns that are undefined for the same SAEs are ranked together
+        self._defined, self._like = np.unique(np.isfinite(self._x), axis=0, return_inverse=True)
         self.value = self._of(np.arange(len(frame)))
         rng = np.random.default_rng(0)
         members = [np.flatnonzero(self._run == r) for r in range(self._run.max() + 1)]
@@ -44,15 +48,12 @@ class Correlations:
         total, weight = np.zeros((len(self._x), len(self._t))), np.zeros((len(self._x), 1))
         for stratum in range(self._stratum.max() + 1):
             here = at[self._stratum[at] == stratum]
-            x, t = self._x[:, here], self._t[:, here]
-            there = np.isfinite(x)
-            for pattern in np.unique(there, axis=0):
-                rows = (there == pattern).all(1)
-                n = int(pattern.sum())
-                if n < LEAST_IN_BAND:
+            for like, defined in enumerate(self._defined):
+                rows, kept = self._like == like, here[defined[here]]
+                if len(kept) < LEAST_IN_BAND:
                     continue
-                total[rows] += n * _spearman(x[rows][:, pattern], t[:, pattern])
-                weight[rows] += n
+                total[rows] += len(kept) * _spearman(self._x[rows][:, kept], self._t[:, kept])
+                weight[rows] += len(kept)
         return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
 
     def interval(self, name: str, against: str | None = None) -> tuple[float, float, float] | None:

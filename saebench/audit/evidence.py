@@ -82,9 +82,11 @@ def load(folder: Path, tolerances: Path | None = None) -> Evidence:
 
 
 def _saes(path: Path, by: str) -> pd.DataFrame:
-    """One row an SAE, with its L0 over the true one in powers of two; empty where there is no file."""
+    """One row an SAE, with its L0 over the true one, where that is known, in powers of two; empty without a file."""
     if not path.is_file():
         return pd.DataFrame({by: []})
     frame = pd.read_csv(path)
+    if "true_l0" not in frame:
+        return frame
     band = np.log2(frame["approximation/l0"].clip(lower=1e-3) / frame["true_l0"])
     return frame.assign(band=band)

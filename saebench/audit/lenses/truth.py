@@ -34,7 +34,7 @@ FEW = f"fewer than {LEAST_IN_BAND} SAEs in every L0 band"
 _WEAKER = {
     RECOVERY: "the weaker of the rank correlations with matched cosine and feature F1, inside L0 bands",
     PLANTED_RECOVERY: "the weaker of the rank correlations with subspace overlap and F1 of the values' atoms,"
-    " inside L0 bands of each model",
+    " inside each model",
 }
 
 
