@@ -130,7 +130,8 @@ def executors(bench: Bench) -> Table:
         "Ray's overhead a unit, ms": by["Ray, one actor"]["beyond a unit's own work, ms"],
     }
     note = (
-        "Eight bundled SAEs on IOI (four seeds) and RAVEL (one), tiny budget, what is kept on disk at hand."
+        "Eight bundled SAEs on IOI (four seeds) and RAVEL (one), tiny budget. The first sweep fills the cache on disk"
+        " for the others."
     )
     return Table("sweep", "A sweep of 40 units", note, rows, summary)
 
