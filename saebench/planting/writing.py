@@ -17,8 +17,6 @@ from saebench.planting.world import SPLITS, TEST, TRAIN, World
 from saebench.records.files import write_all
 
 CERTIFICATE, SPEC, TASK, TRUTH = "certificate.json", "spec.toml", "task", "planted.safetensors"
-MOST_ATTRIBUTES = 6
-"""A task asks for so many variables at most; the others are in the model and in its text all the same."""
 
 
 def save_model(model, world: World, folder: Path) -> None:
@@ -57,13 +55,8 @@ def _truth(world: World, geometry: Geometry) -> bytes:
     return save(tensors, {"values": json.dumps({name: names[name] for name in geometry.rows})})
 
 
-def asked(world: World) -> tuple[str, ...]:
-    """The variables that the task asks for: the first ones that are carried."""
-    return world.spec.carried[:MOST_ATTRIBUTES]
-
-
 def _table(world: World) -> str:
-    lines, names = io.StringIO(newline=""), asked(world)
+    lines, names = io.StringIO(newline=""), world.spec.carried
     rows = csv.writer(lines, lineterminator="\n")
     rows.writerow(["entity", *names, "split"])
     columns = [world.variables.index(name) for name in names]
@@ -73,7 +66,7 @@ def _table(world: World) -> str:
 
 
 def _task(world: World, certificate: Certificate) -> str:
-    spec, names, quote = world.spec, asked(world), json.dumps
+    spec, names, quote = world.spec, world.spec.carried, json.dumps
     nested = {
         name: spec.variables[name].follows
         for name in names

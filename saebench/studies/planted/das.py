@@ -1,7 +1,8 @@
 """Whether DAS finds the planted subspaces: one rotation per variable, at the planted rank.
 
 `python -m saebench.studies.planted.das` writes `das.csv`, a row as soon as a model is done; models that are
-in it are left out.
+in it are left out. With `--own-rank` DAS chooses its rank among d/32 … d/2 on `select`, as in scoring (which has
+left it in the cache), and the file is `das-own-rank.csv`.
 """
 
 import argparse
@@ -12,15 +13,18 @@ from typing import Any
 from saebench.studies.planted import zoo
 
 
-def overlaps(folder: Path) -> Iterator[dict[str, Any]]:
+def overlaps(folder: Path, own_rank: bool) -> Iterator[dict[str, Any]]:
     """For every variable that the answers are read from: the overlap of DAS at its rank, and by chance."""
     import torch
 
+    from saebench.axes.disentangle import fit_skylines
     from saebench.edits.das import fit_das
     from saebench.kinds.base import Settings
     from saebench.kinds.entities.sections import build
     from saebench.measures.subspaces import by_chance, overlap
+    from saebench.models.devices import exact, few_threads
     from saebench.models.loading import load_model
+    from saebench.models.surroundings import undisturbed
     from saebench.planting.making import open_planted
     from saebench.site import Site
     from saebench.spec import load_task
@@ -28,10 +32,11 @@ def overlaps(folder: Path) -> Iterator[dict[str, Any]]:
     torch.set_num_threads(1)
     spec = open_planted(folder).world.spec
     model, task = load_model(str(folder), device="cpu"), load_task(str(folder / "task"))
-    section = build(task, model, Site(spec.model.hook, "entity"), Settings()).section
-    unused = [name for name in section.planted if not spec.variables[name].used]
-    ranks = sorted({len(section.planted[name]) for name in section.planted if name not in unused})
-    das = fit_das(section, ranks=ranks, skip=unused)
+    with undisturbed(), exact(model.device), few_threads(model.d_model):
+        section = build(task, model, Site(spec.model.hook, "entity"), Settings()).section
+        unused = [name for name in section.planted if not spec.variables[name].used]
+        ranks = sorted({len(section.planted[name]) for name in section.planted if name not in unused})
+        das = fit_skylines(section)[0] if own_rank else fit_das(section, ranks=ranks, skip=unused)
     for name, planted in section.planted.items():
         if name not in unused:
             found = das.rows[name]
@@ -56,13 +61,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=zoo.CACHE, help="the zoo")
     parser.add_argument("--out", type=Path, default=Path("results/planted"), help="where das.csv goes")
     parser.add_argument("--only", action="append", choices=zoo.names(), help="a model (repeatable)")
+    parser.add_argument("--own-rank", action="store_true", help="DAS chooses its rank")
     options = parser.parse_args()
-    file = options.out / "das.csv"
+    file = options.out / ("das-own-rank.csv" if options.own_rank else "das.csv")
     rows = pd.read_csv(file).to_dict("records") if file.exists() else []
     for name in options.only or zoo.names():
         certificate = read_certificate(options.models / name)
         if certificate and certificate.certified and name not in {row["model"] for row in rows}:
-            rows += overlaps(options.models / name)
+            rows += overlaps(options.models / name, options.own_rank)
             write_text(file, pd.DataFrame(rows).to_csv(index=False, float_format="%.4g"))
 
 

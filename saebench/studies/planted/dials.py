@@ -29,7 +29,7 @@ def draw(folder: Path) -> Path:
         pairs = frame.dropna(subset=["dependence"]).drop_duplicates("model").sort_values("dependence")
         axes[2].bar(pairs.model.str.removeprefix("dependence-"), pairs.dependence, color=COLOURS[0])
         axes[2].set(ylabel="mutual information ÷ smaller entropy", ylim=(0, 1.05))
-        axes[2].tick_params(axis="x", rotation=60)
+        _slant(axes[2])
         _certificates(axes[3], frame)
         figure.tight_layout()
         return save(figure, folder / "dials.png")
@@ -49,8 +49,13 @@ def _certificates(ax: Any, frame: pd.DataFrame) -> None:
         ax.plot(worst.index, worst[f"measured_{name}"], marker, color=colour, label=name.replace("_", " "))
     ax.axhline(0.98, color="#4b5563", linestyle=":")
     ax.set(ylabel="worst variable", ylim=(-0.03, 1.03))
-    ax.tick_params(axis="x", rotation=60)
+    _slant(ax)
     ax.legend(frameon=False, fontsize=8, loc="lower left", ncols=3)
+
+
+def _slant(ax: Any) -> None:
+    for tick in ax.get_xticklabels():
+        tick.set(rotation=45, ha="right", rotation_mode="anchor")
 
 
 def main() -> None:

@@ -63,10 +63,6 @@ DIALS = {
         "beside the plain model",
         {"plain": "plain", "copies": "two copies", "conjunction": "conjunction", "circular": "circle"},
     ),
-    "norm-and-dependence": Dial(
-        "a strong colour, and a shape that follows it",
-        {"plain": "neither", "norm-4": "norm 4", "dependence-most": "follows .9", "hidden-follower": "both"},
-    ),
 }
 
 
@@ -99,6 +95,7 @@ def _change(saes: Any, base: str, model: str, column: str) -> Row | None:
     cell = ["architecture", "sparsity"]
     one, other = (saes[saes.model == m].set_index([*cell, "seed"])[column] for m in (base, model))
     paired = (other - one).dropna()
+    one, other = one[paired.index], other[paired.index]
     by_cell = paired.groupby(level=cell).mean().to_numpy()
     found = over_seeds(by_cell)
     if found is None:
@@ -126,6 +123,9 @@ def draw(name: str, frame: Any, folder: Path) -> Path | None:
     models = [model for model in dial.levels if (frame.model == model).any()]
     if len(models) < 2:
         return None
+    of: Any = frame[frame.model.isin(models)].groupby("dictionary").model.nunique()
+    # levels are compared by what was scored at all of them
+    frame = frame[frame.dictionary.isin(of.index[of == len(models)])]
     with style():
         figure = Figure(figsize=(17, 7.4))
         panels = figure.subplots(2, 4).flat

@@ -14,11 +14,11 @@ from saebench.planting.making import Opened
 BATCH, STEPS, WIDTH_FACTOR = 256, 700, 4
 SENTENCES = 6000
 SPARSITIES: dict[str, tuple[float, float]] = {
-    "standard": (2.0, 5.0),
-    "gated": (2.0, 5.0),
+    "standard": (1.0, 2.0),
+    "gated": (1.0, 2.0),
     "topk": (12, 4),
     "batchtopk": (12, 4),
-    "jumprelu": (0.2, 1.0),
+    "jumprelu": (0.05, 0.2),
     "matryoshka": (12, 4),
 }
 """Dense and sparse, as `dictionaries.training.ARCHITECTURES` reads them."""

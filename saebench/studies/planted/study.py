@@ -16,6 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from saebench.studies.planted import zoo
+from saebench.studies.planted.tables import CONTROLS
 
 ORDER = (
     "plain",
@@ -25,7 +26,6 @@ ORDER = (
     *("twin-used", "twin-unused", "copies", "conjunction", "hidden-follower", "circular", "plain-llama"),
 )
 """What is scored first; `untaught` has no planted truth and no SAEs."""
-CONTROLS = ("oracle", "supervised", "identity", "random:8:256")
 WORK = zoo.CACHE.parent / "planted-study"
 Row = dict[str, Any]
 

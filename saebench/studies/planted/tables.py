@@ -7,7 +7,9 @@ import pandas as pd
 
 from saebench.records.files import write_text
 from saebench.studies.planted import zoo
+from saebench.studies.planted.saes import recipes
 
+CONTROLS = ("oracle", "supervised", "identity", "random:8:256")
 KEYS = ("model", "dictionary", "architecture", "sparsity", "seed")
 NUMBERS = ("value", "normalized", "low", "high", "floor", "ceiling")
 RECOVERY = ("subspace_overlap", "atom_cosine", "atom_f1")
@@ -18,6 +20,8 @@ def write(models: Path, work: Path, out: Path) -> None:
     parts = [pd.read_csv(path) for path in sorted(work.glob("*.csv"))]
     if parts:
         rows = pd.concat(parts)
+        # what was scored of another choice of recipes or controls stays on disk, and out of the tables
+        rows = rows[rows.dictionary.isin([*CONTROLS, *(recipe.name for recipe in recipes())])]
         _write(out / "scores.csv", dictionaries(rows))
         _write(out / "attributes.csv", attributes(rows))
     _write(out / "models.csv", described(models))
