@@ -321,8 +321,19 @@ def test_the_time_left_is_what_the_others_took():
     assert clock.step(2).endswith("left")
 
 
-def test_a_plan_of_what_was_read_before_needs_no_torch(tmp_path):
-    words = ["sweep", "control:mean", "demo:topk", "--task", "ioi", "--dry-run", "--out", str(tmp_path)]
+def test_a_plan_of_what_was_read_before_needs_no_torch(tmp_path, monkeypatch):
+    # nothing has been read before on this machine, whatever other tests did
+    monkeypatch.setenv("SAEBENCH_CACHE", str(tmp_path / "cache"))
+    words = [
+        "sweep",
+        "control:mean",
+        "demo:topk",
+        "--task",
+        "ioi",
+        "--dry-run",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     ending = "except SystemExit:\n sys.exit('torch' in sys.modules)"
     code = f"import sys; from saebench.cli import main\ntry:\n main({words!r})\n{ending}"
     # digests of a model and of checkpoints take reading them, the first time
