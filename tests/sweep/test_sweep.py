@@ -230,6 +230,15 @@ def test_merging_shards_is_idempotent_and_free_of_order(tmp_path, scored, no_ben
     assert len(store.find(tmp_path / "x")) == 15 and len(failures.find(tmp_path / "x")) == 1
 
 
+@pytest.fixture
+def listening():
+    """Ctrl-C raises, also where a shell that started the tests in the background lets it be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 def test_ctrl_c_waits_until_a_file_is_written():
     done = []
     with pytest.raises(KeyboardInterrupt), files.uninterrupted():
