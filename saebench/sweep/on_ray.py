@@ -4,9 +4,12 @@ Actors need no shared file system for results, which come back to the driver. Th
 checkpoints: names on the hub, or paths that all nodes have.
 """
 
+import os
+import socket
 import sys
 from concurrent.futures import Future
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from saebench.errors import OptionError, UnitError
@@ -16,6 +19,8 @@ from saebench.sweep.worker import Worker
 
 RETRIES = 3
 """How often a unit is tried where its node was lost, or its process killed."""
+PATIENCE = 3.0
+"""Seconds to wait for a cluster to take a connection."""
 
 
 class OnRay(Pool):
@@ -80,15 +85,44 @@ def _connect(ray: Any, address: str) -> None:
         OptionError: if none answers at the address.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    given = os.environ.get("RAY_ADDRESS") or address
+    place = _last_started() if given == "auto" else given
+    # Ray itself asks a cluster that is gone for a quarter of an hour
+    if place and not _listens(place):
+        if given != "auto":
+            raise OptionError(_nobody(given, f"nothing listens at {place}"))
+        given = "local"
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=given, **quiet, **({"include_dashboard": False} if given == "local" else {}))
     except ConnectionError as error:
-        if address != "auto":
-            raise OptionError(
-                f"No Ray cluster answers at {address!r}: {str(error).splitlines()[0][:160]}. Expected the address"
-                " that `ray start --head` printed, or auto."
-            ) from error
+        if given != "auto":
+            raise OptionError(_nobody(given, str(error).splitlines()[0][:160])) from error
         ray.init(address="local", include_dashboard=False, **quiet)
+
+
+def _last_started() -> str:
+    """Host and port of the cluster that the last `ray start` of this machine made; empty if it was stopped."""
+    left = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    return left.read_text(encoding="utf-8").strip() if left.is_file() else ""
+
+
+def _listens(place: str) -> bool:
+    if "://" in place or place == "local":
+        # clients have a protocol of their own, and what is started here need not listen yet
+        return True
+    host, _, port = place.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _nobody(address: str, reason: str) -> str:
+    return (
+        f"No Ray cluster answers at {address!r}: {reason}. Expected the address that `ray start --head` printed, or"
+        " auto."
+    )
 
 
 def _lost(error: Exception) -> UnitError:
