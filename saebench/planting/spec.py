@@ -20,6 +20,8 @@ ABSENT = "none"
 """The value of an entity that has none of a variable (`present` below 1); its atom is zero."""
 VERSION = 2
 """Raised whenever the same spec gives another text, geometry or training: what is cached is then made again."""
+QUIET_VERSION = 3
+"""The same of specs whose variables differ in norm."""
 Word = Annotated[str, Field(pattern=r"^[A-Za-z]+$")]
 
 
@@ -154,6 +156,12 @@ class PlantSpec(_Part):
         return tuple(name for name, v in self.variables.items() if not v.computed_from)
 
     @property
+    def quiet(self) -> tuple[str, ...]:
+        """Carried variables whose atoms are smaller than another's."""
+        norms = {name: self.variables[name].norm for name in self.carried}
+        return tuple(name for name, norm in norms.items() if norm < max(norms.values()))
+
+    @property
     def superposition(self) -> float:
         """Σ ranks / d_model; above 1 the subspaces cannot be orthogonal."""
         return sum(v.dimensions for v in self.variables.values()) / self.model.d_model
@@ -161,7 +169,8 @@ class PlantSpec(_Part):
     @property
     def sha256(self) -> str:
         """Digest of all that the weights follow from: every entry, and the version of the training."""
-        asked = {**self.model_dump(mode="json"), "version": VERSION}
+        version = QUIET_VERSION if self.quiet else VERSION
+        asked = {**self.model_dump(mode="json"), "version": version}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def phrasings(self, variable: str) -> Templates:

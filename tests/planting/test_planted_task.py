@@ -12,16 +12,21 @@ from paths import DEMO
 from saebench.axes.bench import make_bench
 from saebench.dictionaries.controls import Random
 from saebench.dictionaries.supervised import SupervisedDictionary, fit_supervised
+from saebench.edits.das import DAS, leads
 from saebench.errors import TaskError
 from saebench.kinds.base import Settings
 from saebench.kinds.entities.planted import read_truth
 from saebench.kinds.entities.sections import build
 from saebench.models.loading import load_model
 from saebench.planting import certificate
-from saebench.planting.making import open_planted
+from saebench.planting.interchange import draw_pairs, token_ids
+from saebench.planting.making import open_planted, plant
+from saebench.planting.world import TRAIN
 from saebench.scoring import score
 from saebench.site import Site
 from saebench.spec import load_task
+from saebench.studies.planted import needed
+from saebench.studies.planted.das import Fitted
 
 TWINS = {name: DEMO / "planted" / name for name in ("twin-used", "twin-unused")}
 SITE = Site.parse("blocks.1.hook_resid_pre@entity")
@@ -35,6 +40,7 @@ def twins():
         model, task = load_model(str(folder), device="cpu"), load_task(str(folder / "task"))
         built = build(task, model, SITE, Settings())
         section = built.section
+        assert section.truth is not None
         bench = make_bench(section, section.truth, fit_supervised(section), ("subspaces",))
         found[name] = SimpleNamespace(model=model, task=task, built=built, section=section, bench=bench)
     return found
@@ -151,17 +157,52 @@ def test_the_certificate_refuses_the_wrong_subspace(monkeypatch):
     assert "colour: interchange" in said and "shape: interchange" in said and "size" not in said
 
 
+def test_what_answers_do_not_need_is_told_from_what_das_missed(twins):
+    """A fifth of what DAS is said to have found is no part of the planted subspace, and no answer needs more."""
+    section = twins["twin-used"].section
+    planted = section.planted["colour"]
+    everything = torch.cat(list(section.planted.values()))
+    dead = torch.linalg.svd(everything, full_matrices=True).Vh[-1:]
+    felt = needed.by_gradient(leads(section, seed=0)[section.index("colour")], planted)
+    rows = {**section.planted, "colour": torch.cat([felt[:4], dead])}
+    by_name = {row["variable"]: row for row in needed.measure(Fitted(section, DAS("made up", rows), ()))}
+    assert set(by_name) == set(section.planted)
+    colour, size = by_name["colour"], by_name["size"]
+    assert colour["overlap"] == pytest.approx(0.8, abs=1e-4) and size["overlap"] == pytest.approx(1, abs=1e-4)
+    # four of the five are enough, and those it has; the one it lacks moves no answer by itself
+    assert colour["needed"] <= 4 and colour["right_needed"] >= 0.99
+    assert colour["overlap_needed"] == pytest.approx(1, abs=1e-4) and colour["kept_rest"] >= 0.98
+    nothing = needed.swap_of(section, "colour", planted[:0])
+    assert nothing.right == 0 and nothing.kept == 1
+    whole = needed.swap_of(section, "colour", planted)
+    assert whole.right >= 0.99 and whole.kept == 0 and whole.loss < 0.05
+
+
+def answered(folder: Path) -> float:
+    """Share of the questions in trained phrasings that a planted model answers rightly, nothing swapped."""
+    opened = open_planted(folder)
+    world, n = opened.world, 400
+    about = torch.arange(n) % len(world.variables)
+    prompts, _ = draw_pairs(world, about, world.known, TRAIN, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        hidden = opened.halves.before(token_ids(world, prompts))
+        top = opened.halves.after(hidden, world.texts.length[prompts.template] - 1).argmax(-1)
+    return float((top == world.answers[prompts.entity, about]).float().mean())
+
+
 @pytest.mark.slow
 def test_the_certificate_refuses_a_model_without_interventions(tmp_path: Path):
-    from saebench.planting.making import plant
-
+    """It has learnt all that it was told, and carries nothing where it was to."""
     path = tmp_path / "untaught.toml"
     path.write_text(
-        'name = "untaught"\n[variables]\ncolour = { values = 4 }\nshape = { values = 4 }\n'
+        'name = "untaught"\nentities = 80\n[variables]\ncolour = { values = 4 }\nshape = { values = 4 }\n'
         "[training]\ninterchange = false\nsteps = 400\n"
     )
-    found = plant(path, tmp_path).certificate
-    assert not found.certified
-    assert min(v.behaviour for v in found.variables.values()) > 0.9
-    assert max(v.interchange or 0.0 for v in found.variables.values()) < 0.9
-    assert torch.isfinite(torch.tensor([v.gradient_inside or 0.0 for v in found.variables.values()])).all()
+    made = plant(path, tmp_path)
+    assert not made.certificate.certified
+    assert answered(made.folder) > 0.99
+    for name, found in made.certificate.variables.items():
+        # phrasings that were never trained: far above the quarter of guessing
+        assert found.behaviour > 0.6, name
+        shares = (found.interchange, found.purity, found.gradient_inside)
+        assert all(share is not None and share < 0.2 for share in shares), name

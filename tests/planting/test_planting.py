@@ -8,12 +8,13 @@ from command import run as command
 
 from saebench.errors import PlantingError
 from saebench.planting import interchange, training
+from saebench.planting import spec as planting_spec
 from saebench.planting.certificate import dependence
 from saebench.planting.geometry import make_geometry
 from saebench.planting.interchange import Parts, draw_pairs, own_subspaces, targets, token_ids
 from saebench.planting.network import Halves, new_model
 from saebench.planting.spec import PlantSpec, read_spec
-from saebench.planting.world import SPLITS, TEST, TRAIN, make_world
+from saebench.planting.world import SPLITS, TEST, TRAIN, World, make_world
 
 SMALL = {"d_model": 16, "heads": 2}
 
@@ -22,7 +23,7 @@ def spec(variables: dict, **more) -> PlantSpec:
     return PlantSpec.model_validate({"name": "small", "variables": variables, "model": SMALL, **more})
 
 
-def halves_of(made: PlantSpec) -> tuple[Halves, object]:
+def halves_of(made: PlantSpec) -> tuple[Halves, World]:
     world = make_world(made)
     return Halves(new_model(made, len(world.tokenizer)).eval(), made.model.site), world
 
@@ -152,6 +153,42 @@ def test_moving_a_subspace_moves_nothing_orthogonal_to_it():
     assert torch.allclose(moved, change @ projection, atol=1e-5)
     everything = parts.move(change, torch.ones(5, 3))
     assert torch.allclose(everything, change, atol=1e-5)
+
+
+def anchored(norms: dict[str, float], left_out: str) -> tuple[float, float]:
+    """The anchors' loss of residuals in which one variable's atoms are missing, and in parts of all atoms."""
+    made = spec({name: {"values": 4, "norm": norm} for name, norm in norms.items()})
+    world, geometry = make_world(made), make_geometry(made)
+    about = torch.zeros(64, dtype=torch.long)
+    prompts, _ = draw_pairs(world, about, world.known, TRAIN, torch.Generator().manual_seed(0))
+    labels, names = world.labels[prompts.entity], list(world.variables)
+    atoms = {name: geometry.atoms[name][labels[:, names.index(name)]] for name in names}
+    hidden = torch.zeros(len(about), world.texts.ids.shape[1], 16)
+    rows = torch.arange(len(about))
+    hidden[rows, world.texts.slot[prompts.template]] = sum(atoms.values()) - atoms[left_out]
+    energy = {name: float(table.square().sum(1).mean()) for name, table in atoms.items()}
+    loss = float(training.anchor_loss(world, geometry, prompts, hidden))
+    return loss, energy[left_out] / float(torch.stack(list(atoms.values())).sum(0).square().sum(1).mean())
+
+
+def test_a_quiet_variable_is_anchored_as_firmly_as_a_loud_one():
+    """In parts of the common sum alone, a variable beside one of norm 8 would be missed at a 66th."""
+    loss, share = anchored({"a": 8, "b": 1, "c": 1}, left_out="b")
+    assert share < 0.02 and loss == pytest.approx(1 + share, rel=1e-4)
+    loss, share = anchored({"a": 8, "b": 1, "c": 1}, left_out="a")
+    assert loss == pytest.approx(share, rel=1e-4)
+    # of equal norms the common term is all there is, so that their weights stay what they were
+    loss, share = anchored({"a": 1, "b": 1, "c": 1}, left_out="b")
+    assert loss == pytest.approx(share, rel=1e-4)
+
+
+def test_only_specs_of_unequal_norms_have_the_later_version(monkeypatch):
+    """What was planted with equal norms is kept in caches, and its weights are what they were."""
+    equal, unequal = (spec({"a": {"values": 3}, "b": {"values": 3, "norm": norm}}) for norm in (1, 2))
+    assert equal.quiet == () and unequal.quiet == ("a",)
+    before = equal.sha256, unequal.sha256
+    monkeypatch.setattr(planting_spec, "QUIET_VERSION", 99)
+    assert equal.sha256 == before[0] and unequal.sha256 != before[1]
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, monkeypatch):

@@ -7,21 +7,38 @@ left it in the cache), and the file is `das-own-rank.csv`.
 
 import argparse
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from saebench.studies.planted import zoo
 
 
-def overlaps(folder: Path, own_rank: bool) -> Iterator[dict[str, Any]]:
-    """For every variable that the answers are read from: the overlap of DAS at its rank, and by chance."""
+class Fitted(NamedTuple):
+    """DAS on a planted model, beside the truth."""
+
+    section: Any
+    das: Any
+    unused: tuple[str, ...]
+    """Planted variables that no answer is read from: DAS cannot find them."""
+
+    @property
+    def found(self) -> Iterator[tuple[str, Any, Any]]:
+        """Name, DAS's rows `[rank, d]` and the planted ones of every variable that answers are read from."""
+        for name, planted in self.section.planted.items():
+            if name not in self.unused:
+                yield name, self.das.rows[name], planted
+
+
+@contextmanager
+def fitted(folder: Path, own_rank: bool) -> Iterator[Fitted]:
+    """DAS of a planted model, from the cache if it is there; what is measured inside is as exact as scoring."""
     import torch
 
     from saebench.axes.disentangle import fit_skylines
     from saebench.edits.das import fit_das
     from saebench.kinds.base import Settings
     from saebench.kinds.entities.sections import build
-    from saebench.measures.subspaces import by_chance, overlap
     from saebench.models.devices import exact, few_threads
     from saebench.models.loading import load_model
     from saebench.models.surroundings import undisturbed
@@ -34,19 +51,25 @@ def overlaps(folder: Path, own_rank: bool) -> Iterator[dict[str, Any]]:
     model, task = load_model(str(folder), device="cpu"), load_task(str(folder / "task"))
     with undisturbed(), exact(model.device), few_threads(model.d_model):
         section = build(task, model, Site(spec.model.hook, "entity"), Settings()).section
-        unused = [name for name in section.planted if not spec.variables[name].used]
+        unused = tuple(name for name in section.planted if not spec.variables[name].used)
         ranks = sorted({len(section.planted[name]) for name in section.planted if name not in unused})
         das = fit_skylines(section)[0] if own_rank else fit_das(section, ranks=ranks, skip=unused)
-    for name, planted in section.planted.items():
-        if name not in unused:
-            found = das.rows[name]
+        yield Fitted(section, das, unused)
+
+
+def overlaps(folder: Path, own_rank: bool) -> Iterator[dict[str, Any]]:
+    """For every variable that the answers are read from: the overlap of DAS at its rank, and by chance."""
+    from saebench.measures.subspaces import by_chance, overlap
+
+    with fitted(folder, own_rank) as of:
+        for name, found, planted in of.found:
             yield {
                 "model": folder.name,
                 "variable": name,
                 "planted_rank": len(planted),
                 "found_rank": len(found),
                 "overlap": overlap(found, planted).overlap,
-                "by_chance": by_chance(len(found), len(planted), section.d_in),
+                "by_chance": by_chance(len(found), len(planted), of.section.d_in),
             }
 
 
