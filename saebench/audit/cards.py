@@ -35,6 +35,8 @@ class Card:
     """What was compared, in words; for a verdict of not applicable why."""
     rows: tuple[str, ...] = ()
     """Names of the rows it is computed from."""
+    tables: tuple[str, ...] = ()
+    """Files that these rows stand in."""
 
     @property
     def id(self) -> str:
@@ -98,7 +100,8 @@ def plain(card: Card) -> dict:
 
 
 def parse(data: dict) -> Card:
-    return Card(**data | {"verdict": Verdict(data["verdict"]), "rows": tuple(data["rows"])})
+    rows, tables = (tuple(data.get(k, ())) for k in ("rows", "tables"))
+    return Card(**data | {"verdict": Verdict(data["verdict"]), "rows": rows, "tables": tables})
 
 
 def same(one: Card, other: Card, tolerance: float = 1e-6) -> bool:

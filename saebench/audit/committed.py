@@ -11,7 +11,8 @@ from saebench.scoring.axes import AXES
 from saebench.scoring.base import Headline
 from saebench.scoring.estimates import Estimate
 
-_NULL = "control:random-like:"
+NULL = "control:random-like:"
+"""Begins the name of an SAE's matched null."""
 _UNDERTRAINED = "-undertrained"
 _GROUPS = {"sae": "trained", "labelled": "ceiling", "control": "reference"}
 
@@ -19,7 +20,7 @@ _GROUPS = {"sae": "trained", "labelled": "ceiling", "control": "reference"}
 def group_of(result: Result) -> str | None:
     """What a result is to the audit; None for what only edits."""
     name = result.dictionary.name
-    if name.startswith(_NULL):
+    if name.startswith(NULL):
         return "null"
     if result.dictionary.kind == "sae" and name.endswith(_UNDERTRAINED):
         return "undertrained"
@@ -36,7 +37,7 @@ def rows(results: Path, task: str) -> Iterator[Row]:
         name = result.dictionary.name
         board = f"{task} · {result.model.name} · {result.site}"
         base = Row(board, group, name, "", None, task_seed=result.seed, budget=result.budget)
-        base = base._replace(of=name.removeprefix(_NULL) if group == "null" else "")
+        base = base._replace(of=name.removeprefix(NULL) if group == "null" else "")
         found = score(stored.outcomes, seed=result.seed).axes
         yield from (base._replace(axis=axis, **numbers(found[axis])) for axis in AXES)
 

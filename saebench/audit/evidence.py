@@ -1,7 +1,7 @@
 """Everything that the lenses look at: rows of the boards, SAEs whose truth is known, tolerances."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ class Evidence:
     training seeds of the SAEs that definitions were chosen on."""
     planted: pd.DataFrame = field(default_factory=lambda: pd.DataFrame({"model": []}), repr=False)
     """SAEs of planted models, with how much of the planted subspaces they recover."""
+    sources: Mapping[str, Rows] = field(default_factory=dict, repr=False)
+    """The same rows by the file that they stand in."""
 
     @property
     def boards(self) -> list[str]:
@@ -55,6 +57,12 @@ class Evidence:
         found = {"": frame.loc[chosen], HELD_OUT: frame.loc[~chosen]}
         return {end: part.reset_index(drop=True) for end, part in found.items() if len(part)}
 
+    def tables(self, board: str, names: Iterable[str]) -> tuple[str, ...]:
+        """The files that rows of these names stand in; `truth.csv: 80 SAEs` names its file itself."""
+        wanted = set(names)
+        found = {name for name, rows in self.sources.items() if wanted & rows.names.get(board, set())}
+        return (*sorted(found), *sorted({n.partition(": ")[0] for n in wanted if ".csv: " in n}))
+
 
 def board_of(family: str) -> str:
     """The board of a synthetic family, as the leaderboard titles it."""
@@ -67,9 +75,8 @@ def load(folder: Path, tolerances: Path | None = None) -> Evidence:
     Raises:
         ResultError: if a table cannot be read.
     """
-    rows = Rows(())
-    for path in sorted(folder.glob("*.parquet")):
-        rows += read(path)
+    sources = {path.name: read(path) for path in sorted(folder.glob("*.parquet"))}
+    rows = Rows(tuple(row for part in sources.values() for row in part))
     truth = _saes(folder / "truth.csv", "family")
     planted = _saes(folder / "planted.csv", "model")
     known = {}
@@ -78,7 +85,7 @@ def load(folder: Path, tolerances: Path | None = None) -> Evidence:
     about = {}
     if (folder / "about.json").is_file():
         about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-    return Evidence(rows, truth, known, about=about, planted=planted)
+    return Evidence(rows, truth, known, about=about, planted=planted, sources=sources)
 
 
 def _saes(path: Path, by: str) -> pd.DataFrame:

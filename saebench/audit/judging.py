@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +95,15 @@ def judge(evidence: Evidence, definitions: str, tick: Callable[[str], None] = la
     audit = Audit(definitions, tuple(cards), evidence.axes)
     # version 1 ordered by the mean of all axes; since then by those that pass
     by = (lambda _: evidence.axes) if evidence.about.get("ordering") == "all" else audit.ordering
-    return audit._replace(cards=(*cards, *gaming.ordering(evidence, by)))
+    cards += gaming.ordering(evidence, by)
+    return audit._replace(cards=tuple(replace(card, tables=_tables(card, evidence)) for card in cards))
+
+
+def _tables(card: Card, evidence: Evidence) -> tuple[str, ...]:
+    """The files that a card is computed from."""
+    if card.verdict == Verdict.NOT_APPLICABLE:
+        return ()
+    return ("truth.csv",) if card.board == FAMILIES else evidence.tables(card.board, card.rows)
 
 
 def document(audit: Audit) -> str:

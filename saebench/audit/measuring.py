@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from saebench.audit import cheats, climb
+from saebench.audit.committed import NULL
 from saebench.audit.rows import Row, Rows, read, write
 from saebench.audit.stand import Stand
 from saebench.dictionaries.codes import encode_split
@@ -18,6 +19,8 @@ from saebench.scoring.estimates import Estimate
 
 LATENTS, L0, COMPONENTS, COPIES = 768, 21, 14, 8
 """Size of the cheats: as wide as the bundled SAEs, and as dense as their median on IOI."""
+SEARCHED = 100
+"""Resamples a step of a search: it compares values, and draws decide only whether one is defined."""
 Maker = Callable[[Stand], Any]
 
 
@@ -44,14 +47,14 @@ def as_they_are(saes: Mapping[str, Maker], group: str = "trained") -> list[Job]:
 
 
 def nulls(saes: Mapping[str, Maker]) -> list[Job]:
-    """A matched random dictionary for every SAE."""
+    """A matched random dictionary for every SAE, called as the control is."""
 
     def make(stand: Stand, name: str) -> Dictionary:
         fit = stand.bench.section.fit
         codes = encode_split(saes[name](stand), fit.acts, fit.known).codes
-        return MatchedRandom(f"matched:{name}", codes, fit.acts)
+        return MatchedRandom(NULL + name, codes, fit.acts)
 
-    return [Job("null", f"matched:{name}", partial(make, name=name), name) for name in saes]
+    return [Job("null", NULL + name, partial(make, name=name), name) for name in saes]
 
 
 CHANGES: dict[str, Callable[[Stand, Dictionary], Dictionary]] = {
@@ -111,7 +114,8 @@ def climbed(targets: Mapping[str, Sequence[str]], steps: int = climb.STEPS) -> l
         axes = targets[target]
 
         def mean(dictionary: Dictionary) -> float:
-            found = [headline.normalized for headline in stand.headlines(dictionary, axes).values()]
+            headlines = stand.headlines(dictionary, axes, SEARCHED).values()
+            found = [headline.normalized for headline in headlines]
             return sum(float(v) for v in found if isinstance(v, Estimate)) / len(axes)
 
         first = climb.start(stand.acts, LATENTS, f"hill climb on {target}")

@@ -1,6 +1,6 @@
 """The audit in words: a table for the terminal, a page in Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.table import Table
 
@@ -26,12 +26,19 @@ def cell(audit: Audit, board: str, axis: str, lens: str) -> str:
     return SIGNS[Verdict(verdict)] if verdict else "–"
 
 
+def ordered_by(audit: Audit, board: str) -> str:
+    """What the audit says of a board's ordering; one that it did not measure is ordered as any other."""
+    if audit.measured(board):
+        return f"Ordered by: {', '.join(audit.ordering(board)) or 'no axis passes here'}."
+    axes = [axis for axis in audit.axes if audit.everywhere(axis).passes]
+    return f"Ordered as every board that was not measured: by {', '.join(axes) or 'no axis'}."
+
+
 def tables(audit: Audit) -> Iterator[Table]:
     """One table a board: axes down, lenses across."""
     for board in audit.boards:
-        ordering = ", ".join(audit.ordering(board)) or "no axis"
         table = Table(
-            title=board, title_justify="left", caption=f"ordered by {ordering}", caption_justify="left"
+            title=board, title_justify="left", caption=ordered_by(audit, board), caption_justify="left"
         )
         table.add_column("axis")
         for lens in LENSES:
@@ -44,14 +51,18 @@ def tables(audit: Audit) -> Iterator[Table]:
         yield table
 
 
-def markdown(audit: Audit, title: str) -> str:
-    """The whole audit as a page: verdicts, failures, then every number."""
-    return "\n".join([f"# {title}", "", *_lines(audit)]) + "\n"
+def markdown(audit: Audit, title: str, tables: Mapping[str, str]) -> str:
+    """The whole audit as a page: verdicts, failures, then every number; `tables` says where each comes from."""
+    return "\n".join([f"# {title}", "", *_lines(audit, tables)]) + "\n"
 
 
-def _lines(audit: Audit) -> Iterator[str]:
+def _lines(audit: Audit, tables: Mapping[str, str]) -> Iterator[str]:
     yield f"Definitions: {audit.definitions}. Recompute every card with `saebench audit --verify`."
     yield ""
+    for name, source in tables.items():
+        yield f"- `{name}` ({sum(name in card.tables for card in audit.cards)} cards): {source}"
+    if tables:
+        yield ""
     yield from _matrix(audit)
     failures = [c for c in audit.cards if c.verdict == Verdict.FAIL]
     yield f"## What fails ({len(failures)} cards)"
@@ -66,8 +77,8 @@ def _lines(audit: Audit) -> Iterator[str]:
     yield from _truth(audit)
     yield "## Every card"
     yield ""
-    yield "| board | axis | lens | check | measured | interval | bar | verdict | what was compared |"
-    yield "|---|---|---|---|--:|---|--:|---|---|"
+    yield "| board | axis | lens | check | measured | interval | bar | verdict | what was compared | from |"
+    yield "|---|---|---|---|--:|---|--:|---|---|---|"
     for card in audit.cards:
         yield _row(card)
 
@@ -82,7 +93,7 @@ def _matrix(audit: Audit) -> Iterator[str]:
             signs = [cell(audit, board, axis, lens) for lens in LENSES]
             yield f"| {axis} | {' | '.join(f'**{s}**' if s == 'FAIL' else s for s in signs)} |"
         yield ""
-        yield f"Ordered by: {', '.join(audit.ordering(board)) or 'no axis passes here'}."
+        yield ordered_by(audit, board)
         yield ""
 
 
@@ -125,5 +136,6 @@ def _row(card: Card) -> str:
         number[3],
         card.verdict,
         card.reason,
+        ", ".join(card.tables),
     )
     return f"| {' | '.join(markdown_text(str(c)) for c in cells)} |"

@@ -134,6 +134,14 @@ class Rows:
         """Those of task seed 0 and the quick budget: what the board shows."""
         return self.where(task_seed=0, budget="quick")
 
+    @cached_property
+    def names(self) -> dict[str, set[str]]:
+        """Names of rows, and of what they are made from, by board."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows:
+            found.setdefault(row.board, set()).update({row.name, row.of} - {""})
+        return found
+
     def __iter__(self):
         return iter(self.rows)
 

@@ -80,9 +80,11 @@ class Stand:
             out = replace(self.bench, measures=measures).measure(dictionary, self.seed)
         return out, score(out, self.seed, n_resamples)
 
-    def headlines(self, dictionary: Scorable, axes: Collection[str] = ()) -> Mapping[str, Headline]:
+    def headlines(
+        self, dictionary: Scorable, axes: Collection[str] = (), n_resamples: int = N_RESAMPLES
+    ) -> Mapping[str, Headline]:
         """Headlines of all axes, or of those named."""
-        found = self.scored(dictionary, axes)[1].axes
+        found = self.scored(dictionary, axes, n_resamples)[1].axes
         return {name: found[name] for name in axes or self.axes}
 
     def rows(

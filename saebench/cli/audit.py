@@ -86,7 +86,7 @@ def _judged(folder: Path, results: Path, definitions: str | None) -> int:
             found, definitions or found.about.get("definitions", folder.name), steps.begin
         )
     stem = folder.parent / folder.name
-    page = report.markdown(audited, f"Audit: {audited.definitions}")
+    page = report.markdown(audited, f"Audit: {audited.definitions}", found.about.get("tables", {}))
     judging.write(audited, stem.with_suffix(".json"), [(stem.with_suffix(".md"), page)])
     for table in report.tables(audited):
         console().print(table, "")

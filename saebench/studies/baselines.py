@@ -11,18 +11,22 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.contestants import from_object
 from saebench.records.result import Result
 from saebench.spec import load_task
 from saebench.studies import calibration
+from saebench.studies.audit.plan import FAMILIES as AUDITED
+from saebench.studies.audit.plan import Run
+from saebench.studies.audit.train import file_of, load
 from saebench.studies.baseline_figures import draw
 from saebench.studies.rows import Row, read, write
 from saebench.synthetic.generator import Generator
 from saebench.synthetic.training import DIGEST_KEY, TASK_KEY, Recipe, fit
 
-FAMILIES = ("independent", "correlated", "hierarchical", "occlusion", "splitting", "composed")
+FAMILIES = tuple(AUDITED)
 ARCHITECTURES = ("standard", "gated", "topk", "batchtopk", "jumprelu", "matryoshka")
 SHARES = (1.0, 0.5, 2.0)
 """Of the true L0; the first is run first."""
@@ -173,7 +177,7 @@ def plan(families: Mapping[str, Family], levels: list[Row], seeds: int) -> dict[
     return out
 
 
-def run(folder: Path, names: list[str], seeds: int) -> None:
+def run(folder: Path, names: list[str], seeds: int, saes: Path | None = None) -> None:
     """Trains and scores what is not in the files yet; writes after every SAE."""
     families = {(f := Family(name)).task.name: f for name in names}
     todo = plan(families, calibrated(families, folder / "calibration.csv"), seeds)
@@ -185,15 +189,26 @@ def run(folder: Path, names: list[str], seeds: int) -> None:
             continue
         family = families[blank["task"]]
         recipe = family.recipe(blank["architecture"], blank["sparsity"], blank["seed"])
-        rows[name] = blank | _numbers(family, recipe)
+        sae = found(recipe, family, float(blank["share_of_true_l0"]), saes)
+        rows[name] = blank | _numbers(family, sae)
         write([rows[k] for k in sorted(rows)], path)
         print(f"{i + 1}/{len(todo)}", family.task.name, recipe.name, file=sys.stderr, flush=True)
 
 
-def _numbers(family: Family, recipe: Recipe) -> Row:
+def found(recipe: Recipe, family: Family, share: float, saes: Path | None) -> Any:
+    """The SAE of a recipe: the audit trains the same ones, so that those are taken where they are."""
+    if saes is not None:
+        of = AUDITED[family.task.name.removeprefix("synthetic/")]
+        of_audit = Run(of, recipe.architecture, share, recipe.sparsity, recipe.width, recipe.seed)
+        path = file_of(of_audit, saes)
+        if path.is_file():
+            return load(path)[of_audit.steps]
+    return fit(family.made, recipe)
+
+
+def _numbers(family: Family, sae: Any) -> Row:
     arena = family.arena
     site = arena.sites([], None)[0]
-    sae = fit(family.made, recipe)
     sae.cfg.metadata[TASK_KEY] = family.task.name
     sae.cfg.metadata[DIGEST_KEY] = family.task.sha256
     result = arena.score(arena.realise(from_object(sae), site), site).result
@@ -206,10 +221,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--figures", action="store_true", help="only draw what has been measured")
     parser.add_argument("--out", type=Path, default=Path("results/synthetic"))
+    parser.add_argument(
+        "--saes", type=Path, help="score the SAEs that `saebench.studies.audit.train` left there"
+    )
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     if not asked.figures:
-        run(asked.out, asked.families, asked.seeds)
+        run(asked.out, asked.families, asked.seeds, asked.saes)
     draw(asked.out)
 
 

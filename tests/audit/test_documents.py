@@ -127,9 +127,22 @@ def test_without_tables_the_verb_says_what_makes_them(tmp_path: Path):
 
 def test_the_page_names_failures_first(folder: Path):
     audit = judging.judge(evidence.load(folder), "test")
-    page = report.markdown(audit, "Audit")
+    page = report.markdown(audit, "Audit", {"board.parquet": "measured by a test"})
     assert page.index("What fails") < page.index("Every card")
+    # every card says which table it is computed from
+    told = [card for card in audit.cards if card.verdict != Verdict.NOT_APPLICABLE]
+    assert told and all(card.tables == ("board.parquet",) for card in told)
+    assert f"`board.parquet` ({len(told)} cards): measured by a test" in page
     assert len(list(report.tables(audit))) == 1
+    assert "Ordered by: approximation, control, interpretability, oversplitting." in page
+
+
+def test_a_board_that_was_not_measured_is_ordered_as_any_other():
+    """Families' pages said that no axis passes there, where none was asked."""
+    seen = Question("truth", BOARD, "control", "recovery").stated(0.5, 0.4, 0.6, "", [])
+    lost = Question("truth", FAMILIES, "occlusion", FOLLOWS).below(0.8, 0.8, 0.8, 0.5, "families", [])
+    audit = judging.Audit("test", (seen, lost), ("control", "occlusion"))
+    assert report.ordered_by(audit, BOARD) == "Ordered as every board that was not measured: by control."
 
 
 def test_pictures_are_the_same_bytes(folder: Path, tmp_path: Path):

@@ -1,5 +1,7 @@
 """Each lens on tiny tables: it passes what is right and fails what is wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -386,3 +388,20 @@ def test_gaming_may_not_top_the_ordering(lead: float, second: float, expected: s
     assert verdict(card) == expected and card.measured == pytest.approx((lead + second) / 2, abs=1e-6)
     (none,) = gaming.ordering(board(lead, second), lambda _: ())
     assert none.verdict == Verdict.NOT_APPLICABLE
+
+
+def test_gaming_says_nothing_where_a_cheat_was_not_measured():
+    """Control of cheats was not measured on RAVEL, and their means counted it as 0."""
+    known = board(0.3, 0.3)
+    gone = Rows(tuple(r for r in known.rows if (r.group, r.axis) != ("cheat", "control")))
+    lacking = replace(known, rows=gone)
+    (card,) = gaming.ordering(lacking, lambda _: AXES)
+    assert verdict(card) == "not applicable" and "control was not measured" in card.reason
+    # one lead and an axis unknown: no reason to pass it
+    cards = {c.axis: c for c in gaming.cards(lacking)}
+    assert verdict(cards["all"]) == "provisional" and cards["all"].reason.endswith("not measured: control")
+    assert verdict(cards["control"]) == "not applicable"
+    # undefined is measured, and earns nothing
+    zero = row("c", None, "cheat", axis="control")
+    (card,) = gaming.ordering(replace(known, rows=Rows((*gone.rows, zero))), lambda _: AXES)
+    assert verdict(card) == "pass" and card.measured == pytest.approx(0.8 / 2 - 0.5, abs=1e-6)

@@ -1,19 +1,24 @@
 """Baselines at equal L0: the penalties are searched, noted where there are none, and runs resume."""
 
+from dataclasses import replace
 from math import exp
 
 import pandas as pd
 import pytest
+import torch
 from paths import RESULTS
 
 from saebench.evaluation.api import make_arena
 from saebench.evaluation.options import Options
 from saebench.spec import load_task
 from saebench.studies import baselines
+from saebench.studies.audit.plan import FAMILIES, Run
+from saebench.studies.audit.train import file_of, save
 from saebench.studies.baselines import ARCHITECTURES, SHARES, Family, calibrate, key, plan, run
 from saebench.studies.calibration import Level, levels, mean_l0, search
 from saebench.synthetic.registry import make_generator
-from saebench.synthetic.training import Recipe, fit
+from saebench.synthetic.training import Recipe
+from saebench.synthetic.training import fit as plain_fit
 
 SYNTHETIC = RESULTS / "synthetic"
 
@@ -77,7 +82,7 @@ def test_trained_saes_have_the_l0_that_was_wanted():
     recipe = Recipe("jumprelu", 20, 1.0, samples=50_000, lr=3e-3)
     (level,) = levels(made, recipe, [made.true_l0()])
     assert level.reached
-    again = fit(made, recipe.with_sparsity(level.sparsity))
+    again = plain_fit(made, recipe.with_sparsity(level.sparsity))
     assert mean_l0(made, again) == pytest.approx(level.l0)
     k = levels(made, Recipe("batchtopk", 20, 1.0), [2.504])
     assert k == [Level(2.504, 2.5, 2.5)]
@@ -109,11 +114,24 @@ def test_a_run_resumes_and_drops_what_is_out_of_date(tmp_path, monkeypatch):
     frame.loc[0, "task_sha256"] = "another"
     frame.to_csv(path, index=False)
     made = []
-    plain = baselines._numbers
-    monkeypatch.setattr(baselines, "_numbers", lambda f, r: made.append(r) or plain(f, r))
+    plain = baselines.fit
+    monkeypatch.setattr(baselines, "fit", lambda generator, r: made.append(r) or plain(generator, r))
     run(tmp_path, ["splitting"], 1)
     assert [recipe.sparsity for recipe in made] == [1]
     assert path.read_bytes() == first
+
+
+def test_saes_of_the_audit_are_not_trained_again(family, tmp_path, monkeypatch):
+    recipe = family.recipe("topk", 2, seed=1)
+    of_audit = Run(FAMILIES["splitting"], "topk", 2.0, 2, recipe.width, 1)
+    sae = plain_fit(family.made, replace(recipe, samples=512))
+    (tmp_path / "runs").mkdir()
+    save({of_audit.steps: sae}, file_of(of_audit, tmp_path))
+    monkeypatch.setattr(baselines, "fit", lambda *_: "trained")
+    taken = baselines.found(recipe, family, 2.0, tmp_path)
+    assert torch.equal(taken.W_dec, sae.W_dec)
+    assert baselines.found(recipe.with_sparsity(3), family, 1.0, tmp_path) == "trained"
+    assert baselines.found(recipe, family, 2.0, None) == "trained"
 
 
 def test_every_architecture_that_is_compared_can_be_trained():

@@ -17,14 +17,18 @@ def cards(evidence: Evidence) -> Iterator[Card]:
         rows = evidence.rows.first.where(board=board)
         names = rows.where(group="cheat").distinct("name")
         leads = {name: ahead(rows, name, evidence.axes) for name in names}
-        whole = {n: cheat(n, lead, Question(LENS, board, "all", n)) for n, lead in leads.items()}
+        unknown = {n: missing_axes(rows.where(group="cheat", name=n), evidence.axes) for n in names}
+        whole = {n: cheat(lead, unknown[n], Question(LENS, board, "all", n)) for n, lead in leads.items()}
         yield from whole.values()
         for axis in evidence.axes:
             yield on_axis(axis, leads, whole, Question(LENS, board, axis, "cheats ahead"))
 
 
 def ordering(evidence: Evidence, axes_of: Callable[[str], Sequence[str]]) -> Iterator[Card]:
-    """Each cheat's mean over the axes that order a board, minus the best SAE's; undefined counts 0."""
+    """Each cheat's mean over the axes that order a board, minus the best SAE's.
+
+    An axis on which it is undefined counts 0; without one on which it was not measured nothing is said.
+    """
     for board in evidence.boards:
         rows, axes = evidence.rows.first.where(board=board), list(axes_of(board))
         for name in rows.where(group="cheat").distinct("name"):
@@ -32,7 +36,12 @@ def ordering(evidence: Evidence, axes_of: Callable[[str], Sequence[str]]) -> Ite
             if not axes:
                 yield ask.missing("no axis orders this board")
                 continue
-            cheat = mean_row(rows.where(group="cheat", name=name), axes)
+            own = rows.where(group="cheat", name=name)
+            unknown = missing_axes(own, axes)
+            if unknown:
+                yield ask.missing(f"{', '.join(unknown)} was not measured for it here")
+                continue
+            cheat = mean_row(own, axes)
             saes = [mean_row(rows.where(group="trained", name=n), axes) for n in _names(rows)]
             best = max(saes, key=worth)
             moved = difference(cheat, best)
@@ -43,6 +52,12 @@ def ordering(evidence: Evidence, axes_of: Callable[[str], Sequence[str]]) -> Ite
 
 def _names(rows: Rows) -> list[str]:
     return rows.where(group="trained").distinct("name")
+
+
+def missing_axes(rows: Rows, axes: Sequence[str]) -> list[str]:
+    """The axes on which one dictionary was not measured; undefined is measured."""
+    there = rows.distinct("axis")
+    return [axis for axis in axes if axis not in there]
 
 
 def mean_row(rows: Rows, axes: Sequence[str]) -> Row:
@@ -72,8 +87,11 @@ def best_sae(rows: Rows) -> Row | None:
     return max(saes, key=worth, default=None)
 
 
-def cheat(name: str, lead: dict[str, Difference], ask: Question) -> Card:
-    """On how many axes it lies above every trained SAE: for sure, as estimated, and at most."""
+def cheat(lead: dict[str, Difference], unknown: Sequence[str], ask: Question) -> Card:
+    """On how many axes it lies above every trained SAE: for sure, as estimated, and at most.
+
+    Of axes on which it was not measured that is not known, so that few leads pass only as a doubt.
+    """
     if not lead:
         return ask.missing("undefined on every axis")
     counts = [
@@ -83,7 +101,10 @@ def cheat(name: str, lead: dict[str, Difference], ask: Question) -> Card:
     gaps = ", ".join(f"{axis} {d.value:+.3f}" for axis, d in lead.items())
     # what is not even estimated to be ahead is no reason for doubt
     sure = min(counts[1], counts[0])
-    return ask.below(counts[0], sure, counts[0], BARS.gamed_axes, f"minus the best SAE: {gaps}", [name])
+    said = f"minus the best SAE: {gaps}"
+    if unknown:
+        said += f"; not measured: {', '.join(unknown)}"
+    return ask.below(counts[0], sure, counts[0] + len(unknown), BARS.gamed_axes, said, [ask.check])
 
 
 def on_axis(
@@ -92,7 +113,7 @@ def on_axis(
     """The worst verdict of the cheats that lead this axis; the gap is the largest of theirs."""
     here = {name: lead[axis] for name, lead in leads.items() if axis in lead}
     if not here:
-        return ask.missing("no cheat is defined on this axis")
+        return ask.missing("no cheat is defined, or was measured, on this axis")
     name, top = max(here.items(), key=lambda item: item[1].value)
     ahead = [n for n, d in here.items() if d.value > CHEAT_MARGIN]
     verdict = worst([whole[n].verdict for n in ahead] or [Verdict.PASS])

@@ -45,6 +45,14 @@ def table(rows: Rows) -> Float[np.ndarray, "n_saes n_seeds"] | None:
     return np.array(max(blocks, key=lambda block: len(block) * len(block[0])), float) if blocks else None
 
 
+def too_few(rows: Rows) -> str:
+    """Why there is no table of repeats."""
+    seeds = rows.distinct("task_seed")
+    if len(seeds) < 2:
+        return "measured on one draw of prompts only" if seeds else "no SAE was measured here"
+    return "undefined for all but one SAE, or at all but one draw of prompts"
+
+
 def noise(values: Float[np.ndarray, "n_saes n_seeds"], paired: bool) -> tuple[float, int]:
     """Standard deviation of one SAE between draws of prompts, with its degrees of freedom.
 
@@ -70,7 +78,7 @@ def tolerance(rows: Rows, allowed: float | None, ask: Question) -> Card:
     """The minimum reliable difference against what the regression gate tolerates."""
     values = table(rows)
     if values is None:
-        return ask.missing("fewer than two task seeds, or undefined at one of them")
+        return ask.missing(too_few(rows))
     found = reliable_difference(values)
     reason = f"minimum reliable difference over {values.shape[1]} draws of prompts; bar: the gate's tolerance"
     names = rows.distinct("name")
@@ -86,7 +94,7 @@ def coverage(rows: Rows, ask: Question) -> Card:
     inside = {n: [_agree(a, b) for a, b in combinations(found, 2)] for n, found in by_name.items()}
     every = [hit for hits in inside.values() for hit in hits]
     if not every:
-        return ask.missing("fewer than two task seeds, or undefined at one of them")
+        return ask.missing(too_few(rows))
     share, n = float(np.mean(every)), len(every)
     # pairs of one SAE share draws: its n·(n−1)/2 pairs are worth about n − 1
     worth = sum(max(0, len(found) - 1) for found in by_name.values())

@@ -8,7 +8,7 @@ from scipy import stats
 
 from saebench.audit.cards import Card, Question
 from saebench.audit.evidence import Evidence
-from saebench.audit.lenses.repeatability import SAES, noise, repeats, table
+from saebench.audit.lenses.repeatability import SAES, noise, repeats, table, too_few
 from saebench.audit.rows import Row, Rows, difference
 from saebench.audit.thresholds import BARS, ENDS
 from saebench.scoring.estimates import holm
@@ -31,7 +31,7 @@ def spread(rows: Rows, ask: Question) -> Card:
     """SD of SAEs' means over SD of one SAE between draws of prompts; SAEs are resampled, and the noise's law."""
     values = table(repeats(rows))
     if values is None:
-        return ask.missing("fewer than two task seeds, or undefined at one of them")
+        return ask.missing(too_few(repeats(rows)))
     sd, freedom = noise(values, paired=False)
     means = values.mean(1)
     names = repeats(rows).distinct("name")

@@ -15,6 +15,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from saebench.studies.audit.plan import scratch
+
 TRAINED = tuple(
     f"demo:{name}"
     for name in ("standard", "gated", "topk", "batchtopk", "jumprelu", "matryoshka", "topk-k32")
@@ -24,10 +26,19 @@ CHANGED = ("demo:standard", "demo:topk", "demo:batchtopk")
 """The SAEs that specificity changes: one for each way of being sparse."""
 BEST = "demo:standard"
 """The SAE that cheats are made from."""
-REFERENCES = ("identity", "pca:14", "mean", "random:8", "random:21", "random:32")
-SUPERVISED = ("supervised:mean", "supervised:mse")
+CEILING = "control:supervised"
+RANDOM = {"ioi": "control:random:11:768", "ravel": "control:random:12:768"}
+"""Random directions at the SAEs' median L0, as `control:all` has them."""
 TASK_SEEDS = (1, 2, 3, 4, 5, 6, 7)
 ORDERING = "the ordering"
+CLIMBS = {
+    "approximation": 30,
+    "control": 370,
+    "interpretability": 160,
+    "occlusion": 180,
+    "oversplitting": 180,
+}
+"""Hill climbs on one axis each, with their CPU seconds: what leads one axis alone tops no board."""
 NULL_SITES = {"ioi": "blocks.2.hook_resid_post@io", "ravel": "blocks.2.hook_resid_post@entity"}
 """Behind the last layer and before the answer: the attributes stand there and nothing reads them."""
 
@@ -38,6 +49,10 @@ class Part(NamedTuple):
     task: str
     what: str
     argument: str = ""
+    seconds: int = 0
+    """CPU seconds that it takes with empty caches: the longest go first."""
+    full: bool = False
+    """Left to the full run: no verdict needs it."""
     light: bool = False
     """Without control where it is learned for every dictionary."""
 
@@ -46,14 +61,23 @@ class Part(NamedTuple):
         return "-".join(filter(None, (self.task, self.what, self.argument))).replace(" ", "-") + ".parquet"
 
 
-def parts(axes: tuple[str, ...]) -> list[Part]:
+def parts() -> list[Part]:
     """Everything, the longest first."""
-    found = [Part("ravel", "saes")]
-    found += [Part("ioi", "climb", what) for what in (ORDERING, *axes)]
-    for task, light in (("ioi", False), ("ravel", True)):
-        found += [Part(task, what, light=light) for what in ("made", "full", "null")]
-        found += [Part(task, "seed", str(seed), light) for seed in TASK_SEEDS]
-    return [*found, Part("ioi", "saes")]
+    found = [
+        Part("ravel", "saes", seconds=440),
+        Part("ravel", "made", seconds=480),
+        Part("ravel", "null", seconds=130),
+        Part("ravel", "full", seconds=45, light=True),
+        Part("ioi", "saes", seconds=60),
+        Part("ioi", "made", seconds=70),
+        Part("ioi", "null", seconds=15),
+        Part("ioi", "full", seconds=180),
+        Part("ioi", "climb", ORDERING, 560),
+    ]
+    found += [Part("ioi", "climb", axis, seconds, full=True) for axis, seconds in CLIMBS.items()]
+    for seed in map(str, TASK_SEEDS):
+        found += [Part("ioi", "seed", seed, 31), Part("ravel", "seed", seed, 20, light=True)]
+    return sorted(found, key=lambda part: -part.seconds)
 
 
 def jobs(part: Part) -> list[Any]:
@@ -64,12 +88,14 @@ def jobs(part: Part) -> list[Any]:
     saes = m.as_they_are(trained) + m.as_they_are(short, "undertrained")
     some = m.by_name(CHANGED)
 
-    def controls(names: tuple[str, ...], group: str) -> list[Any]:
-        return m.as_they_are(m.by_name([f"control:{name}" for name in names]), group)
-
     made: dict[str, Callable[[], list[Any]]] = {
-        "saes": lambda: [*saes, *controls(SUPERVISED, "ceiling"), *controls(REFERENCES, "reference")],
-        "made": lambda: [*m.nulls(trained | short), *m.gamed(BEST, trained[BEST]), *m.changed(some)],
+        "saes": lambda: [
+            *saes,
+            *m.nulls(trained | short),
+            *m.as_they_are(m.by_name([CEILING]), "ceiling"),
+            *m.as_they_are(m.by_name([RANDOM[part.task]]), "reference"),
+        ],
+        "made": lambda: [*m.gamed(BEST, trained[BEST]), *m.changed(some)],
         "null": lambda: m.as_they_are(some, "null-task"),
         "seed": lambda: saes,
         "full": lambda: saes,
@@ -89,8 +115,9 @@ def ordered_by() -> list[str]:
     return [axis for axis in AXES if said is None or axis not in said.axes or said.axes[axis].passes]
 
 
-def one(part: Part, out: str) -> str:
-    """Measures one part."""
+def one(part: Part, out: str) -> float:
+    """Measures one part; returns the CPU seconds that it took."""
+    started = time.process_time()
     import torch
 
     from saebench.audit.measuring import measure
@@ -109,18 +136,7 @@ def one(part: Part, out: str) -> str:
         Path(out) / part.file,
         **fields,
     )
-    return part.file
-
-
-def scratch(folder: Path) -> Path:
-    """Where parts are written: a place of its own for every version of axes and tasks, so that none mix."""
-    from saebench.records.provenance import identity
-    from saebench.scoring.axes import EVERY
-    from saebench.spec import load_task
-
-    versions = {name: axis.version for name, axis in EVERY.items()}
-    digests = {name: load_task(name).sha256 for name in NULL_SITES}
-    return folder / identity(versions=versions, tasks=digests)[:8]
+    return time.process_time() - started
 
 
 def join(parts_folder: Path, out: Path, results: Path | None) -> None:
@@ -146,30 +162,42 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/audit/after"))
     parser.add_argument("--parts", type=Path, default=Path(".audit"), help="where parts are kept meanwhile")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--full", action="store_true", help="climb on every axis by itself too")
     parser.add_argument("--only", default="", help="a word that the parts' names contain, such as ioi-seed")
+    parser.add_argument("--list", action="store_true", help="only say what would be measured, and its cost")
     parser.add_argument("--results", type=Path, help="take what these results hold, instead of measuring it")
     parser.add_argument("--join", action="store_true", help="only join the parts that are there")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from saebench.scoring.axes import AXES
-
-    place = scratch(asked.parts)
+    todo = [part for part in parts() if asked.only in part.file and (asked.full or not part.full)]
+    if asked.results is not None:
+        todo = [part for part in todo if part.what != "saes"]
+    if asked.list:
+        print("\n".join(f"{part.seconds:5d} CPU s  {part.file}" for part in todo))
+        print(f"{sum(part.seconds for part in todo) / 60:5.0f} CPU minutes with empty caches")
+        return
+    place = scratch(asked.parts, NULL_SITES)
     for folder in (place, asked.out):
         folder.mkdir(parents=True, exist_ok=True)
     if not asked.join:
-        todo = [part for part in parts(tuple(AXES)) if asked.only in part.file]
-        run([p for p in todo if asked.results is None or p.what != "saes"], place, asked.workers)
+        run(todo, place, asked.workers)
     join(place, asked.out, asked.results)
 
 
 def run(todo: list[Part], place: Path, workers: int) -> None:
-    """Measures the parts, each in a process of its own."""
-    started = time.monotonic()
+    """Measures the parts, each in a process of its own; says what each took."""
+    started, total = time.monotonic(), 0.0
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-        found = [processes.submit(one, part, str(place)) for part in todo]
+        found = {processes.submit(one, part, str(place)): part for part in todo}
         for done, job in enumerate(as_completed(found), 1):
-            said = f"{time.monotonic() - started:.0f} s, {done}/{len(found)}: {job.result()}"
-            print(said, file=sys.stderr, flush=True)
+            seconds = job.result()
+            total += seconds
+            said = f"{found[job].file}, {seconds:.0f} CPU s; {total:.0f} CPU s so far"
+            print(
+                f"{time.monotonic() - started:.0f} s, {done}/{len(found)}: {said}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 One row an SAE: recovery of the true features, the five axes, the headlines of version 1 from the same
 outcomes, every further score that is one number, and other benchmarks' scores. A run's rows are one file
-under `<out>/rows`, written at once; what is there already is kept. At the end all rows are joined to
-`truth.csv`, the snapshots of the language model's SAEs to `trajectory.parquet`, and what the families' boards
-need (nulls, changed SAEs, cheats) to `families.parquet`.
+under `--rows`, written at once; what is there already is kept. At the end all rows are joined to
+`<out>/truth.csv`, the snapshots of the language model's SAEs to `trajectory.parquet`, and with `--boards` what
+the families' boards need (nulls, changed SAEs, cheats) to `families.parquet`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from saebench.records.files import write_text
-from saebench.studies.audit.plan import Run, language, synthetic
+from saebench.studies.audit.plan import Family, Run, language, scratch, synthetic
 from saebench.studies.audit.train import file_of, load
 from saebench.studies.rows import Row, write
 
@@ -29,16 +29,15 @@ RESAMPLES = 200
 
 
 @cache
-def _place(family: str) -> Any:
+def _place(family: Family) -> Any:
     from saebench.audit.stand import Stand
     from saebench.studies.audit.peers import Concepts
 
-    task = "ioi" if family == "demo" else f"synthetic/{family}"
-    stand = Stand(task, "demo", 0, "quick")
+    stand = Stand(family.task, "demo", 0, "quick")
     return stand, Concepts.of(stand.bench.section)
 
 
-def row_of(sae: Any, family: str) -> Row:
+def row_of(sae: Any, family: Family) -> Row:
     """Every number of one SAE."""
     from saebench.dictionaries.objects import from_object
     from saebench.scoring.estimates import Estimate
@@ -66,6 +65,16 @@ def row_of(sae: Any, family: str) -> Row:
     fit, test = section.fit.acts, section.test.acts
     views = Views(dictionary.encode(fit).codes, dictionary.encode(test).codes, fit, test, dictionary.W_dec)
     return row | peers(views, concepts)
+
+
+def _snapshot(run: Run, sae: Any, step: int) -> list[Any]:
+    """Where one SAE of a trajectory stands."""
+    from saebench.dictionaries.objects import from_object
+
+    stand, _ = _place(run.family)
+    return stand.rows(
+        from_object(sae), "snapshot", f"{run.name}/{step}", of=run.name, seed=run.seed, step=step
+    )
 
 
 def _board(run: Run, sae: Any) -> list[Any]:
@@ -96,18 +105,13 @@ def one(run: Run, saes: str, out: str, boards: bool) -> str:
     torch.set_num_threads(1)
     rows, drawn = [], []
     for step, sae in sorted(load(file_of(run, Path(saes))).items()):
-        blank = {"family": run.family, "architecture": run.architecture, "share": run.share}
+        blank = {"family": run.family.name, "architecture": run.architecture, "share": run.share}
         blank |= {"sparsity": run.sparsity, "width": run.width, "seed": run.seed, "step": step}
-        if run.family == "demo":
-            from saebench.dictionaries.objects import from_object
-
-            stand, _ = _place("demo")
-            drawn += stand.rows(
-                from_object(sae), "snapshot", f"{run.name}/{step}", of=run.name, seed=run.seed, step=step
-            )
-        else:
+        if run.family.truth:
             rows.append(blank | row_of(sae, run.family))
-    if boards and run.family != "demo" and run.share == 1.0 and run.seed == 0:
+        else:
+            drawn += _snapshot(run, sae, step)
+    if boards and run.family.truth and run.share == 1.0 and run.seed == 0:
         drawn = _board(run, load(file_of(run, Path(saes)))[run.steps])
     if drawn:
         from saebench.audit.rows import write as write_rows
@@ -118,10 +122,10 @@ def one(run: Run, saes: str, out: str, boards: bool) -> str:
 
 
 def _file(run: Run, out: Path) -> Path:
-    return out / "rows" / f"{run.name.replace('/', '-')}.json"
+    return out / f"{run.name.replace('/', '-')}.json"
 
 
-def score(runs: list[Run], saes: Path, out: Path, workers: int, minutes: float, boards: bool = True) -> None:
+def score(runs: list[Run], saes: Path, out: Path, workers: int, minutes: float, boards: bool) -> None:
     """Scores every run whose SAEs are there and whose rows are not."""
     todo = [r for r in runs if file_of(r, saes).exists() and not _file(r, out).exists()]
     started = time.monotonic()
@@ -135,25 +139,30 @@ def score(runs: list[Run], saes: Path, out: Path, workers: int, minutes: float, 
                 processes.shutdown(wait=False, cancel_futures=True)
 
 
-def join(runs: list[Run], out: Path) -> None:
-    """All rows in two files."""
+def join(runs: list[Run], scored: Path, out: Path) -> None:
+    """All rows in a table of truth, one of snapshots, and one of the families' boards, if there are any."""
     from saebench.audit.rows import Rows, read
     from saebench.audit.rows import write as write_rows
 
     rows, drawn = [], Rows(())
     for run in runs:
-        if _file(run, out).exists():
-            rows += json.loads(_file(run, out).read_text("utf-8"))
-            drawn += read(_file(run, out).with_suffix(".parquet"))
-    write(rows, out / "truth.csv")
-    write_rows(drawn.where(group="snapshot"), out / "trajectory.parquet")
-    write_rows(drawn.where(lambda row: row.group != "snapshot"), out / "families.parquet")
+        path = _file(run, scored)
+        if path.exists():
+            rows += json.loads(path.read_text("utf-8"))
+            drawn += read(path.with_suffix(".parquet"))
+    if rows:
+        write(rows, out / "truth.csv")
+    snapshots, boards = drawn.where(group="snapshot"), drawn.where(lambda row: row.group != "snapshot")
+    for found, name in ((snapshots, "trajectory.parquet"), (boards, "families.parquet")):
+        if len(found):
+            write_rows(found, out / name)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--saes", type=Path, required=True, help="where `train` put them")
-    parser.add_argument("--out", type=Path, default=Path("results/audit"))
+    parser.add_argument("--out", type=Path, default=Path("results/audit/after"))
+    parser.add_argument("--rows", type=Path, default=Path(".audit"), help="where rows are kept meanwhile")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--minutes", type=float, default=1e6, help="begin nothing new after so long")
     parser.add_argument(
@@ -161,17 +170,20 @@ def main() -> None:
     )
     parser.add_argument("--seeds", default="", help="comma-separated; default: all")
     parser.add_argument(
-        "--rows-only",
-        action="store_true",
-        help="leave out the families' boards, which take as long as the rest",
+        "--boards", action="store_true", help="the families' boards too, which take as long as the rest"
     )
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     families, seeds = (set(filter(None, words.split(","))) for words in (asked.families, asked.seeds))
-    runs = [r for r in [*language(), *synthetic()] if not families or r.family in families]
+    runs = [*language(), *synthetic()]
+    place = scratch(asked.rows, sorted({run.family.task for run in runs}))
+    place /= "with-boards" if asked.boards else "rows"
+    runs = [r for r in runs if not families or r.family.name in families]
     runs = [r for r in runs if not seeds or str(r.seed) in seeds]
-    score(runs, asked.saes, asked.out, asked.workers, asked.minutes, not asked.rows_only)
-    join(runs, asked.out)
+    for folder in (place, asked.out):
+        folder.mkdir(parents=True, exist_ok=True)
+    score(runs, asked.saes, place, asked.workers, asked.minutes, asked.boards)
+    join(runs, place, asked.out)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def one(run: Run, out: str) -> str:
     torch.set_num_threads(1)
     kept: dict[int, Any] = {}
     takes = {step: lambda sae, step=step: kept.__setitem__(step, sae) for step in run.snapshots}
-    train = _language if run.family == "demo" else _synthetic
+    train = _on_pool if run.family.pooled else _on_draws
     kept[run.steps] = train(run, Path(out), takes)
     save(kept, file_of(run, Path(out)))
     return run.name
@@ -45,14 +45,14 @@ def _generator(family: str) -> Any:
     return generator(family)
 
 
-def _synthetic(run: Run, out: Path, takes: Any) -> Any:
+def _on_draws(run: Run, out: Path, takes: Any) -> Any:
     from saebench.synthetic.training import Recipe, fit
 
     recipe = Recipe(run.architecture, run.width, run.sparsity, run.seed, SAMPLES, BATCH, LR)
-    return fit(_generator(run.family), recipe, snapshots=takes)
+    return fit(_generator(run.family.name), recipe, snapshots=takes)
 
 
-def _language(run: Run, out: Path, takes: Any) -> Any:
+def _on_pool(run: Run, out: Path, takes: Any) -> Any:
     from safetensors.torch import load_file
 
     from saebench.dictionaries.training import shuffled_batches, train_sae
@@ -122,27 +122,20 @@ def load(path: Path, prefix: str = "") -> dict[int, Any]:
     return found
 
 
-def _pack_of(run: Run) -> str:
-    """Few files of less than 16 MB: the wide family and each architecture of the language model apart."""
-    if run.family == "demo":
-        return f"demo-{run.architecture}"
-    return run.family if run.family == "occlusion" else "families"
-
-
 def pack(runs: list[Run], out: Path, to: Path) -> None:
-    """Joins the runs' files; a language model's SAEs, and those of the wide family, in half precision."""
+    """Joins the runs' files, in half precision where their family says so."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     to.mkdir(parents=True, exist_ok=True)
-    for name in dict.fromkeys(map(_pack_of, runs)):
+    for name in dict.fromkeys(run.pack for run in runs):
         tensors, metadata = {}, {}
-        for run in (r for r in runs if _pack_of(r) == name and file_of(r, out).exists()):
+        for run in (r for r in runs if r.pack == name and file_of(r, out).exists()):
             with safe_open(file_of(run, out), "pt") as file:
                 metadata |= {f"{run.name}/{k}": v for k, v in file.metadata().items()}
                 for k in file.keys():  # noqa: SIM118
                     t = file.get_tensor(k)
-                    tensors[f"{run.name}/{k}"] = t if name == "families" else t.half()
+                    tensors[f"{run.name}/{k}"] = t.half() if run.family.half else t
         save_file(tensors, to / f"{name}.safetensors", metadata)
 
 
@@ -152,9 +145,9 @@ def unpack(runs: list[Run], packs: Path, out: Path) -> None:
     from safetensors.torch import save_file
 
     (out / "runs").mkdir(parents=True, exist_ok=True)
-    for name in dict.fromkeys(map(_pack_of, runs)):
+    for name in dict.fromkeys(run.pack for run in runs):
         with safe_open(packs / f"{name}.safetensors", "pt") as file:
-            keys = {r.name: r for r in runs if _pack_of(r) == name}
+            keys = {r.name: r for r in runs if r.pack == name}
             configs, tensors = {n: {} for n in keys}, {n: {} for n in keys}
             for k, v in file.metadata().items():
                 start, _, step = k.rpartition("/")
@@ -171,8 +164,8 @@ def train(runs: list[Run], out: Path, workers: int, minutes: float) -> None:
     """Trains what is not there yet. The language model's runs, the longest, go before all that can wait."""
     (out / "runs").mkdir(parents=True, exist_ok=True)
     todo = [run for run in runs if not file_of(run, out).exists()]
-    long = [run for run in todo if run.family == "demo"]
-    short = [run for run in todo if run.family != "demo"]
+    long = [run for run in todo if run.family.pooled]
+    short = [run for run in todo if not run.family.pooled]
     started = time.monotonic()
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
 
@@ -216,7 +209,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     runs = [*language(), *synthetic()]
     chosen = set(filter(None, asked.families.split(",")))
-    runs = [r for r in runs if r.seed < asked.seeds and (not chosen or r.family in chosen)]
+    runs = [r for r in runs if r.seed < asked.seeds and (not chosen or r.family.name in chosen)]
     if asked.pack:
         pack(runs, asked.out, asked.pack)
     elif asked.unpack:
