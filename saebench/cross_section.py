@@ -340,6 +340,8 @@ class CrossSection:
     """What else explains a latent."""
     truth: LabelledDictionary | None = None
     """The true dictionary, where the activations were generated."""
+    sets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Attributes that are edited at once, by the name under which `test` has sources that change them all."""
     planted: Mapping[str, Float[Tensor, "_ d_in"]] = field(default_factory=dict)
     """Orthonormal rows of the subspace that was made to carry each attribute, where that is known."""
     planted_atoms: Mapping[str, Float[Tensor, "_ d_in"]] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypeVar
 
-from saebench.errors import TaskError, choice, unknown
+from saebench.errors import OptionError, TaskError, choice, unknown
 
 _HERE = Path(__file__).parent
 # the wheel carries the tasks inside the package; a checkout has them beside it
@@ -43,6 +43,8 @@ class Spec(BaseModel):
 
     positions: ClassVar[tuple[str, ...]]
     """Where in a prompt a site can be."""
+    changes_at_once: ClassVar[tuple[str, ...]] = ()
+    """Attributes of which one source can change several."""
     generates: ClassVar[bool] = False
     """Whether the data is drawn by the task itself: one site, no language model, SAEs of its own."""
 
@@ -64,6 +66,27 @@ class Spec(BaseModel):
         """Controls that can be made on this task and not on others."""
         return ()
 
+    def sets_of(self, asked: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Sets of attributes that are asked for as `s+pos`, by a name in the order of the task.
+
+        Raises:
+            OptionError: for what is no attribute, or if no source of the task changes several at once.
+        """
+        known, found = self.changes_at_once, {}
+        for text in asked:
+            if not known:
+                raise OptionError(
+                    f"--joint-edits {text}: sources of task {self.name!r} are not made to change several attributes at"
+                    " once. Expected a task such as ioi, or no --joint-edits."
+                )
+            names = text.split("+")
+            for name in names:
+                if name not in known:
+                    raise OptionError(f"--joint-edits {text}: {unknown('attribute', name, known)}")
+            ordered = tuple(name for name in known if name in names)
+            found["+".join(ordered)] = ordered
+        return found
+
     def sites_of(self, model: str, sha256: str) -> tuple[str, ...]:
         """Its default sites on a model of that name and digest."""
         return self.sites.get(model, ())
@@ -82,6 +105,7 @@ class NamesSpec(Spec):
 
     positions: ClassVar[tuple[str, ...]] = ("io", "s1", "s1+1", "s2", "end")
     attributes: ClassVar[tuple[str, ...]] = ("io", "s", "pos")
+    changes_at_once = attributes
 
     kind: Literal["names"]
     templates: tuple[str, ...] = Field(min_length=1)

@@ -8,15 +8,14 @@ from torch import Tensor
 
 from saebench.axes import select_axes
 from saebench.axes.base import Bench, Tick, properties
+from saebench.axes.references import edit_references
 from saebench.cross_section import CrossSection, Outcome
 from saebench.dictionaries.codes import encode_split
 from saebench.dictionaries.supervised import SupervisedDictionary
 from saebench.dictionary import LabelledDictionary
-from saebench.edits.few_latents import greedy
 from saebench.measures.detection import squared_norm
 from saebench.records.outcomes import AttributeFacts, Key, Outcomes
 from saebench.scoring.axes import axes_with
-from saebench.scoring.settings import EDIT_SIZES
 
 
 def make_bench(
@@ -41,7 +40,7 @@ def make_bench(
     norms = _norms(atoms, section)
     for at, attribute in enumerate(section.attributes):
         out.facts[Key("task", "norm", attribute.name)] = norms[at]
-        _edit_references(section, ceiling, at, out)
+        edit_references(section, ceiling, attribute.name, [attribute.name], out)
         tick(f"references of {attribute.name}")
     for child, parent in _followers(section):
         out.facts[Key("task", "follows", f"{child}>{parent}")] = 1.0
@@ -115,39 +114,3 @@ def _approximation_references(
     out.add(Key("task", "dev2"), squared_norm(test.acts - mean))
     out.add(Key("task", "err2", edit="ceiling"), squared_norm(test.acts - hat))
     return clean
-
-
-def _edit_references(section: CrossSection, ceiling: LabelledDictionary, at: int, out: Outcomes) -> None:
-    test, name = section.test, section.attributes[at].name
-    source = test.source_acts[name]
-    supervised = ceiling.edit(at, test.acts, test.known, source, test.source_known(name))
-    references = {"none": test.acts, "source": source, "ceiling": supervised}
-    runs = test.readout.remembered(references, reference=source)
-    out.add(Key("task", "asks", name), test.asks(at))
-    others = torch.arange(len(section.attributes), device=source.device) != at
-    same = test.labels[:, others] == test.source_labels[name][:, others]
-    out.add(Key("task", "alone", name), same.all(1))
-    if name in test.source_units:
-        for way, units in enumerate(test.source_units[name].T):
-            out.add(Key("task", "source_unit", name, k=way), units)
-    for edit, run in runs.items():
-        out.add(Key("task", "ld", name, edit), run.ld)
-        out.add(Key("task", "kl", name, edit), run.kl)
-        out.add(Key("task", "success", name, edit), run.top == test.expected[name])
-    if ceiling.sized_edits:
-        _sized_edits(section, ceiling, name, out)
-
-
-def _sized_edits(section: CrossSection, ceiling: LabelledDictionary, name: str, out: Outcomes) -> None:
-    """Agnostic edits by a true dictionary: what k latents can do at most.
-
-    One latent cannot exchange a one-hot value for another; where the truth is known, an edit of
-    size k is held against the truth's own edit of that size.
-    """
-    test = section.test
-    source = test.source_acts[name]
-    alpha = encode_split(ceiling, test.acts, test.known).codes
-    beta = encode_split(ceiling, source, test.source_known(name)).codes
-    edits = greedy(test.acts, source, alpha, beta, ceiling.W_dec, EDIT_SIZES)
-    for k, run in test.readout.run({k: edit.acts for k, edit in edits.items()}).items():
-        out.add(Key("task", "success", name, "ceiling", k), run.top == test.expected[name])

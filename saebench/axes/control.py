@@ -1,5 +1,7 @@
 """Control: can attributes be edited by changing few latents? [PE §4.2, A.16]"""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,7 @@ from saebench.axes.base import Bench, Measure, Subject, Tick
 from saebench.dictionaries.codes import at_rows
 from saebench.dictionary import Intervention, LabelledDictionary
 from saebench.edits.blocks import acts_beside, detectors_within, edits_beside, of_latents, within
-from saebench.edits.few_latents import Edit, aware, greedy, random_swap, swap_all
+from saebench.edits.few_latents import Edit, Exchange, aware, greedy, random_swap, swap_all
 from saebench.edits.writers import SPECIFIC_SIZES, WRITER_SIZES, partners, strength, writers_edit
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring import Context
@@ -15,7 +17,7 @@ from saebench.scoring.causal import weights
 from saebench.scoring.control import AXIS
 from saebench.scoring.settings import EDIT_SIZES
 
-_STORED = {
+STORED = {
     "random": ("success",),
     "permuted": ("success",),
     "writers": ("success", "kl"),
@@ -34,25 +36,29 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
     """Agnostic, aware, random and full edits of every attribute, each size, over one clean run."""
     for at, attribute in enumerate(bench.section.attributes):
         name = attribute.name
-        found = _sized(subject, at, bench)
+        found = few_latents(subject, name, [name], bench)
         edits = {(kind, k): edit.acts for kind, sizes in found.items() for k, edit in sizes.items()}
-        edits |= _references(subject, name, bench, seed)
+        edits |= by_chance(subject, name, bench, seed)
         if name in bench.learned[AXIS]:
             edits |= _writers(subject, at, bench, seed)
-        _run(edits, name, bench, out)
-        for kind, sizes in found.items():
-            for k, edit in sizes.items():
-                out.add(Key(AXIS, "n_changed", name, kind, k), edit.n_changed)
-                out.add(Key(AXIS, "removed_weight", name, kind, k), edit.removed_weight)
+        run_edits(edits, AXIS, name, bench, out, STORED)
+        add_costs(found, AXIS, name, out)
         tick(f"control of {name}")
 
 
-def _sized(subject: Subject, at: int, bench: Bench) -> dict[str, dict[int, Edit]]:
-    """Agnostic and aware edits of every size; of several sites, of that size at each."""
-    test, dictionary, name = bench.section.test, subject.dictionary, bench.section.attributes[at].name
-    alpha, beta = subject.test.codes, subject.source(name).codes
-    f1 = subject.table(bench.properties[name], "select").f1
-    old, new = test.labels[:, at], test.source_labels[name][:, at]
+def few_latents(
+    subject: Subject, source: str, exchanged: Sequence[str], bench: Bench, sizes: Sequence[int] = EDIT_SIZES
+) -> dict[str, dict[int, Edit]]:
+    """Agnostic and aware edits of every size; of several sites, of that size at each.
+
+    The codes come from the sources of a name; an aware edit exchanges the values of some attributes.
+    """
+    section, dictionary = bench.section, subject.dictionary
+    test = section.test
+    alpha, beta = subject.test.codes, subject.source(source).codes
+    tables = [subject.table(bench.properties[name], "select").f1 for name in exchanged]
+    places = [section.index(name) for name in exchanged]
+    values = [(test.labels[:, at], test.source_labels[source][:, at]) for at in places]
     agnostic, knowing = [], []
     for latents, columns in dictionary.blocks:
         base, rows = test.acts[:, columns], dictionary.W_dec[latents, columns]
@@ -61,13 +67,19 @@ def _sized(subject: Subject, at: int, bench: Bench) -> dict[str, dict[int, Edit]
         # where nothing is reconstructed no latent has a share in it
         weight = torch.where(power > 0, explained / power, 0.0)
         codes = within(alpha, latents), within(beta, latents)
-        source, table = test.source_acts[name][:, columns], detectors_within(f1, dictionary.d_sae, latents)
-        agnostic.append(greedy(base, source, *codes, rows, EDIT_SIZES, weight))
-        knowing.append(aware(base, *codes, rows, table, old, new, EDIT_SIZES, weight))
+        there = [
+            Exchange(detectors_within(f1, dictionary.d_sae, latents), *both)
+            for f1, both in zip(tables, values, strict=True)
+        ]
+        target = test.source_acts[source][:, columns]
+        agnostic.append(greedy(base, target, *codes, rows, sizes, weight))
+        knowing.append(aware(base, *codes, rows, there, sizes, weight))
     return {"agnostic": edits_beside(agnostic), "aware": edits_beside(knowing)}
 
 
-def _references(subject: Subject, name: str, bench: Bench, seed: int) -> dict[tuple[str, int], Tensor]:
+def by_chance(
+    subject: Subject, name: str, bench: Bench, seed: int, sizes: Sequence[int] = EDIT_SIZES
+) -> dict[tuple[str, int], Tensor]:
     """Agnostic edits with a shuffled decoder, random swaps of every size, and the swap of all latents."""
     test, dictionary = bench.section.test, subject.dictionary
     alpha, beta = subject.test.codes, subject.source(name).codes
@@ -77,9 +89,9 @@ def _references(subject: Subject, name: str, bench: Bench, seed: int) -> dict[tu
         base, source = test.acts[:, columns], test.source_acts[name][:, columns]
         codes = within(alpha, latents), within(beta, latents)
         if not dictionary.reads_labels:
-            edits = greedy(base, source, *codes, shuffled[latents, columns], EDIT_SIZES)
+            edits = greedy(base, source, *codes, shuffled[latents, columns], sizes)
             permuted.append({k: edit.acts for k, edit in edits.items()})
-        drawn.append(random_swap(base, *codes, dictionary.W_dec[latents, columns], EDIT_SIZES, seed))
+        drawn.append(random_swap(base, *codes, dictionary.W_dec[latents, columns], sizes, seed))
     found = {("permuted", k): acts for k, acts in acts_beside(permuted).items()} if permuted else {}
     found |= {("random", k): acts for k, acts in acts_beside(drawn).items()}
     return found | {("full", -1): swap_all(test.acts, alpha, beta, dictionary.W_dec)}
@@ -120,17 +132,33 @@ def measure_intervention(intervention: Intervention, bench: Bench, out: Outcomes
     test = bench.section.test
     for attribute in bench.section.attributes:
         edited = intervention.edit(attribute.name, test.acts, test.source_acts[attribute.name])
-        _run({("intervention", -1): edited}, attribute.name, bench, out)
+        run_edits({("intervention", -1): edited}, AXIS, attribute.name, bench, out)
         tick(f"control of {attribute.name}")
 
 
-def _run(edits: dict[tuple[str, int], Tensor], name: str, bench: Bench, out: Outcomes) -> None:
+def run_edits(
+    edits: Mapping[tuple[str, int], Tensor],
+    axis: str,
+    name: str,
+    bench: Bench,
+    out: Outcomes,
+    stored: Mapping[str, Sequence[str]] = {},
+) -> None:
+    """Records what the model answers under edits from the sources of a name; `stored` says what is kept of a kind."""
     test = bench.section.test
     runs = test.readout.run(edits, reference=test.source_acts[name])
     for (kind, k), run in runs.items():
         found = {"success": run.top == test.expected[name], "ld": run.ld, "kl": run.kl}
-        for score in _STORED.get(kind, tuple(found)):
-            out.add(Key(AXIS, score, name, kind, k), found[score])
+        for score in stored.get(kind, tuple(found)):
+            out.add(Key(axis, score, name, kind, k), found[score])
+
+
+def add_costs(found: Mapping[str, Mapping[int, Edit]], axis: str, name: str, out: Outcomes) -> None:
+    """Records how many latents edits changed and how much of the reconstruction they took away."""
+    for kind, sizes in found.items():
+        for k, edit in sizes.items():
+            out.add(Key(axis, "n_changed", name, kind, k), edit.n_changed)
+            out.add(Key(axis, "removed_weight", name, kind, k), edit.removed_weight)
 
 
 MEASURE = Measure(measure, prepare, intervene=measure_intervention)

@@ -16,7 +16,7 @@ from saebench.dictionaries.controls import PCA, Identity
 from saebench.dictionaries.supervised import fit_supervised
 from saebench.dictionary import LabelledDictionary
 from saebench.edits.das import DAS, fit_das
-from saebench.edits.few_latents import aware
+from saebench.edits.few_latents import Exchange, aware
 from saebench.edits.masks import Mask, fit_masks, random_masks, swap_masked
 from saebench.measures.subspaces import by_chance, overlap, swapped
 from saebench.records.outcomes import Key, Outcomes
@@ -148,7 +148,7 @@ def edits_of(
         }
         table = subject.table(bench.properties[name], "select")
         old, new = test.labels[:, at], test.source_labels[name][:, at]
-        without = aware(hat, alpha, beta, W_dec, table.f1, old, new, EDIT_SIZES)
+        without = aware(hat, alpha, beta, W_dec, [Exchange(table.f1, old, new)], EDIT_SIZES)
         found[name] = edits | {("aware_no_error", k): e.acts for k, e in without.items()}
         _note_mask(out, UNDER, name, "mask", mask)
     return found

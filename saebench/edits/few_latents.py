@@ -16,6 +16,15 @@ _CPU_BLOCK_BYTES, _GPU_BLOCK_BYTES = 3 * 2**20, 128 * 2**20
 _TIE = 1e-6
 
 
+class Exchange(NamedTuple):
+    """An attribute whose value an aware edit exchanges, prompt by prompt."""
+
+    f1: Float[Tensor, "n_detectors n_values"]
+    """Of every detector for every value, on `select`."""
+    old: Int[Tensor, "n"]
+    new: Int[Tensor, "n"]
+
+
 class Edit(NamedTuple):
     """An edited activation and the number of latents it changed."""
 
@@ -171,9 +180,7 @@ def aware(
     alpha: SparseCodes,
     beta: SparseCodes,
     W_dec: Float[Tensor, "d_sae d_in"],
-    f1: Float[Tensor, "n_detectors n_values"],
-    old: Int[Tensor, "n"],
-    new: Int[Tensor, "n"],
+    exchanged: Sequence[Exchange],
     sizes: Sequence[int] = EDIT_SIZES,
     weight: Float[Tensor, "n d_in"] | None = None,
 ) -> dict[int, Edit]:
@@ -181,12 +188,17 @@ def aware(
 
     Removes the e latents active in α that rank highest by F1 (on `select`) for the old value and
     adds the e active in β that rank highest for the new one, each with its own coefficient
-    [PE §4.2, A.16]. Changes up to 2e latents.
+    [PE §4.2, A.16]. Changes up to 2e latents for each attribute that is exchanged; one that ranks for two of
+    them changes once.
     """
     out = {}
-    ranks = [rank_in_row(codes, by_detector(codes, f1, v)) for codes, v in ((alpha, old), (beta, new))]
+    lost_by = [rank_in_row(alpha, by_detector(alpha, each.f1, each.old)) for each in exchanged]
+    gained_by = [rank_in_row(beta, by_detector(beta, each.f1, each.new)) for each in exchanged]
     for e in sizes:
-        gone, come = (only(codes, rank < e) for codes, rank in zip((alpha, beta), ranks, strict=True))
+        gone, come = (
+            only(codes, torch.stack([rank < e for rank in ranks]).any(0))
+            for codes, ranks in ((alpha, lost_by), (beta, gained_by))
+        )
         change = difference(gone, come)
         lost = torch.zeros(len(base), device=base.device)
         if weight is not None:

@@ -20,7 +20,7 @@ from saebench.records.memo import Memo
 from saebench.records.outcomes import Outcomes
 from saebench.records.result import ModelInfo, Result, SplitSizes, TaskInfo
 from saebench.records.site_list import read_sites
-from saebench.scoring.axes import axes_with, versions
+from saebench.scoring.axes import asked_for, axes_with, versions
 from saebench.scoring.settings import EDIT_SIZES
 from saebench.site import Site, residual
 from saebench.spec import Task
@@ -53,6 +53,9 @@ class Arena:
     keep: int | None = None
     """Benches that stay in memory, those asked for last; without a number all of them."""
     _benches: "dict[Site, tuple[Built, Bench]]" = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sets = self.task.spec.sets_of(self.options.joint_edits)
 
     @property
     def model(self) -> "Model":
@@ -142,7 +145,7 @@ class Arena:
 
         options, spec = self.options, self.task.spec
         built = KINDS[spec.kind].build(
-            self.task, self.model, site, Settings(options.budget, options.seed, self.tick)
+            self.task, self.model, site, Settings(options.budget, options.seed, self.tick, self.sets)
         )
         if not options.allow_incompetent:
             built.competence.require(self.source.name, self.task.name)
@@ -157,16 +160,22 @@ class Arena:
             ceiling = section.truth or fit_supervised(section, method, variables)
             return make_bench(section, ceiling, atoms, (), built.facts, options.seed, self.tick, axes)
 
-        return built, make_benches(section, spec.further_axes, make)
+        return built, make_benches(section, self.further, make)
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Axes beside those of every task: what the kind brings, and what the options ask for."""
+        return (*self.task.spec.further_axes, *asked_for(self.options))
 
     @property
     def versions(self) -> dict[str, int]:
-        """Versions of the axes measured: those of every task, then those that the kind brings."""
-        return versions(self.task.spec.further_axes)
+        """Versions of the axes measured: those of every task, then the further ones."""
+        return versions(self.further)
 
     def id(self, sha256: str, site: Site) -> str:
         """Digest of everything that can change a number."""
-        options, axes = self.options, axes_with(self.task.spec.further_axes)
+        options, axes = self.options, axes_with(self.further)
+        sets = {"joint_edits": sorted(self.sets)} if self.sets else {}
         return provenance.identity(
             dictionary=sha256,
             model=self.source.facts.sha256,
@@ -177,6 +186,7 @@ class Arena:
             edit_sizes=EDIT_SIZES,
             axes=self.versions,
             **{name: value for axis in axes.values() for name, value in axis.settings.items()},
+            **sets,
             budget=options.budget,
             seed=options.seed,
             dtype=self.source.dtype,

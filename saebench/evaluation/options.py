@@ -40,6 +40,9 @@ class Options:
     architecture: str | None = option(None, "Architecture of a weights file that does not say.")
     supervised: str | None = option(None, "Kind of supervised dictionary, mean or mse. Default: mse.")
     parametrization: str = option("independent", "independent, coupled or names.")
+    joint_edits: tuple[str, ...] = option(
+        (), "Sets of attributes to edit at once too, by commas, e.g. s+pos,io+s+pos (IOI)."
+    )
     memory: str | None = option(None, "For patched passes, e.g. 2GB.")
     allow_incompetent: bool = option(False, "Score although the model cannot do the task.")
     force_mismatch: bool = option(False, "Score on data that an SAE was not trained on.")
@@ -70,9 +73,10 @@ class Options:
         if "ravel_data" in values:
             # the hub's copy is a name and has no home
             values["ravel_data"] = os.path.expanduser(values["ravel_data"])
-        if "ravel_attributes" in values:
-            parts = [name for part in _several(values["ravel_attributes"]) for name in part.split(",")]
-            values["ravel_attributes"] = tuple(filter(None, parts))
+        for name in ("ravel_attributes", "joint_edits"):
+            if name in values:
+                parts = [each.strip() for part in _several(values[name]) for each in part.split(",")]
+                values[name] = tuple(filter(None, parts))
         return cls(**values)
 
     @property

@@ -9,6 +9,7 @@ from saebench.kinds.entities import sections as entities
 from saebench.kinds.entities.asking import SIZES as ENTITIES
 from saebench.kinds.entities.pairs import entity_pairs
 from saebench.kinds.names import sections as names
+from saebench.kinds.names import together
 from saebench.kinds.names.pairs import names_pairs
 from saebench.kinds.pairs import no_pairs
 from saebench.kinds.passages import Draw, entity_passages, names_passages
@@ -38,7 +39,7 @@ class Kind(NamedTuple):
 
 
 KINDS: dict[str, Kind] = {
-    "names": Kind(names.build, pairs=names_pairs, passages=names_passages, sizes=names.SIZES),
+    "names": Kind(together.build, pairs=names_pairs, passages=names_passages, sizes=names.SIZES),
     "entities": Kind(entities.build, pairs=entity_pairs, passages=entity_passages, sizes=ENTITIES),
     "synthetic": Kind(synthetic.build, generator_on, sizes=synthetic.SIZES),
 }

@@ -30,6 +30,8 @@ class Settings(NamedTuple):
     budget: str = "quick"
     seed: int = 0
     tick: Tick = lambda _: None
+    sets: Mapping[str, tuple[str, ...]] = {}
+    """Attributes that a source has to change at once, by name (`s+pos`), for tasks that can."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from saebench.records.result import Result
 from saebench.records.store import Stored, load
 from saebench.regression.differences import FAILURES, Difference, differences
 from saebench.regression.tolerances import Tolerances
+from saebench.scoring.axes import of_headlines
 from saebench.scoring.estimates import Bootstrap
 
 
@@ -157,7 +158,7 @@ _MUST_AGREE: dict[str, Callable[[Result], object]] = {
     "site": lambda r: r.site,
     "budget": lambda r: r.budget,
     "seed": lambda r: r.seed,
-    "axis versions": lambda r: dict(sorted(r.axis_versions.items())),
+    "axis versions": lambda r: of_headlines(dict(sorted(r.axis_versions.items()))),
 }
 
 

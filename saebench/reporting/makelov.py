@@ -1,12 +1,13 @@
 """Figures of Makelov, Lange and Nanda 2024 (arXiv 2405.08366) from whatever was scored; docs/makelov.md is the map."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from saebench.errors import ResultError
 from saebench.records.files import safe_name
 from saebench.records.result import Result, Score
-from saebench.reporting.plots import COLOURS, MARKERS, arms, encode, label, style
+from saebench.reporting.plots import COLOURS, MARKERS, arms, encode, label, sizes, style
+from saebench.scoring.joint import AXIS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 ROWS = ("control:pca", "control:random:", "control:identity")
 """Controls that are drawn beside SAEs and the supervised dictionary."""
 SIZED = {"agnostic": "-", "aware": "--"}
+REFERENCES = {"no edit": ("none", ":"), "supervised edit": ("supervised", "--")}
+"""What edits are read against, and how it is drawn."""
 _COLOURS = [colour for colour in COLOURS if colour != "#000000"]
 
 
@@ -37,13 +40,14 @@ class Drawn(NamedTuple):
         return {"color": colour, "marker": marker, **hollow}
 
     def scores(self, name: str, attribute: str | None = None, edit: str | None = None) -> list[Score]:
-        """Those of a name that have a value, in order of k."""
+        """Those of a name that have a value, in order of k; where joint edits have more sizes, theirs."""
         found = [
             s
             for s in self.result.scores
             if (s.name, s.attribute, s.edit) == (name, attribute, edit) and s.value is not None
         ]
-        return sorted(found, key=lambda s: s.k or 0)
+        joint = [s for s in found if s.axis == AXIS]
+        return sorted(joint or found, key=lambda s: s.k or 0)
 
     def value(self, name: str, attribute: str, edit: str, k: int | None = None) -> float | None:
         return next((s.value for s in self.scores(name, attribute, edit) if s.k == k), None)
@@ -95,18 +99,23 @@ def _panels(n_rows: int, n_columns: int) -> "tuple[Figure, Any]":
     return figure, figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
 
 
-def _legend(figure: "Figure", rows: Sequence[Drawn]) -> None:
+def _legend(figure: "Figure", rows: Sequence[Drawn], lines: Mapping[str, str] = {}) -> None:
+    """What marks stand for, and lines by what they are."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=label(row.result.dictionary.name), **row.marks) for row in rows]
+    for name, dashes in lines.items():
+        drawn: dict[str, Any] = {"color": "black", "linestyle": dashes}
+        handles.append(Line2D([], [], label=name, **drawn))
     figure.legend(handles=handles, loc="outside right upper", fontsize=7)
 
 
-def _line(axes: "Axes", row: Drawn, scores: Sequence[Score], dashes: str = "-") -> None:
-    known = [(s.k or 0, s.value, s.ci) for s in scores if s.value is not None]
+def _line(axes: "Axes", row: Drawn, scores: Sequence[Score], times: float = 1) -> None:
+    """Scores with their intervals over k, `times` so much."""
+    known = [((s.k or 0) * times, s.value, s.ci) for s in scores if s.value is not None]
     xs, ys = [k for k, _, _ in known], [value for _, value, _ in known]
     bars = list(zip(*(arms(value, ci) for _, value, ci in known), strict=True))
-    axes.errorbar(xs, ys, yerr=bars, linestyle=dashes, linewidth=1, markersize=4, **row.marks)
+    axes.errorbar(xs, ys, yerr=bars, linewidth=1, markersize=4, **row.marks)
 
 
 def approximation(rows: Sequence[Drawn]) -> "Figure | None":
@@ -156,43 +165,68 @@ def accuracy(rows: Sequence[Drawn]) -> "Figure | None":
         for axes, attribute in zip(line, names, strict=True):
             for row in kept:
                 _line(axes, row, row.scores("edit_success", attribute, edit))
-            for reference, dashes in (("none", ":"), ("supervised", "--")):
-                level = kept[0].value("edit_success", attribute, reference)
+            for reference, dashes in REFERENCES.values():
+                levels = (row.value("edit_success", attribute, reference) for row in kept)
+                level = next((level for level in levels if level is not None), None)
                 if level is not None:
                     axes.axhline(level, color="black", linewidth=0.8, linestyle=dashes)
-            axes.set_xscale("log", base=2)
+            sizes(axes)
             axes.set(
                 title=f"{attribute}, {edit}", xlabel="latents changed" if edit == "agnostic" else "size e"
             )
         line[0].set_ylabel("share of edits that succeed")
-    _legend(figure, kept)
+    _legend(figure, kept, {name: dashes for name, (_, dashes) in REFERENCES.items()})
     return figure
 
 
 def magnitude(rows: Sequence[Drawn]) -> "Figure | None":
-    """Figure 4: share of the reconstruction that an edit takes away against how often it succeeds.
+    """Figure 4: what an edit takes away against how often it succeeds.
 
-    The dotted line is what the supervised dictionary's edit takes away.
+    Above, the share of the reconstruction; below, the paper's scale: 0 is what the supervised dictionary's edit
+    takes away, 1 everything. Linear between −1 and 1, logarithmic beyond.
     """
     names = _attributes(rows, "edit_magnitude")
     ceiling = next((row for row in rows if row.result.dictionary.kind == "labelled"), None)
     kept = [row for row in rows if any(row.scores("edit_magnitude", a, e) for a in names for e in SIZED)]
     if not kept:
         return None
-    figure, grid = _panels(1, len(names))
-    for axes, attribute in zip(grid[0], names, strict=True):
+    figure, grid = _panels(2, len(names))
+    for (above, below), attribute in zip(grid.T, names, strict=True):
         least = ceiling.value("edit_magnitude", attribute, "aware", 1) if ceiling else None
         for row in kept:
             for edit, dashes in SIZED.items():
                 points = _points(row, attribute, edit)
                 xs, ys = [x for x, _ in points], [y for _, y in points]
-                axes.plot(xs, ys, linestyle=dashes, linewidth=1, markersize=4, **row.marks)
+                panels = {above: xs}
+                if least is not None and least < 1:
+                    panels[below] = [on_papers_scale(x, least) for x in xs]
+                for axes, at in panels.items():
+                    axes.plot(at, ys, linestyle=dashes, linewidth=1, markersize=4, **row.marks)
+        above.set(title=attribute, xlabel="share taken away")
         if least is not None:
-            axes.axvline(least, color="black", linewidth=0.8, linestyle=":")
-        axes.set(title=attribute, xlabel="share taken away")
-    grid[0][0].set_ylabel("share of edits that succeed\n(solid: agnostic, dashed: aware)")
-    _legend(figure, kept)
+            above.axvline(least, color="black", linewidth=0.8, linestyle=":")
+        _papers_scale(below, least)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("share of edits that succeed")
+    _legend(figure, kept, {**SIZED, "supervised weight": ":"})
     return figure
+
+
+def on_papers_scale(weight: float, supervised: float) -> float:
+    """What is taken away, 0 for what the supervised edit takes and 1 for everything."""
+    return (weight - supervised) / (1 - supervised)
+
+
+def _papers_scale(axes: "Axes", least: float | None) -> None:
+    if least is None or least >= 1:
+        why = "no supervised dictionary here" if least is None else "the supervised edit takes away all"
+        axes.text(0.5, 0.5, why, ha="center", transform=axes.transAxes)
+        return
+    axes.set_xscale("symlog", linthresh=1)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("0: supervised weight, 1: everything")
+    axes.axvline(0, color="black", linewidth=0.8, linestyle=":")
+    axes.axvline(1, color="black", linewidth=0.8)
 
 
 def _points(row: Drawn, attribute: str, edit: str) -> list[tuple[float, float]]:
@@ -214,13 +248,16 @@ def interpretable(rows: Sequence[Drawn]) -> "Figure | None":
     figure, grid = _panels(1, 2)
     for axes, (name, edit) in zip(grid[0], (("kept_ld", "keep"), ("removed_ld", "remove")), strict=True):
         for row in kept:
-            _line(axes, row, row.scores(name, None, edit))
+            _line(axes, row, row.scores(name, None, edit), 0.01)
         axes.axhline(1, color="black", linewidth=0.6)
         axes.axhline(0, color="black", linewidth=0.6)
-        axes.set(title=f"latents with F1 ≥ t {'alone' if edit == 'keep' else 'removed'}", xlabel="100 t")
+        axes.set(title=f"latents with F1* ≥ t {'alone' if edit == 'keep' else 'removed'}", xlabel="t")
     grid[0][0].set_ylabel("LD recovered")
     _legend(figure, kept)
     return figure
+
+
+INTERCHANGED = {"matched": "latents with F1* ≥ t", "rest": "the rest"}
 
 
 def interchange(rows: Sequence[Drawn]) -> "Figure | None":
@@ -230,11 +267,11 @@ def interchange(rows: Sequence[Drawn]) -> "Figure | None":
     if not kept:
         return None
     figure, grid = _panels(2, len(names))
-    for line, edit in zip(grid, ("matched", "rest"), strict=True):
+    for line, edit in zip(grid, INTERCHANGED, strict=True):
         for axes, attribute in zip(line, names, strict=True):
             for row in kept:
-                _line(axes, row, row.scores("interchange_ld", attribute, edit))
-            axes.set(title=f"{attribute}, {edit}", xlabel="100 t")
+                _line(axes, row, row.scores("interchange_ld", attribute, edit), 0.01)
+            axes.set(title=f"{attribute}: {INTERCHANGED[edit]}", xlabel="t")
         line[0].set_ylabel("LD moved, 1: source patch")
     _legend(figure, kept)
     return figure

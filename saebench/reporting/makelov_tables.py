@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from saebench.errors import ResultError
 from saebench.records.files import safe_name
-from saebench.reporting.makelov import ROWS, SIZED
-from saebench.reporting.plots import COLOURS, MARKERS, encode, label, style
+from saebench.reporting.makelov import REFERENCES, ROWS, SIZED
+from saebench.reporting.plots import COLOURS, MARKERS, encode, label, sizes, style
+from saebench.scoring.axes import EVERY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,10 @@ def draw(paths: Sequence[Path]) -> dict[str, bytes]:
                         f"{path} cannot be drawn ({type(error).__name__}: {error}). Expected a table of"
                         f" `python -m saebench.studies.makelov {path.stem}`."
                     ) from error
+                where = dict.fromkeys(row.get("site", "") for row in rows if row.get("model", "") == model)
+                # of several sites each panel names its own
+                title = (model, *where) if len(where) == 1 else (model,)
+                made.suptitle(" · ".join(map(label, filter(None, title))), fontsize=9)
                 files[f"{safe_name(model)}--{name}.png"] = encode(made)
     return files
 
@@ -59,7 +64,9 @@ def _marks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
             greys += 1
         else:
             colour, marker = _PALETTE[others % len(_PALETTE)], MARKERS[others % len(MARKERS)]
-            found[name] = {"color": colour, "marker": marker}
+            # where colours begin again, marks are hollow
+            hollow = {"markerfacecolor": "white"} if others >= len(_PALETTE) else {}
+            found[name] = {"color": colour, "marker": marker, **hollow}
             others += 1
     return found
 
@@ -73,6 +80,7 @@ def _grid(n_rows: int, n_columns: int, width: float = 2.5, height: float = 2.5) 
 
 
 def _legend(figure: "Figure", marks: dict[str, dict[str, Any]]) -> None:
+    """What marks and lines stand for, by name."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], label=label(name), **kwargs) for name, kwargs in marks.items()]
@@ -103,26 +111,28 @@ def joint_edits(rows: Table) -> "Figure":
                 mine = [row for row in here if row["dictionary"] == name and row["edit"] == edit]
                 mine.sort(key=lambda row: int(row["k"]))
                 values, arms = _bars(mine, score)
-                sizes = [int(row["k"]) for row in mine]
-                axes.errorbar(sizes, values, yerr=arms, linewidth=1, markersize=4, **kwargs)
+                xs = [int(row["k"]) for row in mine]
+                axes.errorbar(xs, values, yerr=arms, linewidth=1, markersize=4, **kwargs)
             _references(axes, here, score)
-            axes.set_xscale("log", base=2)
-            axes.set(title=f"{attributes}, {edit}", xlim=(0.8, 40))
+            sizes(axes)
+            axes.set(title=f"{attributes}, {edit}")
             axes.set_xlabel("latents changed" if edit == "agnostic" else "size e of each attribute")
         line[0].set_ylabel(FOLLOWED[score])
-        line[0].set_ylim((-0.05, 1.05) if score == "success" else (-0.6, 1.6))
-    _legend(figure, marks)
+        line[0].set_ylim((-0.05, 1.05) if score == "success" else (-1.1, 1.6))
+    lines = {name: {"color": "black", "linestyle": dashes} for name, (_, dashes) in REFERENCES.items()}
+    _legend(figure, marks | lines)
     return figure
 
 
 def _references(axes: "Axes", here: Table, score: str) -> None:
-    """Dotted no edit, dashed the supervised one."""
     if not here:
         axes.text(0.5, 0.5, "the source does not move LD", ha="center", transform=axes.transAxes)
-    for edit, dashes in (("none", ":"), ("supervised", "--")):
-        for row in here:
-            if row["dictionary"] == REFERENCE and row["edit"] == edit:
-                axes.axhline(float(row[score]), color="black", linewidth=0.8, linestyle=dashes)
+    for edit, dashes in REFERENCES.values():
+        # how far LD moves is measured from no edit
+        levels = [0.0] if (score, edit) == ("ld_moved", "none") else []
+        mine = (row for row in here if (row["dictionary"], row["edit"]) == (REFERENCE, edit))
+        for level in [*levels, *(float(row[score]) for row in mine)]:
+            axes.axhline(level, color="black", linewidth=0.8, linestyle=dashes)
 
 
 def interpretations(rows: Table) -> "Figure":
@@ -130,7 +140,7 @@ def interpretations(rows: Table) -> "Figure":
     sites = list(dict.fromkeys(row["site"] for row in rows))
     names = list(dict.fromkeys(row["dictionary"] for row in rows))[::-1]
     predicates = [p for p in dict.fromkeys(row["predicate"] for row in rows) if p != "none"]
-    figure, grid = _grid(1, len(sites), 4.0, 0.6 + 0.3 * len(names))
+    figure, grid = _grid(1, len(sites), 4.0 if len(sites) < 3 else 2.6, 0.6 + 0.3 * len(names))
     for axes, site in zip(grid[0], sites, strict=True):
         here = {(r["dictionary"], r["predicate"]): float(r["share"]) for r in rows if r["site"] == site}
         left = [0.0] * len(names)
@@ -141,7 +151,8 @@ def interpretations(rows: Table) -> "Figure":
             axes.barh(range(len(names)), shares, left=left, color=colour, hatch=hatch, label=predicate)
             left = [a + b for a, b in zip(left, shares, strict=True)]
         axes.set_yticks(range(len(names)), [label(name) for name in names], fontsize=7)
-        axes.set(title=site, xlabel="share of active latents (rest: none)", xlim=(0, 1))
+        axes.set(xlabel="share of active latents (rest: none)", xlim=(0, 1))
+        axes.set_title(label(site), fontsize=9)
     handles, labels = grid[0][0].get_legend_handles_labels()
     further, more = grid[0][-1].get_legend_handles_labels()
     known = dict(zip(labels + more, handles + further, strict=True))
@@ -185,6 +196,7 @@ def negative_weights(rows: Table) -> "Figure":
             (value,), arms = _bars([row], name)
             axes.errorbar([value], [place], xerr=arms, linestyle="none", **marks[row["dictionary"]])
         axes.axvline(0, color="black", linewidth=0.6)
+        axes.locator_params(axis="x", nbins=4)
         axes.set_yticks(range(len(rows)), [label(n) for n in names[::-1]], fontsize=7)
         axes.set_title(title)
     return figure
@@ -205,7 +217,7 @@ def occlusion(rows: Table) -> "Figure":
                     xs, ys = [float(r["share"]) for r in kept], [float(r[score]) for r in kept]
                     named = f"{form} SAE" if seed == rows[0]["seed"] else None
                     axes.plot(xs, ys, linestyle=dashes, color=colour, marker=".", label=named)
-            axes.set(title=attribute, xlabel=f"share of {rows[0]['taken_out']} taken out")
+            axes.set(title=f"latents for {attribute}", xlabel=f"share of {rows[0]['taken_out']} taken out")
         line[0].set_ylabel(title)
     grid[0][0].legend(fontsize=7)
     return figure
@@ -229,13 +241,25 @@ def sublayers(rows: Table) -> "Figure":
                 axes.errorbar([value], [place], xerr=arms, fmt="o", color=colour, markersize=5, **filled)
         axes.axvline(0, color="black", linewidth=0.6)
         axes.set_yticks(range(len(rows)), named[::-1], fontsize=7)
-        axes.set_title("variance missed" if score == "fvu" else score, fontsize=9)
+        axes.set_title(EVERY[score].title if score in EVERY else "variance missed", fontsize=9)
+    point = {"linestyle": "none", "marker": "o"}
+    hollow = {**point, "color": _PALETTE[1], "markerfacecolor": "white"}
+    _legend(
+        figure,
+        {
+            "trained there": {**point, "color": _PALETTE[0]},
+            "control": {**point, "color": "#888888"},
+            "residual stream, non-negative": {**point, "color": _PALETTE[1]},
+            "residual stream, projection": hollow,
+        },
+    )
     return figure
 
 
 TABLES: dict[str, tuple[str, Callable[[Table], "Figure"]]] = {
     "joint-edits": ("figure-3-joint", joint_edits),
     "interpretations": ("figure-5", interpretations),
+    "interpretations-heads": ("figure-5-heads", interpretations),
     "occlusion": ("figure-6", occlusion),
     "thresholds": ("figure-30-31-whole-range", thresholds),
     "negative-weights": ("negative-weights", negative_weights),

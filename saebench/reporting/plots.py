@@ -2,14 +2,16 @@
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from saebench.reporting.text import printable
+from saebench.scoring.settings import EDIT_SIZES
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours: told apart with any colour vision. Shapes say the same again.
@@ -58,6 +60,13 @@ def save(figure: "Figure", path: Path, **options: Any) -> Path:
     """Writes a figure in the form that the file's name ends in."""
     path.write_bytes(encode(figure, path.suffix.removeprefix("."), **options))
     return path
+
+
+def sizes(axes: "Axes", ticks: Sequence[int] = EDIT_SIZES) -> None:
+    """A logarithmic axis of edit sizes, marked with the numbers themselves."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ticks, [str(k) for k in ticks])
+    axes.set_xlim(ticks[0] * 0.8, ticks[-1] * 1.25)
 
 
 def label(text: str, longest: int = 42) -> str:

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from saebench.records.result import AxisScore, Result, Score
 from saebench.reporting import disentangle as disentangling
+from saebench.reporting import joint as joint_edits
 from saebench.reporting import recovery as recovery_table
 from saebench.reporting.ordering import Ordering, board_title, ordering, read_verdicts
 from saebench.reporting.text import WIDE, Footnotes, interval, number
@@ -92,7 +93,8 @@ def print_results(results: Sequence[Result], out: Console) -> None:
             out.print(Text(note, style="dim"))
         print_caveats(best_first(group), out)
         out.print()
-    for table in (*disentangling.tables(results), *recovery_table.tables(results)):
+    further = (disentangling, joint_edits, recovery_table)
+    for table in (table for kind in further for table in kind.tables(results)):
         out.print(table)
         out.print()
 

@@ -12,6 +12,7 @@ from saebench.scoring import (
     control,
     disentangle,
     interpretability,
+    joint,
     occlusion,
     oversplitting,
     recovery,
@@ -39,6 +40,8 @@ class Axis(NamedTuple):
     """Measured only on tasks that bring what it needs; not one of the columns of every table."""
     per_site: bool = False
     """Read off one site: of several that are edited together it is the mean over them."""
+    asked_for: str = ""
+    """The option that says whether a further axis is measured, on tasks that can: it moves no headline."""
     heads: str = ""
     """The axis whose headline a further axis replaces where it was measured."""
     reads: tuple[str, ...] = ()
@@ -71,6 +74,7 @@ _LIST = (
     ),
     Axis("recovery", "recovery of true features", recovery.score, 2, further=True),
     Axis("subspaces", "recovery of planted subspaces", subspaces.score, 1, further=True),
+    Axis("joint", "joint edits", joint.score, 1, further=True, asked_for="joint_edits"),
 )
 EVERY = {axis.name: axis for axis in _LIST}
 AXES = {axis.name: axis for axis in _LIST if not axis.further}
@@ -80,6 +84,16 @@ AXES = {axis.name: axis for axis in _LIST if not axis.further}
 def axes_with(further: Sequence[str]) -> dict[str, Axis]:
     """The axes of every task and those named, in the order of the list."""
     return {name: axis for name, axis in EVERY.items() if name in AXES or name in further}
+
+
+def asked_for(options: object) -> tuple[str, ...]:
+    """Axes that some options ask for."""
+    return tuple(a.name for a in EVERY.values() if a.asked_for and getattr(options, a.asked_for))
+
+
+def of_headlines(versions: Mapping[str, int]) -> dict[str, int]:
+    """Versions of the axes that results need to share to be compared: what was asked for besides moves no headline."""
+    return {name: v for name, v in versions.items() if name not in EVERY or not EVERY[name].asked_for}
 
 
 def with_what_they_read(names: Collection[str]) -> set[str]:

@@ -51,26 +51,27 @@ def average(parts: list[Estimate]) -> Estimate:
 
 
 def score(ctx: Context) -> tuple[Headline, list[Entry]]:
-    entries = []
-    for name in ctx.outcomes.attributes:
-        n = ctx.n(name)
-        floor = success(ctx, Key("task", "success", name, "none"))
-        ceiling = success(ctx, Key("task", "success", name, "ceiling"))
-        for edit, value in (("none", floor), ("supervised", ceiling)):
-            entries.append(Entry(AXIS, "edit_success", value, n, name, edit))
-        source = success(ctx, Key("task", "success", name, "source"))
-        entries.append(Entry(AXIS, "edit_success", source, n, name, "source"))
-        entries.append(
-            Entry(
-                AXIS, "edit_effect", ld_effect(ctx, Key("task", "ld", name, "ceiling")), n, name, "supervised"
-            )
-        )
-        best = ceiling_fidelity(ctx, name)
-        entries.append(Entry(AXIS, "edit_fidelity", best, _judged(ctx, name), name, "supervised"))
-        kinds = [key for score in ("success", "kl") for key in ctx.outcomes.find(AXIS, score, attribute=name)]
-        for key in dict.fromkeys(key._replace(score="success") for key in kinds):
-            entries += _edit_entries(ctx, key, floor, ceiling, best)
-    return headline(ctx), entries
+    names = ctx.outcomes.attributes
+    return headline(ctx), [entry for name in names for entry in attribute_entries(ctx, AXIS, name)]
+
+
+def attribute_entries(ctx: Context, axis: str, name: str) -> list[Entry]:
+    """Every score of every edit that an axis made from the sources of a name, references first."""
+    entries, n = [], ctx.n(name)
+    floor = success(ctx, Key("task", "success", name, "none"))
+    ceiling = success(ctx, Key("task", "success", name, "ceiling"))
+    for edit, value in (("none", floor), ("supervised", ceiling)):
+        entries.append(Entry(axis, "edit_success", value, n, name, edit))
+    source = success(ctx, Key("task", "success", name, "source"))
+    entries.append(Entry(axis, "edit_success", source, n, name, "source"))
+    moved = ld_effect(ctx, Key("task", "ld", name, "ceiling"))
+    entries.append(Entry(axis, "edit_effect", moved, n, name, "supervised"))
+    best = ceiling_fidelity(ctx, name)
+    entries.append(Entry(axis, "edit_fidelity", best, _judged(ctx, name), name, "supervised"))
+    kinds = [key for score in ("success", "kl") for key in ctx.outcomes.find(axis, score, attribute=name)]
+    for key in dict.fromkeys(key._replace(score="success") for key in kinds):
+        entries += _edit_entries(ctx, key, floor, ceiling, best)
+    return entries
 
 
 def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate, best: Maybe) -> list[Entry]:
@@ -78,7 +79,7 @@ def _edit_entries(ctx: Context, key: Key, floor: Estimate, ceiling: Estimate, be
     n, k = ctx.n(key.attribute), key.k if key.k >= 0 else None
     changed, weight = key._replace(score="n_changed"), key._replace(score="removed_weight")
     n_changed = float(ctx.outcomes[changed].mean()) if changed in ctx.outcomes else None
-    blank = Entry(AXIS, "", floor, n, key.attribute, key.edit, k, n_changed)
+    blank = Entry(key.axis, "", floor, n, key.attribute, key.edit, k, n_changed)
     ld, kl = key._replace(score="ld"), key._replace(score="kl")
     found = []
     if key in ctx.outcomes:

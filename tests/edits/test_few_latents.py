@@ -4,7 +4,7 @@ import pytest
 import torch
 from sparse import random_codes, sparse
 
-from saebench.edits.few_latents import aware, greedy, random_swap, swap_all
+from saebench.edits.few_latents import Exchange, aware, greedy, random_swap, swap_all
 from saebench.measures.detection import f1_table
 
 
@@ -101,7 +101,7 @@ def test_aware_edit_removes_the_old_value_and_adds_the_new_one(e):
     g = torch.Generator().manual_seed(9)
     old, new = (torch.randint(4, (20,), generator=g) for _ in range(2))
     f1 = f1_table(sparse(alpha), old, 4, signed=True).f1
-    found = aware(base, sparse(alpha), sparse(beta), rows, f1, old, new, (e,))[e]
+    found = aware(base, sparse(alpha), sparse(beta), rows, [Exchange(f1, old, new)], (e,))[e]
     for i in range(20):
         wanted = naive_aware(base[i], alpha[i], beta[i], rows, f1, int(old[i]), int(new[i]), e)
         assert torch.allclose(found.acts[i], wanted, atol=1e-5)

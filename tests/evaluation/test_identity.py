@@ -26,6 +26,7 @@ ELSEWHERE = {
     "memory": "numbers do not depend on the size of a batch",
     "allow_incompetent": "whether a number is shown at all",
     "strict": "whether a number is shown at all",
+    "joint_edits": "in the id of tasks that have such sources: see the test of its own",
     "force_mismatch": "whether a number is shown at all",
 }
 
@@ -98,6 +99,15 @@ def test_settings_of_an_axis_change_the_ids_of_results_that_have_it(path, monkey
     monkeypatch.setitem(EVERY, name, EVERY[name]._replace(settings=changed(EVERY[name].settings, rest)))
     assert arena("ravel").id("x", SITE) != before["ravel"]
     assert arena("ioi").id("x", SITE) == before["ioi"]
+
+
+def test_joint_edits_change_the_id_and_their_order_does_not():
+    ids = [
+        arena("ioi", joint_edits=sets).id("x", SITE)
+        for sets in ((), ("s+pos",), ("io+s",), ("s+io",), ("io+s", "s+pos"))
+    ]
+    assert len({*ids}) == 4 and ids[2] == ids[3]
+    assert ids[4] == arena("ioi", joint_edits=("pos+s", "io+s")).id("x", SITE)
 
 
 def test_sizes_of_edits_change_the_id(monkeypatch):

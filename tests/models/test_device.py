@@ -108,13 +108,13 @@ def test_scoring_is_exact_and_leaves_the_settings_of_a_training_run():
 def test_outcomes_are_those_of_the_cpu(monkeypatch, task, sae):
     """All axes, with labels, masks and learned subspaces: the same choices, outcomes equal but for rounding."""
     cpu = saebench.evaluate(sae, task=task, budget="tiny", device="cpu")
-    exactly, run = [], control._run
+    exactly, run = [], control.run_edits
 
-    def watched(*arguments):
+    def watched(*arguments, **named):
         exactly.append(torch.are_deterministic_algorithms_enabled())
         run(*arguments)
 
-    monkeypatch.setattr(control, "_run", watched)
+    monkeypatch.setattr(control, "run_edits", watched)
     with standin_device.StandIn():
         device = saebench.evaluate(sae, task=task, budget="tiny", device=str(DEVICE))
     assert exactly and all(exactly) and not torch.are_deterministic_algorithms_enabled()

@@ -2,18 +2,21 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from command import run
 from paths import RESULTS, ROOT
 
 from saebench.axes import MEASURES
+from saebench.axes.control import few_latents
 from saebench.dictionaries.supervised import SupervisedDictionary
-from saebench.edits.few_latents import aware
 from saebench.errors import ResultError
+from saebench.records.outcomes import Key
 from saebench.reporting import makelov_tables
 from saebench.scoring import score
 from saebench.scoring.estimates import Estimate
+from saebench.scoring.settings import EDIT_SIZES
 from saebench.studies.makelov import latents, together
 from saebench.studies.makelov.stage import Stage
 
@@ -22,7 +25,7 @@ ROLES = ("io", "s", "pos")
 
 @pytest.fixture(scope="module")
 def stage() -> Stage:
-    return Stage.of("demo", None, "tiny")
+    return Stage.of("demo", None, "tiny", sets=together.SETS)
 
 
 @pytest.fixture(scope="module")
@@ -31,43 +34,44 @@ def topk(stage):
     return found[1]
 
 
-@pytest.mark.parametrize("roles", [("s", "pos"), ROLES])
-def test_sources_change_all_that_is_asked_for_and_nothing_else(stage, roles):
-    test, source = stage.bench.section.test, together.source_of(stage, roles)
-    changed = source.labels != test.labels
+@pytest.mark.parametrize("name", ["s+pos", "io+s+pos"])
+def test_sources_change_all_that_is_asked_for_and_nothing_else(stage, name):
+    test, roles = stage.bench.section.test, name.split("+")
+    acts, labels = test.source_acts[name], test.source_labels[name]
+    changed = labels != test.labels
     assert changed[:, [ROLES.index(role) for role in roles]].all() and changed.sum() == len(test) * len(roles)
-    assert source.acts.shape == test.acts.shape
+    assert acts.shape == test.acts.shape
     # the pair of names lies in the same split: no source is a prompt of another one
     n = len(stage.bench.section.attributes[0].values)
-    pairs = [{tuple(sorted(p)) for p in labels[:, :2].tolist()} for labels in (test.labels, source.labels)]
+    pairs = [{tuple(sorted(p)) for p in labels[:, :2].tolist()} for labels in (test.labels, labels)]
     fitted = {tuple(sorted(p)) for p in stage.bench.section.fit.labels[:, :2].tolist()}
     assert n == 12 and not pairs[1] & fitted and pairs[1] <= pairs[0]
 
 
-def test_an_edit_of_one_attribute_is_that_of_the_axis(stage, topk):
-    test, at = stage.bench.section.test, 0
-    source = together.source_of(stage, ("io",))
-    mine = together.made(topk, ("io",), stage, source)
-    f1 = topk.table(stage.bench.properties["io"], "select").f1
-    codes = topk.test.codes, topk.source("io").codes
-    labels = test.labels[:, at], test.source_labels["io"][:, at]
-    for e, edit in aware(test.acts, *codes, topk.dictionary.W_dec, f1, *labels).items():
-        assert torch.allclose(edit.acts, mine["aware", e].acts, atol=1e-6)
-        assert (edit.n_changed == mine["aware", e].n_changed).all()
+def test_an_edit_of_one_attribute_is_that_of_control(stage, topk):
+    bench = replace(stage.bench, measures={name: MEASURES[name] for name in ("control", "joint")})
+    out = bench.measure(topk.dictionary)
+    for kind in ("agnostic", "aware"):
+        for k in EDIT_SIZES:
+            for name in ("ld", "success", "n_changed", "removed_weight"):
+                one, other = (out[Key(axis, name, "io", kind, k)] for axis in ("control", "joint"))
+                assert np.allclose(one, other, atol=1e-4), (kind, k, name)
 
 
 def test_the_supervised_dictionary_edits_all_attributes_at_size_one(stage):
-    source = together.source_of(stage, ROLES)
-    ceiling = stage.bench.ceiling
-    assert isinstance(ceiling, SupervisedDictionary)
     (found,) = stage.subjects(["control:supervised"])
-    edits = together.made(found[1], ROLES, stage, source)
-    mean = ceiling.b_dec + ceiling.W_dec[ceiling.atoms_of(source.labels)].sum(1)
-    old = ceiling.b_dec + ceiling.W_dec[ceiling.atoms_of(stage.bench.section.test.labels)].sum(1)
-    wanted = stage.bench.section.test.acts + mean - old
-    assert torch.allclose(edits["aware", 1].acts, wanted, atol=1e-4)
-    assert torch.allclose(edits["full", 0].acts, wanted, atol=1e-4)
-    assert (edits["aware", 1].n_changed == 6).all()
+    edits = few_latents(found[1], "io+s+pos", ROLES, stage.bench, (1,))
+    ceiling, test = stage.bench.ceiling, stage.bench.section.test
+    assert isinstance(ceiling, SupervisedDictionary)
+    old, new = (ceiling.atoms_of(labels) for labels in (test.labels, test.source_labels["io+s+pos"]))
+    wanted = test.acts + ceiling.W_dec[new].sum(1) - ceiling.W_dec[old].sum(1)
+    assert torch.allclose(edits["aware"][1].acts, wanted, atol=1e-4)
+    assert (edits["aware"][1].n_changed == 6).all()
+    rows = {(r["attributes"], r["edit"], r["k"]): r for r in together.rows(stage, ["control:supervised"])}
+    whole = rows["io+s+pos", "supervised", 0]
+    for edit, k in (("aware", 1), ("full", 0)):
+        assert rows["io+s+pos", edit, k]["ld_moved"] == pytest.approx(whole["ld_moved"], abs=1e-3)
+    assert rows["io+s+pos", "none", 0]["success"] < 0.5 < rows["io+s+pos", "source", 0]["success"]
 
 
 def test_what_the_axis_stores_too_is_the_same(stage, topk, monkeypatch):

@@ -238,7 +238,7 @@ def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Spli
     patched = readout.remembered(source_acts)
     return Split(
         # where edits are run their clean run is needed anyway
-        readout.clean() if batch.sources else _acts(batch.prompts, model, site),
+        readout.clean() if batch.sources else activations(batch.prompts, model, site),
         put(labels),
         put(_clusters(batch.cases, len(words.names))),
         readout,
@@ -254,7 +254,8 @@ def _split(batch: Batch, words: Words, model: LanguageModel, site: Site) -> Spli
     )
 
 
-def _acts(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
+def activations(prompts: Sequence[Prompt], model: LanguageModel, site: Site) -> Tensor:
+    """What a site holds on some prompts, in the memory that all processes share."""
     return remembered_beside(model, [p.tokens for p in prompts], _placements(prompts, site))
 
 
@@ -262,14 +263,14 @@ def _source_acts(batch: Batch, model: LanguageModel, site: Site) -> dict[str, Te
     """Of all sources together: they share much with each other."""
     if not batch.sources:
         return {}
-    together = _acts([p for source in batch.sources.values() for p in source.prompts], model, site)
+    together = activations([p for source in batch.sources.values() for p in source.prompts], model, site)
     return dict(zip(batch.sources, together.split(len(batch.prompts)), strict=True))
 
 
 def _read(batch: Batch, model: LanguageModel, position: str, hook: str) -> Read:
     """What another hook point holds at the same tokens."""
     there = Site(hook, position)
-    return Read(_acts(batch.prompts, model, there), _source_acts(batch, model, there))
+    return Read(activations(batch.prompts, model, there), _source_acts(batch, model, there))
 
 
 def parametrizations(attributes: tuple[Attribute, ...]) -> dict[str, tuple[Variable, ...]]:

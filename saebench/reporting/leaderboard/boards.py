@@ -18,7 +18,7 @@ from saebench.records import store
 from saebench.records.result import AxisScore, Result
 from saebench.reporting.ordering import Ordering, Verdicts, ordering, read_verdicts
 from saebench.scoring.axes import AXES as COLUMNS
-from saebench.scoring.axes import EVERY
+from saebench.scoring.axes import EVERY, of_headlines
 from saebench.scoring.base import RANK_DRAWS
 from saebench.scoring.estimates import rank_interval
 
@@ -68,7 +68,7 @@ class Board(NamedTuple):
             r.site,
             r.budget,
             r.seed,
-            tuple(sorted(r.axis_versions.items())),
+            tuple(sorted(of_headlines(r.axis_versions).items())),
         )
 
     @property

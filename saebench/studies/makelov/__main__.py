@@ -1,7 +1,7 @@
 """Measures what the axes do not store; `saebench paper makelov` draws it beside results.
 
-`python -m saebench.studies.makelov PART --out DIR` writes DIR/PART.csv. Parts: interpretations (figure 5),
-thresholds (30, 31), negative-weights, joint-edits, occlusion (6), sublayers.
+`python -m saebench.studies.makelov PART --out DIR` writes DIR/PART.csv. Parts: interpretations and
+interpretations-heads (figure 5), thresholds (30, 31), negative-weights, joint-edits, occlusion (6), sublayers.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from typing import Any
 
 from saebench.models.devices import exact, few_threads
 from saebench.models.surroundings import undisturbed
-from saebench.studies.makelov import latents, occluded, sublayers, together
+from saebench.studies.makelov import heads, latents, occluded, sublayers, together
 from saebench.studies.makelov.stage import Stage
 from saebench.studies.rows import Row, write
 
@@ -36,11 +36,17 @@ def _sublayers(stage: Stage, options: Any) -> Iterator[Row]:
     yield from sublayers.rows(there, options.own, residual)
 
 
+def _joint_edits(stage: Stage, options: Any) -> Iterator[Row]:
+    there = Stage.of(options.model, str(stage.site), options.budget, sets=together.SETS)
+    yield from together.rows(there, options.saes)
+
+
 PARTS: dict[str, Callable[[Stage, Any], Iterator[Row]]] = {
     "interpretations": _interpretations,
+    "interpretations-heads": lambda stage, options: heads.rows(stage, heads.HEADS),
     "thresholds": lambda stage, options: latents.thresholds(stage, options.saes),
     "negative-weights": lambda stage, options: latents.negative_weights(stage, options.saes),
-    "joint-edits": lambda stage, options: together.rows(stage, options.saes),
+    "joint-edits": _joint_edits,
     "occlusion": lambda stage, options: occluded.rows(stage, "io", ("s",), range(options.seeds)),
     "sublayers": _sublayers,
 }

@@ -1,13 +1,13 @@
 """What latents stand for, how often they write against the reconstruction, and what is left with the best alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from saebench.axes.base import Subject
+from saebench.axes.base import Bench, Subject
 from saebench.axes.interpretability import LARGEST_UNION, Candidate, candidates, matching
 from saebench.edits.few_latents import add_codes, only
 from saebench.kinds.names.sections import draw
@@ -29,13 +29,28 @@ def interpretations(stage: Stage, names: Sequence[str]) -> Iterator[Row]:
     A latent stands for the predicate (union of up to ten values) that suits it best on `select`, if it
     reaches F1* ≥ .8 for it on `test`.
     """
+    tokens = current_tokens(stage, [stage.site.position])
     for row, subject in stage.subjects(names):
-        predicates = [*candidates(subject, stage.bench), *_token(stage, subject)]
-        said, active = _best(subject, predicates)
-        boot = Bootstrap(np.arange(len(active)))
-        for at, name in enumerate([*(each.name for each in predicates), NOTHING]):
-            share = boot.mean((said == at).double().numpy(force=True))
-            yield {**row, "predicate": name, "latents": len(active), **cells("share", share)}
+        yield from shares(row, subject, stage.bench, tokens)
+
+
+def shares(row: Row, subject: Subject, bench: Bench, tokens: Mapping[str, Tensor]) -> Iterator[Row]:
+    """A row for every predicate; `tokens` are those that stand at the site, by split."""
+    predicates = [*candidates(subject, bench), *_token(tokens, subject)]
+    said, active = _best(subject, predicates)
+    boot = Bootstrap(np.arange(len(active)))
+    for at, name in enumerate([*(each.name for each in predicates), NOTHING]):
+        share = boot.mean((said == at).double().numpy(force=True))
+        yield {**row, "predicate": name, "latents": len(active), **cells("share", share)}
+
+
+def current_tokens(stage: Stage, positions: Sequence[str]) -> dict[str, Tensor]:
+    """The tokens at some positions of the prompts of `select` and `test`, one position after another."""
+    _, _, batches = draw(stage.task, stage.model, stage.arena.options.budget, stage.arena.options.seed)
+    return {
+        split: torch.tensor([p.tokens[p.positions[at]] for at in positions for p in batches[split].prompts])
+        for split in ("select", "test")
+    }
 
 
 def _best(subject: Subject, predicates: Sequence[Candidate]) -> tuple[Tensor, Tensor]:
@@ -55,19 +70,13 @@ def _best(subject: Subject, predicates: Sequence[Candidate]) -> tuple[Tensor, Te
     return torch.where(star >= EXPLAINED_AT, which, len(predicates)), active
 
 
-def _token(stage: Stage, subject: Subject) -> Iterator[Candidate]:
+def _token(tokens: Mapping[str, Tensor], subject: Subject) -> Iterator[Candidate]:
     """The token at the site's own position, which keys and values there are made of."""
-    _, _, batches = draw(stage.task, stage.model, stage.arena.options.budget, stage.arena.options.seed)
-    splits = {name: getattr(stage.bench.section, name) for name in ("select", "test")}
-    tokens = {
-        name: torch.tensor([p.tokens[p.positions[stage.site.position]] for p in batches[name].prompts])
-        for name in splits
-    }
     values, index = torch.cat(list(tokens.values())).unique(return_inverse=True)
     labels = dict(zip(tokens, index.split([len(t) for t in tokens.values()]), strict=True))
     keep = torch.ones(len(values), dtype=torch.bool)
-    for name, split in splits.items():
-        keep &= frequent(labels[name], split.cluster.cpu(), len(values))
+    for name, label in labels.items():
+        keep &= frequent(label, getattr(subject.section, name).cluster.cpu(), len(values))
     if keep.sum() > 1:
         select, test = (
             f1_table(codes.codes, labels[name].to(codes.offset.device), len(values), subject.signed)

@@ -11,7 +11,6 @@ from saebench.evaluation.api import make_arena
 from saebench.evaluation.arena import Arena
 from saebench.evaluation.contestants import resolve
 from saebench.evaluation.options import Options
-from saebench.kinds.base import Settings
 from saebench.models.language_model import LanguageModel
 from saebench.scoring import Context
 from saebench.scoring.estimates import Estimate, Maybe
@@ -29,14 +28,16 @@ class Stage:
     site: Site
 
     @classmethod
-    def of(cls, model: str, site: str | None, budget: str, seed: int = 0) -> "Stage":
-        """IOI on a model by name; without a site at the task's first.
+    def of(
+        cls, model: str, site: str | None, budget: str, seed: int = 0, sets: Sequence[str] = ()
+    ) -> "Stage":
+        """IOI on a model by name; without a site at the task's first. `sets` are attributes to edit at once.
 
         Raises:
             SaebenchError: for a wrong name.
         """
         task = load_task("ioi")
-        arena = make_arena(task, model, Options(budget=budget, seed=seed))
+        arena = make_arena(task, model, Options(budget=budget, seed=seed, joint_edits=tuple(sets)))
         return cls(arena, cast(Task[NamesSpec], task), arena.sites([], site)[0])
 
     @cached_property
@@ -53,10 +54,6 @@ class Stage:
         model = self.arena.model
         assert isinstance(model, LanguageModel), "only tasks on language models have prompts"
         return model
-
-    @property
-    def settings(self) -> Settings:
-        return Settings(self.arena.options.budget, self.arena.options.seed)
 
     def subjects(self, names: Sequence[str]) -> Iterator[tuple[Row, Subject]]:
         """What begins a row, and the dictionary with its codes; what only edits is left out."""
