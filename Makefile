@@ -4,6 +4,8 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SAEBENCH := .venv/bin/saebench
 MODEL ?= demo
+# the bundled model keeps one thread busy: two processes score on two cores
+WORKERS ?= 2
 export HF_HUB_OFFLINE ?= $(if $(filter demo,$(MODEL)),1,0)
 export TOKENIZERS_PARALLELISM := false
 # threads that wait sleep; spinning ones take the time of the ones they wait for on a busy machine
@@ -27,7 +29,7 @@ setup: .venv/.ready ## make .venv with pinned dependencies
 
 evaluate: setup ## score the bundled SAEs and controls on IOI; TASK=all adds RAVEL; CHECKPOINT=path-or-name [MODEL=gpt2] scores yours
 	@$(SAEBENCH) evaluate $(if $(CHECKPOINT),'$(CHECKPOINT)',demo:all) control:all \
-	  --task $(if $(TASK),$(TASK),ioi) --model $(MODEL)
+	  --task $(if $(TASK),$(TASK),ioi) --model $(MODEL) $(if $(filter demo,$(MODEL)),--workers $(WORKERS))
 
 test: setup ## run the tests
 	@$(PY) -m pytest -n 2 --dist loadfile
@@ -48,7 +50,7 @@ demo: setup ## retrain the bundled model and SAEs
 	@$(PY) -m saebench.studies.demo.build
 
 baselines: setup ## rewrite the committed results and leaderboard, saying what moved
-	@$(SAEBENCH) evaluate demo:all control:all --task $(if $(TASK),$(TASK),ioi) --out results --force
+	@$(SAEBENCH) evaluate demo:all control:all --task $(if $(TASK),$(TASK),ioi) --out results --force --workers $(WORKERS)
 	@$(SAEBENCH) leaderboard results
 	@$(PY) -m saebench.studies.readme
 

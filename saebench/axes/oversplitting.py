@@ -6,7 +6,7 @@ from torch import Tensor
 
 from saebench.axes.base import Bench, Measure, Property, Subject, Tick
 from saebench.dictionaries.codes import SparseCodes
-from saebench.measures.detection import F1Table, first_hit, grow_union
+from saebench.measures.detection import F1Table, first_hit, grow_union, pairs
 from saebench.records.outcomes import Key, Outcomes
 from saebench.scoring.oversplitting import MISSED
 
@@ -68,10 +68,10 @@ def _clusters(
     fires: Bool[Tensor, "n m"], positive: Bool[Tensor, "n"], cluster: Int[Tensor, "n"]
 ) -> Int[Tensor, "m"]:
     """In how many clusters each detector is right."""
-    _, index = cluster.unique(return_inverse=True)
+    n_detectors = fires.shape[1]
     row, place = (fires & positive[:, None]).nonzero(as_tuple=True)
-    seen = torch.stack([place, index[row]], 1).unique(dim=0)
-    return torch.bincount(seen[:, 0], minlength=fires.shape[1])
+    seen = pairs(cluster[row], place, n_detectors).unique() % max(1, n_detectors)
+    return torch.bincount(seen, minlength=n_detectors)
 
 
 def _overlap(codes: SparseCodes, detectors: Int[Tensor, "m"]) -> float:

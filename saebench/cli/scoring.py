@@ -43,6 +43,9 @@ def evaluate(
         typer.Option("--name", help="What an SAE is called in results: once for each, in order."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Score again what is already scored.")] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that score at once, each with a model in memory.")
+    ] = 1,
     format: Annotated[str, typer.Option(help="table, or json (JSON Lines).")] = "table",
     export: Annotated[
         str | None, typer.Option(help="Also write OUT/exported: sae-bench, csv or parquet.")
@@ -67,7 +70,12 @@ def evaluate(
         wrong.append(error)
         complain(error, debug)
 
-    for result in run(request, note):
+    pool = None
+    if workers > 1:
+        from saebench.sweep.processes import Processes
+
+        pool = Processes(workers, request.options.device)
+    for result in run(request, note, pool):
         found.append(result)
         if result is not None and format == "json":
             print(result.json_line(), flush=True)

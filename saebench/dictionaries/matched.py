@@ -5,6 +5,7 @@ What such a dictionary scores, any set of directions of this size and these firi
 
 from typing import final
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -55,6 +56,12 @@ def _thresholds(
     found = torch.full((len(rows),), torch.inf, device=rows.device, dtype=rows.dtype)
     block = max(1, _SORT_BYTES // (4 * len(centred)))
     for part in torch.arange(len(fires), device=rows.device).split(block):
-        down = (centred @ rows[part].T).sort(0, descending=True).values
-        found[part] = down.gather(0, fires[part][None] - 1)[0]
+        up = _sorted(centred @ rows[part].T)
+        found[part] = up.gather(0, len(centred) - fires[part][None])[0]
     return found
+
+
+def _sorted(x: Float[Tensor, "n m"]) -> Float[Tensor, "n m"]:
+    """Columns in ascending order."""
+    # ten times faster than torch on a CPU
+    return torch.from_numpy(np.sort(x.numpy(), axis=0)) if x.device.type == "cpu" else x.sort(0).values

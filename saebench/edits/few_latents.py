@@ -81,7 +81,9 @@ def greedy(
         if weight is not None:
             # α_j = β_j − D_j is known only through the base codes; gather those of this block
             here = _taken(_base_codes(alpha, at, j), d) * torch.einsum("bmd,bd->bm", rows, weight[at])
-        for step in range(1, max(sizes) + 1):
+        # once each latent that changes was taken, further steps do nothing
+        last = min(max(sizes), j.shape[1])
+        for step in range(1, last + 1):
             gain = 2 * d * torch.einsum("bmd,bd->bm", rows, rest) - norm
             gain = gain.masked_fill(~open_, -torch.inf)
             top = gain.max(1, keepdim=True).values
@@ -95,10 +97,11 @@ def greedy(
             taken = taken + go
             if here is not None:
                 shed = shed + here.gather(1, pick)[:, 0] * go
-            if step in acts:
-                acts[step][at] = target[at] - rest
-                changed[step][at] = taken
-                lost[step][at] = shed
+            for size in sizes:
+                if step == size or step == last < size:
+                    acts[size][at] = target[at] - rest
+                    changed[size][at] = taken
+                    lost[size][at] = shed
     return {k: Edit(acts[k], changed[k], lost[k]) for k in sizes}
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from saebench.errors import IncompetentModelError, SaebenchError, StoreError, TaskError
 from saebench.evaluation.contestants import SAE, Contestant, control, resolve, told_apart
-from saebench.evaluation.drive import Here, drive
+from saebench.evaluation.drive import Here, InTurn, Pool, drive
 from saebench.evaluation.naming import named_tasks
 from saebench.evaluation.options import Request
 from saebench.evaluation.units import Done, Group, Keeper, Unit
@@ -28,10 +28,14 @@ class Refused(NamedTuple):
     task: str = ""
 
 
-def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator[Result | None]:
-    """Yields every result as it is finished; None for each input that failed, after its complaint.
+def run(
+    request: Request, complain: Callable[[SaebenchError], None], pool: Pool | None = None
+) -> Iterator[Result | None]:
+    """Yields every result in the order of the request; None for each input that failed, after its complaint.
 
-    What cannot be scored at all (an unknown task or model, an incompetent model) raises.
+    Without a pool of workers everything is scored in this process. A result is written as soon as it is
+    finished, and yielded when those before it have been. What cannot be scored at all (an unknown task or
+    model, an incompetent model) raises.
 
     Raises:
         SaebenchError: one short paragraph.
@@ -46,18 +50,21 @@ def run(request: Request, complain: Callable[[SaebenchError], None]) -> Iterator
         else:
             complain(each.error)
             yield None
+    turn: InTurn[Result | None] = InTurn(units)
     with progress(len(units)) as steps:
         keeper.tick = steps.detail
-        for done in drive(units, Here(keeper), lambda unit: steps.begin(unit.name, unit.group.task)):
+        for done in drive(units, pool or Here(keeper), lambda unit: steps.begin(unit.name, unit.group.task)):
             if done.more:
                 steps.expect(len(done.more) - 1)
+                turn.expand(done.unit, done.more)
             elif done.error is None:
-                yield kept(done, request.out)
+                turn.put(done.unit, kept(done, request.out))
             elif isinstance(done.error, SaebenchError) and not isinstance(done.error, _OF_ALL):
                 complain(done.error)
-                yield None
+                turn.put(done.unit, None)
             else:
                 raise done.error
+            yield from turn.ready()
 
 
 _OF_ALL = (IncompetentModelError, StoreError, TaskError)

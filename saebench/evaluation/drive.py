@@ -7,9 +7,11 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Generic, TypeVar
 
 from saebench.evaluation.units import Done, Group, Keeper, Unit, perform
 
+T = TypeVar("T")
 Begin = Callable[[Unit], None]
 """Called when a unit begins."""
 
@@ -90,20 +92,47 @@ class Queue:
 def drive(units: Iterable[Unit], pool: Pool, begin: Begin = lambda _: None) -> Iterator[Done]:
     """Yields what became of every unit, as it is done; further units are done in place of their own."""
     queue, free = Queue(units), list(range(pool.workers))
-    at: dict[Future[Done], int] = {}
+    at: dict[Future[Done], tuple[int, Unit]] = {}
     try:
         while queue or at:
             while queue and free:
                 worker = free.pop(0)
                 unit = queue.take(worker)
                 begin(unit)
-                at[pool.submit(worker, unit)] = worker
-            for worker in free:
+                at[pool.submit(worker, unit)] = worker, unit
+            # whoever has nothing to do keeps what it holds while units may still come of one
+            for worker in () if any(unit.contestant is None for _, unit in at.values()) else free:
                 pool.release(worker)
             for future in wait(at, return_when=FIRST_COMPLETED).done:
-                free.append(at.pop(future))
-                done = future.result()
+                worker, unit = at.pop(future)
+                free.append(worker)
+                # the unit itself, not the copy that came back from another process
+                done = future.result()._replace(unit=unit)
                 queue.first(done.more)
                 yield done
     finally:
         pool.close()
+
+
+class InTurn(Generic[T]):
+    """Puts what comes of units back into their order, whichever is done first."""
+
+    def __init__(self, units: Iterable[Unit]) -> None:
+        self._turn = deque(units)
+        self._come: dict[int, T] = {}
+
+    def expand(self, unit: Unit, more: Iterable[Unit]) -> None:
+        """Further units stand in place of their own."""
+        at = next(place for place, one in enumerate(self._turn) if one is unit)
+        del self._turn[at]
+        for place, one in enumerate(more, at):
+            self._turn.insert(place, one)
+
+    def put(self, unit: Unit, what: T) -> None:
+        """Something came of a unit, the very one that was asked for."""
+        self._come[id(unit)] = what
+
+    def ready(self) -> Iterator[T]:
+        """What came of the first units, up to the first that is not done."""
+        while self._turn and id(self._turn[0]) in self._come:
+            yield self._come.pop(id(self._turn.popleft()))

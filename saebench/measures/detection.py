@@ -45,9 +45,16 @@ def correct(f1: Float[Tensor, "*shape"], prevalence: Float[Tensor, "*shape2"]) -
 
 def frequent(label: Int[Tensor, "n"], cluster: Int[Tensor, "n"], n_values: int) -> Bool[Tensor, "n_values"]:
     """Values with at least 5 positives in at least 2 clusters."""
-    pairs = torch.stack([label, cluster], 1).unique(dim=0)
-    clusters = torch.bincount(pairs[:, 0], minlength=n_values)
+    clusters = torch.bincount(pairs(cluster, label, n_values).unique() % n_values, minlength=n_values)
     return (torch.bincount(label, minlength=n_values) >= MIN_POSITIVES) & (clusters >= MIN_CLUSTERS)
+
+
+def pairs(cluster: Int[Tensor, "n"], value: Int[Tensor, "n"], n_values: int) -> Int[Tensor, "n"]:
+    """One number for each pair, in the order of clusters, then values; modulo `n_values` it is the value.
+
+    Distinct numbers are found many times faster than distinct rows.
+    """
+    return cluster.unique(return_inverse=True)[1] * n_values + value
 
 
 def f1_table(codes: SparseCodes, label: Int[Tensor, "n"], n_values: int, signed: bool) -> F1Table:
@@ -81,7 +88,7 @@ def permuted(
     Prompts of one cluster (a pair of names, a city) are one draw. Permuted prompt by prompt, labels
     could not be learned from the pairs a latent stands for, and any choice would look meaningful.
     """
-    _, cell = torch.stack([cluster, labels], 1).unique(dim=0, return_inverse=True)
+    _, cell = pairs(cluster, labels, int(labels.max()) + 1).unique(return_inverse=True)
     label = labels.new_empty(int(cell.max()) + 1).scatter(0, cell, labels)
     return label[torch.randperm(len(label), generator=generator).to(label.device)][cell]
 

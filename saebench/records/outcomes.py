@@ -89,8 +89,9 @@ class Outcomes:
     def find(self, axis: str, score: str, **fields: object) -> Iterator[Key]:
         """Keys of an axis and score whose other fields equal those given, in insertion order."""
         for key in self.columns:
-            wanted = {"axis": axis, "score": score, **fields}
-            if all(getattr(key, name) == value for name, value in wanted.items()):
+            # most differ in these two; a table is searched more than a thousand times
+            alike = key.score == score and key.axis == axis
+            if alike and all(getattr(key, name) == value for name, value in fields.items()):
                 yield key
 
     def matrix(self, keys: Iterable[Key]) -> Float[np.ndarray, "n m"]:

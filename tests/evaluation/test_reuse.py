@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from concurrent.futures import Future
+from dataclasses import replace
 
 import command
 import pytest
@@ -11,7 +13,9 @@ import simulated
 from saebench.evaluation.arena import NOT_COMPETENT, Arena, Scored
 from saebench.evaluation.batch import run
 from saebench.evaluation.contestants import control
+from saebench.evaluation.drive import Here
 from saebench.evaluation.options import Options, Request
+from saebench.evaluation.units import Keeper
 from saebench.records import memo, store
 from saebench.site import Site
 
@@ -86,6 +90,31 @@ def test_a_batch_that_was_stopped_repeats_nothing(tmp_path, scored, monkeypatch)
     assert len(results) == 20 and len(scored) == len(set(scored)) == 20
     monkeypatch.setattr(Arena, "bench", pytest.fail)
     assert len(list(run(request(tmp_path, 20), pytest.fail))) == 20 and len(scored) == 20
+
+
+class FirstComesLast(Here):
+    """Two workers, of which one is at the first unit until nothing else is left."""
+
+    workers = 2
+    first = None
+
+    def submit(self, worker, unit):
+        if self.first is None:
+            self.first = Future(), worker, unit
+            return self.first[0]
+        return super().submit(worker, unit)
+
+    def release(self, worker):
+        future, *asked = self.first
+        future.set_result(super().submit(*asked).result())
+
+
+def test_results_of_several_workers_come_in_the_order_of_the_request(tmp_path, scored):
+    asked = request(tmp_path, 3)
+    asked = replace(asked, saes=(*asked.saes, "control:all"))
+    results = list(run(asked, pytest.fail, FirstComesLast(Keeper())))
+    assert scored[-1] == "control:random:1:64" and len(scored) == len(results) > 8
+    assert [r.id for r in results] == [r.id for r in run(asked, pytest.fail)]
 
 
 def test_a_result_of_a_model_that_cannot_do_the_task_is_not_shown_unasked(tmp_path, scored, monkeypatch):

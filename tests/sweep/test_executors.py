@@ -21,7 +21,11 @@ SWEEP = [
     "--budget",
     "tiny",
 ]
-EXECUTORS = {"processes": ["--workers", "2"], "ray": ["--ray", "auto", "--workers", "2"]}
+EXECUTORS = {
+    "processes": ("sweep", "--workers", "2"),
+    "ray": ("sweep", "--ray", "auto", "--workers", "2"),
+    "evaluate": ("evaluate", "--workers", "2"),
+}
 
 
 def scored(out: Path) -> dict[str, object]:
@@ -48,6 +52,7 @@ def here(tmp_path_factory) -> dict[str, object]:
 def test_results_are_those_of_this_process(executor, here, tmp_path, capsys, monkeypatch):
     if executor == "ray" and find_spec("ray") is None:
         pytest.skip("needs ray: pip install 'saebench[ray]'")
-    code, _, err = run(capsys, "sweep", *SWEEP, *EXECUTORS[executor], "--out", str(tmp_path))
+    verb, *words = EXECUTORS[executor]
+    code, _, err = run(capsys, verb, *SWEEP, *words, "--out", str(tmp_path))
     assert code == 0, err
     assert scored(tmp_path) == here and len(here) == 8

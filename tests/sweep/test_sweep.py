@@ -5,7 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-from concurrent.futures import Future
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -16,7 +17,7 @@ from saebench.cli import main
 from saebench.dictionaries.controls import NoEdit
 from saebench.errors import OptionError, SiteError, StoreError
 from saebench.evaluation.arena import Arena, Scored
-from saebench.evaluation.contestants import Realised
+from saebench.evaluation.contestants import Realised, control
 from saebench.evaluation.drive import Here, Pool, Queue, drive
 from saebench.evaluation.options import Options, Request
 from saebench.evaluation.units import Done, Group, Keeper, Unit
@@ -281,6 +282,35 @@ def test_further_units_are_dealt_to_whoever_is_free():
 
     pool = Fake()
     assert sum(done.unit.force for done in drive(groups(2, 1), pool)) == 9 and pool.closed
+
+
+def test_a_worker_keeps_what_it_holds_while_units_may_still_come_of_another():
+    class Threads(Pool):
+        workers = 2
+
+        def __init__(self):
+            self.threads, self.seen = ThreadPoolExecutor(2), []
+
+        def submit(self, worker, unit):
+            self.seen.append("unit" if unit.contestant else "controls")
+            return self.threads.submit(self.do, unit)
+
+        def do(self, unit):
+            if unit.contestant:
+                return Done(unit)
+            time.sleep(0.05)
+            return Done(unit, more=(replace(unit, contestant=control("mean")),) * 2)
+
+        def release(self, worker):
+            self.seen.append("release")
+
+        def close(self):
+            self.threads.shutdown()
+
+    (unit,) = groups(1)
+    pool = Threads()
+    assert len(list(drive([unit, unit.by(control("no-edit"))], pool))) == 4
+    assert pool.seen[:4] == ["controls", "unit", "unit", "unit"]
 
 
 def test_a_spec_is_read_with_its_parts_and_what_was_typed_goes_first(tmp_path):
