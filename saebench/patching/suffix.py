@@ -179,7 +179,10 @@ class _LastToken:
 
     def __call__(self, tensor: Tensor) -> Tensor:
         if not self.padded or tensor.shape[1] == 1:
-            return tensor[:, -1:]
+            last = tensor[:, -1:]
+            # of strided rows torch makes a product a row; in float32 that is as fast, in bfloat16 every one of
+            # them gets a copy of the weights
+            return last if tensor.dtype == torch.float32 else last.contiguous()
         rows = torch.arange(len(tensor), device=tensor.device)
         return tensor[rows, self.index][:, None]
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from paths import ROOT
 from readouts import EQUAL, MIXED, TOLERANCE, noise, outcomes, plain, positions, readout
+from tiny_models import save_tiny
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from saebench.errors import SiteError
 from saebench.models.language_model import SITE_HOOKS, LanguageModel
@@ -175,6 +177,27 @@ def test_gradients_equal_those_of_the_full_pass(model, hook):
     assert found[2].abs().max() > 1e-3
     assert torch.allclose(found[0], found[2], atol=TOLERANCE)
     assert torch.allclose(found[1], found[2], atol=TOLERANCE)
+
+
+def test_in_bfloat16_no_product_takes_a_copy_of_the_weights_for_every_prompt(tmp_path):
+    """Rows of one length: the last token of each is a strided view, of which torch made a product a row."""
+    model = load_model(str(save_tiny(tmp_path, "llama")), dtype="bfloat16")
+    places = [Placement("blocks.1.hook_resid_pre", torch.tensor([1] * len(EQUAL)))]
+    made = readout(model, EQUAL, places)
+    start, shapes = made.clean(), []
+
+    class Products(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten.bmm.default:
+                shapes.extend(tuple(value.shape[1:]) for value in args)
+            return func(*args, **kwargs or {})
+
+    widths = {weight.shape for weight in model.bridge.blocks[-1].parameters() if weight.ndim == 2}
+    with Products():
+        edited = start.clone().requires_grad_()
+        made.logits(edited, torch.arange(len(EQUAL))).sum().backward()
+    assert shapes, "attention's own products are seen"
+    assert not [shape for shape in shapes if shape in widths or shape[::-1] in widths]
 
 
 def _difference(made: PatchedReadout, logits: torch.Tensor) -> torch.Tensor:
