@@ -107,6 +107,7 @@ def train_sae(
     seed: int = 0,
     init_decoder: Float[Tensor, "width d_in"] | None = None,
     options: Mapping[str, Any] | None = None,
+    autocast: bool = False,
     device: str = "cpu",
     progress: bool = True,
     snapshots: Mapping[int, Callable[[Any], None]] | None = None,
@@ -120,9 +121,9 @@ def train_sae(
     `Resuming` they can be drawn from any number on: then the run writes checkpoints, and goes on from the last
     one to the same weights that an uninterrupted run ends with.
     `init_decoder` starts decoder and encoder from given directions, to tell a bad objective from a bad optimum.
-    `options` are SAELens' own and go before those of the table. `snapshots` are handed the SAE as it is after
-    so many steps, in inference form; they do not change what is trained. `Resuming`
-    runs have none.
+    `options` are SAELens' own and go before those of the table; with `autocast` products are in bfloat16.
+    `snapshots` are handed the SAE as it is after so many steps, in inference form; they do not change what
+    is trained. `Resuming` runs have none.
 
     Raises:
         ValueError: unknown architecture, sparsity not positive, or an `init_decoder` of another shape.
@@ -140,6 +141,7 @@ def train_sae(
         total_training_samples=steps * batch,
         train_batch_size_samples=batch,
         device=device,
+        autocast=autocast,
         lr=lr,
         lr_end=lr / 10,
         lr_warm_up_steps=min(100, steps // 10),

@@ -45,6 +45,8 @@ class Recipe:
     batch: int = 2048
     lr: float = 5e-4
     seed: int = 0
+    dtype: str = "float32"
+    """Of the model's passes and the SAE's products; weights and activations are float32 in any case."""
 
     @property
     def steps(self) -> int:
@@ -113,6 +115,7 @@ def train(stream: Stream, recipe: Recipe, out: Path, more: dict[str, Any] | None
             batch=recipe.batch,
             lr=recipe.lr,
             seed=recipe.seed,
+            autocast=recipe.dtype != "float32",
             device=str(stream.model.device),
             progress=live,
         )
@@ -174,6 +177,7 @@ def train_on_model(
     context: int = 128,
     folders: Sequence[Path] = (),
     samples: int = Recipe.tokens,
+    dtype: str = Recipe.dtype,
     **rest: Any,
 ) -> tuple[Path, Fit]:
     """What `saebench train --model` does: loads the model, opens the data, trains.
@@ -184,8 +188,8 @@ def train_on_model(
     from saebench.models.loading import load_model
 
     at, chosen = Site.parse(site, EVERY), sparsity_of(architecture, sparsity, TYPICAL_L0)
-    model = load_model(name, device=device)
+    model = load_model(name, device=device, dtype=dtype)
     width = 8 * model.d_in(at.hook, at.head) if width is None else width
-    recipe = Recipe(architecture, width, chosen, samples, **rest)
+    recipe = Recipe(architecture, width, chosen, samples, dtype=dtype, **rest)
     source = open_source(data, model, context, recipe.distinct or recipe.tokens, folders)
     return train(open_stream(model, source, at, recipe), recipe, out)

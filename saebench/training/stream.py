@@ -60,7 +60,7 @@ class Stream:
         """The activations of passages."""
         tokens = [passage.tokens for passage in passages]
         if self.position is None:
-            return capture_all(self.model, tokens, self.hook, self.head, skip=1)
+            return capture_all(self.model, tokens, self.hook, self.head, skip=1).float()
         at = torch.tensor([self._position(self.position, passage) for passage in passages])
         return capture(self.model, tokens, {0: Placement(self.hook, at, self.head)})[0]
 

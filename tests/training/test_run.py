@@ -1,5 +1,8 @@
 """SAEs trained on a language model: the stream is what the model computes, the checkpoint says what it is."""
 
+import hashlib
+import subprocess
+import sys
 from itertools import islice
 
 import pytest
@@ -162,3 +165,20 @@ def test_on_the_command_line_it_is_repeatable_and_goes_on_after_a_kill(
 def test_what_cannot_be_trained_is_one_paragraph(words, said, capsys, tmp_path):
     code, _, err = run_command(capsys, "train", *words, "--out", str(tmp_path))
     assert code == 2 and said in err and err.count("\n") <= 2
+
+
+def test_two_processes_end_with_the_same_weights_and_bfloat16_is_on_the_card(directory, texts, tmp_path):
+    """What `results/smollm2-135m` says of SAEs made on a CPU: the command again, and the same digest."""
+    words = ["train", "--model", str(directory), "--site", HOOK, "--data", str(texts), "--context", "16"]
+    words += ["--k", "4", "--tokens", "4096", "--batch", "128", "--width", "48", "--device", "cpu"]
+    words += ["--dtype", "bfloat16"]
+    digests = []
+    for turn in ("first", "again"):
+        out = tmp_path / turn
+        command = [sys.executable, "-m", "saebench", *words, "--out", str(out)]
+        subprocess.run(command, check=True, capture_output=True)
+        (weights,) = out.rglob("sae_weights.safetensors")
+        digests.append(hashlib.sha256(weights.read_bytes()).hexdigest())
+    assert digests[0] == digests[1]
+    sae = SAE.load_from_disk(str(weights.parent))
+    assert sae.W_dec.dtype == torch.float32 and sae.cfg.metadata.recipe["dtype"] == "bfloat16"

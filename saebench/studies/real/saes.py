@@ -2,7 +2,7 @@
 
 `python -m saebench.studies.real.saes --docs docs.parquet --out saes` trains all; `--only NAME…` some of
 them. Each is what `saebench train` makes of the same options: `commands()` prints them. `saes.json` holds
-digests, held-out figures, times and the machine.
+digests, held-out figures, times and machines.
 """
 
 import argparse
@@ -36,8 +36,10 @@ CONTEXT = 128
 END = "blocks.26.hook_resid_pre"
 SUBJECT = "blocks.14.hook_resid_pre"
 CITY = "blocks.10.hook_resid_pre"
-TASK_TEXT = {"tokens": 4_000_000, "distinct": 100_000}
-WEB_TEXT = {"tokens": 6_000_000, "distinct": 1_500_000}
+TASK_TEXT: dict[str, Any] = {"tokens": 4_000_000, "distinct": 100_000}
+WEB_TEXT: dict[str, Any] = {"tokens": 6_000_000, "distinct": 1_500_000}
+# What two CPU cores do in a few minutes each.
+CITY_TEXT: dict[str, Any] = {"tokens": 1_000_000, "distinct": 250_000, "batch": 1024, "dtype": "bfloat16"}
 # Two sparsities each: k, or weights of the penalty, chosen to give from 10 to 100 active latents.
 SPARSITIES = {
     "topk": (16, 64),
@@ -76,9 +78,10 @@ def plans(docs: str, scale: float = 1.0, width: int = WIDTH, hooks: Hooks | None
     """All SAEs. `scale` shrinks budgets, for a rehearsal."""
 
     def plan(site: str, data: Sequence[str], architecture: str, sparsity: float, seed: int = 0) -> Plan:
-        sizes = TASK_TEXT if "@" in site else WEB_TEXT
-        budget: dict[str, Any] = {name: max(4096, int(scale * size)) for name, size in sizes.items()}
-        return Plan(site, tuple(data), Recipe(architecture, width, sparsity, seed=seed, batch=2048, **budget))
+        given = TASK_TEXT if "@" in site else CITY_TEXT if "ravel" in data else WEB_TEXT
+        sizes = {name: max(4096, int(scale * given[name])) for name in ("tokens", "distinct")}
+        how: dict[str, Any] = {"batch": 2048} | given | sizes
+        return Plan(site, tuple(data), Recipe(architecture, width, sparsity, seed=seed, **how))
 
     at = hooks or Hooks()
     end, subject = f"{at.end}@end", f"{at.subject}@s2"
@@ -101,7 +104,7 @@ def commands(chosen: Sequence[Plan]) -> Iterator[str]:
         yield (
             f"saebench train --model {MODEL} --site {site} {sources} --architecture {r.architecture}"
             f" --width {r.width} {flag} {r.sparsity:g} --tokens {r.tokens} --distinct {r.distinct}"
-            f" --batch {r.batch} --seed {r.seed}"
+            f" --batch {r.batch} --seed {r.seed}" + (f" --dtype {r.dtype}" if r.dtype != Recipe.dtype else "")
         )
 
 
@@ -112,15 +115,15 @@ def stream_of(model: LanguageModel, plan: Plan) -> Stream:
 
 
 @cache
-def loaded(name: str, device: str) -> LanguageModel:
+def loaded(name: str, device: str, dtype: str) -> LanguageModel:
     """A process's model."""
-    return load_model(name, device=device)
+    return load_model(name, device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=1)
 def opened(name: str, first: Plan, pool: str, device: str) -> Stream:
     """The stream of the SAEs that share a pool: a process reads texts and activations once for all of them."""
-    model = loaded(name, device)
+    model = loaded(name, device, first.recipe.dtype)
     return replace(stream_of(model, first), kept=load_file(pool, device=str(model.device))["acts"])
 
 
@@ -136,6 +139,8 @@ def train_one(name: str, plan: Plan, first: Plan, pool: str, out: str, device: s
         "l0": fit.l0,
         "dead": fit.dead,
         "seconds": round(time.perf_counter() - started, 1),
+        "device": torch.cuda.get_device_name() if stream.model.device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
         "command": next(commands([plan])),
     }
 
@@ -150,9 +155,10 @@ def train_all(
     rows: list[dict[str, Any]] = []
     failed: list[BaseException] = []
     with TemporaryDirectory() as scratch, ProcessPoolExecutor(workers, get_context("spawn")) as processes:
-        model, jobs = loaded(name, device), []
+        jobs = []
         for number, group in enumerate(tqdm(pools.values(), desc="capturing")):
             pool = str(Path(scratch) / f"{number}.safetensors")
+            model = loaded(name, device, group[0].recipe.dtype)
             save_file({"acts": stream_of(model, group[0]).capture(0).cpu().contiguous()}, pool)
             jobs += [
                 processes.submit(train_one, name, plan, group[0], pool, str(out), device) for plan in group
@@ -171,9 +177,8 @@ def train_all(
 
 def write(rows: Sequence[dict[str, Any]], out: Path) -> None:
     """What has been trained so far."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     out.mkdir(parents=True, exist_ok=True)
-    found = {"device": device, "torch": torch.__version__, "saes": sorted(rows, key=lambda row: row["path"])}
+    found = {"saes": sorted(rows, key=lambda row: row["path"])}
     (out / "saes.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
