@@ -73,6 +73,11 @@ class DictionaryInfo(_Frozen):
     """Labelled dictionaries may look at labels: they are ceilings, never contestants."""
     seed: int | None = None
 
+    @property
+    def trained_as(self) -> str | None:
+        """What it was trained as, where that is known: BatchTopK and Matryoshka SAEs are saved as JumpReLU."""
+        return self.training_architecture or self.architecture
+
 
 class ModelInfo(_Frozen):
     name: str

@@ -133,6 +133,8 @@ def scores(rng: np.random.Generator) -> list[Score]:
 
 
 ARCHITECTURES = ("topk", "batchtopk", "jumprelu", "standard", "gated", "matryoshka")
+SAVED_AS = {"batchtopk": "jumprelu", "matryoshka": "jumprelu"}
+"""SAELens saves them with a threshold for each latent."""
 
 
 def sae(seed: int, task: str = "ioi", name: str | None = None, kind: str = "sae") -> Result:
@@ -186,7 +188,8 @@ def sae(seed: int, task: str = "ioi", name: str | None = None, kind: str = "sae"
     info = {
         "kind": kind,
         "l0": l0,
-        "architecture": architecture if kind == "sae" else None,
+        "architecture": SAVED_AS.get(architecture, architecture) if kind == "sae" else None,
+        "training_architecture": architecture if kind == "sae" else None,
         "d_sae": int(2 ** rng.integers(8, 13)),
         "sha256": digest(name, seed),
     }

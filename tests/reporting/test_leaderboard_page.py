@@ -119,8 +119,9 @@ def test_it_filters(browser, page: Path) -> None:
     show(browser, page)
     choose(browser, "task", "ravel")
     assert len(names(browser)) == 8 and not set(names(browser)) & set(NAMES)
-    choose(browser, "architecture", "topk")
-    assert names(browser) and all(name.startswith("topk") for name in names(browser))
+    for trained_as in ("batchtopk", "jumprelu", "topk"):
+        choose(browser, "architecture", trained_as)
+        assert names(browser) and all(name.startswith(f"{trained_as}-") for name in names(browser))
     controls = browser.find_elements("css selector", "tbody.control .name")
     assert len(controls) == 4, "references stay in sight"
     browser.find_element("id", "search").send_keys("no such thing")

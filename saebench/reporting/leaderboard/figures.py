@@ -60,7 +60,7 @@ def _title(figure: "Figure", table: Table) -> None:
 
 
 def _styles(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    names = sorted({row.result.dictionary.architecture or "unknown" for row in rows})
+    names = sorted({row.result.dictionary.trained_as or "unknown" for row in rows})
     return {name: marks(i) for i, name in enumerate(names)}
 
 
@@ -90,7 +90,7 @@ def _points(panel: "Axes", rows: Sequence[Row], axis: str, styles: dict[str, dic
         xs, ys, errors = [], [], []
         for row in rows:
             score = row.result.axes.get(axis, AxisScore())
-            if (row.result.dictionary.architecture or "unknown") == name and score.normalized is not None:
+            if (row.result.dictionary.trained_as or "unknown") == name and score.normalized is not None:
                 xs.append(row.result.dictionary.l0)
                 ys.append(score.normalized)
                 errors.append(arms(score.normalized, score.ci))

@@ -338,7 +338,7 @@ function facts(row) {
   const links = el("span", {}, el("a", { href: path }, "result (JSON)"), ", ", el("a", { href: path.replace(/\.json$/, ".parquet") }, "outcomes of every prompt (parquet)"));
   const pairs = [
     ["raw", links],
-    ["dictionary", `${row.source} · ${row.format} · ${row.architecture ?? "unknown"}${row.training && row.training !== row.architecture ? ` (trained as ${row.training})` : ""} · ${row.d_in} → ${row.d_sae} · seed ${row.seed ?? "unknown"} · sha256 ${row.sha256}`],
+    ["dictionary", `${row.source} · ${row.format} · ${row.architecture ?? "unknown"}${row.saved_as && row.saved_as !== row.architecture ? ` (saved as ${row.saved_as})` : ""} · ${row.d_in} → ${row.d_sae} · seed ${row.seed ?? "unknown"} · sha256 ${row.sha256}`],
     ["task", `${b.task} version ${b.version}, ${b.task_sha256}; ${b.n.fit} fit, ${b.n.select} select, ${b.n.test} test prompts${b.accuracy == null ? "" : `; the model is right on ${(100 * b.accuracy).toFixed(1)} %`}`],
     ["model", `${b.model}, ${b.model_sha256}, at ${b.site}`],
     ["run", `${row.created}, budget ${b.budget}, seed ${b.seed}, ${run.device}, ${run.dtype}, ${run.seconds} s, ${run.memory} MB`],

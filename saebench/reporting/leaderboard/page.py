@@ -90,13 +90,12 @@ def _board(board: Board, example: Result, by: Ordering) -> dict:
 
 def _row(row: Row, board: int, whole: bool, series: dict[tuple, int]) -> dict:
     r, d, p = row.result, row.result.dictionary, row.result.provenance
-    fields = d.model_dump(
-        include={"kind", "name", "source", "architecture", "format", "d_in", "d_sae", "seed"}
-    )
+    fields = d.model_dump(include={"kind", "name", "source", "format", "d_in", "d_sae", "seed"})
     axes = [r.axes.get(axis, AxisScore()).model_dump(include=set(_AXIS)) for axis in AXES]
     return fields | {
         "board": board,
-        "training": d.training_architecture,
+        "architecture": d.trained_as,
+        "saved_as": d.architecture,
         "l0": d.l0 and round(d.l0, 2),
         "band": l0_band(d.l0),
         "sha256": d.sha256[:12],

@@ -65,7 +65,7 @@ def _line(row: Row) -> str:
     cells = [
         str(row.ranks.get(OVERALL, "–")),
         name,
-        markdown_text(d.architecture or "–"),
+        markdown_text(d.trained_as or "–"),
         "–" if d.l0 is None else f"{d.l0:.1f}",
         str(d.d_sae),
         *(cell(row.result.axes.get(axis, AxisScore())) for axis in AXES),

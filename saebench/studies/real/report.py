@@ -19,7 +19,7 @@ from saebench.scoring.axes import versions
 from saebench.scoring.estimates import Estimate, Maybe, Undefined
 
 FOLDER = Path("results/smollm2-135m")
-AXES = ("approximation", "control", "interpretability", "occlusion", "oversplitting", "disentangle")
+AXES = ("approximation", "control", "interpretability", "occlusion", "oversplitting")
 
 
 class Row(NamedTuple):
@@ -171,33 +171,74 @@ def makelov(rows: Sequence[Row]) -> Iterator[Statement]:
 
 
 def sae_ravel(rows: Sequence[Row]) -> Iterator[Statement]:
-    """Findings of arXiv 2409.04478."""
-    saes, axis = named(rows, "ravel+docs"), "disentangle"
+    """Findings of arXiv 2402.17700 and 2409.04478: learned masks against each other and against rotations."""
+    saes, any_row = [row for row in rows if row.result.dictionary.kind == "sae"], rows[0]
 
-    def of(*parts: str) -> Maybe:
-        return mean(headline(row, axis) for row in named(rows, *parts))
+    def of(edit: str) -> Maybe:
+        return entry(any_row, "control", "disentangle", edit=edit)
 
-    trained = mean(headline(row, axis) for row in saes)
-    for name, told in (("control:identity", "neurons"), ("control:pca", "principal components")):
+    masks = mean(entry(row, "control", "disentangle", edit="mask") for row in saes)
+    drawn = mean(entry(row, "control", "disentangle", edit="random_live") for row in saes)
+    for name, told in (("neurons_mask", "neurons"), ("pca_mask", "principal components")):
+        value = difference(masks, of(name))
         yield Statement(
-            "SAEs do not disentangle better than neurons",
+            f"A mask over an SAE's latents disentangles no better than one over {told}",
             f"disentangle, SAEs − {told}",
-            difference(trained, of(name)),
+            value,
             below(0.0),
         )
-    yield Statement(
-        "DAS disentangles better than SAEs",
-        "disentangle, DAS − SAEs",
-        difference(of("control:das"), trained),
-        above(0.0),
+    pairs = (
+        ("DAS disentangles better than SAEs", "DAS − SAEs", of("das"), masks),
+        ("DAS disentangles better than neurons", "DAS − neurons", of("das"), of("neurons_mask")),
+        (
+            "DAS trained on cause and isolate beats DAS on cause alone",
+            "DAS − DAS on cause alone",
+            of("das"),
+            of("das_single"),
+        ),
+        (
+            "Masks over SAEs disentangle better than random ones",
+            "SAEs − as many random latents",
+            masks,
+            drawn,
+        ),
+        ("Masks over SAEs disentangle better than no edit", "SAEs − no edit", masks, of("none")),
     )
-    yield Statement(
-        "SAEs disentangle better than nothing", "disentangle, SAEs − ½", _minus(trained, 0.5), above(0.0)
-    )
+    for paper, told, first, second in pairs:
+        yield Statement(paper, f"disentangle, {told}", difference(first, second), above(0.0))
 
 
-def _minus(value: Maybe, number: float) -> Maybe:
-    return value if isinstance(value, Undefined) else value - number
+EDITS = {
+    "none": "no edit",
+    "source": "the whole activation",
+    "das": "DAS",
+    "das_single": "DAS on cause alone",
+    "mse": "supervised, mse",
+    "mean": "supervised, mean",
+    "neurons_mask": "mask of neurons",
+    "pca_mask": "mask of principal components",
+}
+
+
+def edits_table(rows: Sequence[Row]) -> str:
+    """Cause and isolate of every method, which a board's one headline hides; empty for tasks without them."""
+    attributes = [e.attribute for e in rows[0].scored.entries if (e.name, e.edit) == ("cause", "none")]
+    if not attributes:
+        return ""
+    listed = [name for name in attributes if name]
+    lines = ["| edit | disentangle | cause | isolate | " + " | ".join(listed) + " |"]
+    lines.append("|---|---|---|---|" + "---|" * len(listed))
+
+    def add(told: str, row: Row, edit: str) -> None:
+        over = [entry(row, "control", name, edit=edit) for name in ("disentangle", "cause", "isolate")]
+        each = [entry(row, "control", "disentangle", name, edit) for name in listed]
+        lines.append(f"| {told} | " + " | ".join(shown(v).split(":")[0] for v in over + each) + " |")
+
+    for edit, told in EDITS.items():
+        add(told, rows[0], edit)
+    for row in (row for row in rows if row.result.dictionary.kind == "sae"):
+        add(f"mask of `{row.name}`", row, "mask")
+    return "\n".join(lines)
 
 
 def shown(value: Maybe) -> str:
@@ -277,21 +318,20 @@ def contrasts_table(rows: Sequence[Row]) -> str:
 
 
 def saes_table(folder: Path) -> str:
-    """Digests, commands and times of the SAEs."""
-    found = json.loads((folder / "saes.json").read_text(encoding="utf-8"))
-    lines = [
-        f"Trained on {found['device']} (torch {found['torch']}). Held out: 4,096 activations that were not"
-        " trained on.\n",
-        "| | FVU | L0 | dead | s | sha256 | command |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in found["saes"]:
+    """Digests, commands and times of the SAEs, by the machine that trained them."""
+    machines: dict[tuple[str, str], list[str]] = {}
+    for row in json.loads((folder / "saes.json").read_text(encoding="utf-8"))["saes"]:
         name = "/".join(row["path"].split("/")[1:])
-        lines.append(
+        machines.setdefault((row["device"], row["torch"]), []).append(
             f"| `{name}` | {row['fvu']:.4f} | {row['l0']:.1f} | {row['dead']} | {row['seconds']:.0f} |"
             f" `{row['sha256'][:12]}` | `{row['command']}` |"
         )
-    return "\n".join(lines)
+    parts = ["Held out: 4,096 activations that were not trained on."]
+    for (device, torch), lines in machines.items():
+        head = "| | FVU | L0 | dead | s | sha256 | command |\n|---|---|---|---|---|---|---|"
+        where = "a CPU" if device == "cpu" else device
+        parts += [f"Trained on {where} (torch {torch}):", "\n".join([head, *lines])]
+    return "\n\n".join(parts)
 
 
 def model_notes(rows: Sequence[Row]) -> str:
@@ -316,6 +356,7 @@ def write(folder: Path) -> str:
             f"## {task.upper()} at `{site}`",
             model_notes(rows),
             statements_table(statements),
+            edits_table(rows),
             board_table(rows),
             contrasts_table(rows),
         ]
@@ -328,7 +369,7 @@ def of_other_versions(folder: Path) -> str | None:
     found = {}
     for path in store.find(folder.parent):
         measured = store.load(path).result.axis_versions if folder in path.parents else {}
-        today = versions([axis for axis in measured if axis not in AXES[:5]])
+        today = versions([axis for axis in measured if axis not in AXES])
         found[path] = {a: (v, today[a]) for a, v in measured.items() if v != today[a]}
     old = {path: moved for path, moved in found.items() if moved}
     if not old:
