@@ -88,7 +88,7 @@ class Arena:
         if asked == "all":
             points = {*residual(list(self.source.facts.hook_points)), *filter(None, hooks)}
             return sorted((Site.parse(h, position) for h in points), key=Site.sort_key)
-        if asked and asked.endswith(".toml"):
+        if asked and (asked.endswith(".toml") or Path(asked).is_dir()):
             return read_sites(Path(asked).expanduser())
         if asked:
             return [Site.parse(part, position) for part in asked.split(",")]

@@ -35,10 +35,15 @@ def realise(contestant: Contestant, site: Site, bench: Bench, seed: int) -> Real
     """The contestant at a bench; at several sites a dictionary of each, together one.
 
     Ceilings and what only edits are made of all activations together: an atom of a value reaches over
-    all sites, as a source patch does.
+    all sites, as a source patch does. A map is known by the digests of all it holds, also at one of its sites.
     """
     if not bench.parts:
-        return contestant.part(site).at(bench, seed)
+        part = contestant.part(site)
+        alone = part.at(bench, seed)
+        if part is contestant or contestant.sha256 is None:
+            return alone
+        known = contestant.described(alone.info).model_copy(update={"sha256": contestant.sha256})
+        return alone._replace(info=known)
     pairs = zip(site.parts, bench.parts.values(), strict=True)
     each = [contestant.part(part).at(own, seed) for part, own in pairs]
     made = [one.scorable for one in each]

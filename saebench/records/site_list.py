@@ -23,6 +23,11 @@ def read_sites(path: Path) -> list[Site]:
     Raises:
         SiteError: if the file cannot be read or is no such list.
     """
+    if path.is_dir():
+        raise SiteError(
+            f"{path} is a folder. {_SITES} A folder of checkpoints that are named by sites is what is scored:"
+            f" `saebench evaluate {path} --sites FILE`."
+        )
     table = _table(path, "sites", _SITES)
     found = []
     for name, sites in table.items():
@@ -48,8 +53,9 @@ def read_map(path: Path) -> dict[str, str] | None:
     if path.suffix != ".toml":
         return None
     table = _table(path, "dictionaries", _MAP)
-    if not all(isinstance(target, str) and _is_place(place) for place, target in table.items()):
-        raise SiteError(f"{path}: [dictionaries] maps {', '.join(table)}. {_MAP}")
+    for place, target in table.items():
+        if not isinstance(target, str) or not _is_place(place):
+            raise SiteError(f"{path}: [dictionaries] says {place!r} = {target!r}. {_MAP}")
     return {place: _from(path.parent, target) for place, target in table.items()}
 
 

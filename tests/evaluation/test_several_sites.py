@@ -70,9 +70,28 @@ def test_a_map_is_a_file_or_a_folder_named_by_sites(tmp_path):
     found = read_map(tmp_path)
     assert found is not None and set(found) == {"blocks.1.attn.hook_z[2]@end", "blocks.1.attn.hook_z"}
     assert read_map(tmp_path / "notes") is None and read_map(tmp_path / "weights.safetensors") is None
-    (tmp_path / "map.toml").write_text('[dictionaries]\nend = "a"\n')
-    with pytest.raises(SiteError, match=r"maps end\. Expected"):
-        read_map(tmp_path / "map.toml")
+    for line, said in (
+        ('end = "a"', "'end' = 'a'"),
+        ('"blocks.1.hook_mlp_out" = 3', "'blocks.1.hook_mlp_out' = 3"),
+    ):
+        (tmp_path / "map.toml").write_text(f"[dictionaries]\n{line}\n")
+        with pytest.raises(SiteError, match=rf"says {said}\. Expected"):
+            read_map(tmp_path / "map.toml")
+
+
+def test_a_folder_of_checkpoints_is_no_list_of_sites(capsys, tmp_path):
+    code, _, err = run(capsys, "evaluate", "demo:topk", "--sites", str(tmp_path))
+    assert code == 2 and "is what is scored" in " ".join(err.split())
+
+
+def test_a_map_at_one_of_its_sites_is_what_it_has_there(tmp_path):
+    (tmp_path / "both.toml").write_text(MAP)
+    (tmp_path / "topk").symlink_to(DEMO / "saes" / "topk", target_is_directory=True)
+    mapped = saebench.evaluate(tmp_path / "both.toml", site=END, budget="tiny", out=tmp_path / "out")
+    single = saebench.evaluate("demo:topk", site=END, budget="tiny")
+    assert mapped.axes == single.axes and mapped.dictionary.name == "both" and mapped.id != single.id
+    again = saebench.evaluate(tmp_path / "both.toml", site=END, budget="tiny", out=tmp_path / "out")
+    assert again.created == mapped.created
 
 
 def test_what_a_map_lacks_is_said(tmp_path):

@@ -1,5 +1,6 @@
 """Figures of a paper from results: which are drawn, from what, and that the same results give the same bytes."""
 
+import numpy as np
 import pytest
 from command import run
 from paths import ROOT
@@ -39,6 +40,37 @@ def test_what_is_drawn_is_what_was_scored(results):
     assert all(figure([makelov.Drawn(nothing, 0)]) is None for figure in makelov.FIGURES.values())
     with pytest.raises(ResultError, match="Nothing here can be drawn"):
         makelov.draw([nothing])
+
+
+def test_joint_edits_bring_their_sets_and_sizes(results):
+    topk = next(r for r in results if r.dictionary.name == "demo:topk")
+    of_io = [s for s in topk.scores if (s.name, s.attribute, s.edit) == ("edit_success", "io", "agnostic")]
+    more = [s.model_copy(update={"axis": "joint"}) for s in of_io]
+    more.append(more[0].model_copy(update={"k": 6}))
+    sets = [s.model_copy(update={"attribute": "s+pos"}) for s in more]
+    row = makelov.Drawn(topk.model_copy(update={"scores": (*topk.scores, *more, *sets)}), 0)
+    for attribute in ("io", "s+pos"):
+        assert [s.k for s in row.scores("edit_success", attribute, "agnostic")] == [1, 2, 4, 6, 8, 16, 32]
+    figure = makelov.accuracy([row])
+    assert figure is not None and len(figure.axes) == 2 * 4
+    assert [axes.get_title() for axes in figure.axes[:4]] == [
+        f"{a}, agnostic" for a in ("io", "s", "pos", "s+pos")
+    ]
+
+
+def test_the_papers_scale_of_what_is_taken_away(results):
+    assert [makelov.on_papers_scale(weight, 0.5) for weight in (0, 0.5, 1)] == [-1, 0, 1]
+    rows = [makelov.Drawn(r, i) for i, r in enumerate(results)]
+    figure = makelov.magnitude(rows)
+    assert figure is not None
+    for above, below in zip(figure.axes[:3], figure.axes[3:], strict=True):
+        shares, moved = (
+            [np.asarray(line.get_xdata(), dtype=float) for line in axes.lines] for axes in (above, below)
+        )
+        # the last line above is the supervised edit's share
+        least = shares[-1][0]
+        for xs, at in zip(shares[:-1], moved, strict=False):
+            assert at == pytest.approx((xs - least) / (1 - least))
 
 
 def test_an_unknown_paper_is_one_paragraph(capsys, tmp_path):
