@@ -65,18 +65,18 @@ def parts() -> list[Part]:
     """Everything, the longest first."""
     found = [
         Part("ravel", "saes", seconds=440),
-        Part("ravel", "made", seconds=480),
-        Part("ravel", "null", seconds=130),
-        Part("ravel", "full", seconds=45, light=True),
+        Part("ravel", "made", seconds=500),
+        Part("ravel", "null", seconds=30),
+        Part("ravel", "full", seconds=46, light=True),
         Part("ioi", "saes", seconds=60),
         Part("ioi", "made", seconds=70),
         Part("ioi", "null", seconds=15),
-        Part("ioi", "full", seconds=180),
-        Part("ioi", "climb", ORDERING, 560),
+        Part("ioi", "full", seconds=200),
+        Part("ioi", "climb", ORDERING, 700),
     ]
     found += [Part("ioi", "climb", axis, seconds, full=True) for axis, seconds in CLIMBS.items()]
     for seed in map(str, TASK_SEEDS):
-        found += [Part("ioi", "seed", seed, 31), Part("ravel", "seed", seed, 20, light=True)]
+        found += [Part("ioi", "seed", seed, 31), Part("ravel", "seed", seed, 18, light=True)]
     return sorted(found, key=lambda part: -part.seconds)
 
 
