@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.cache.tensors import digest
-from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
+from saebench.cross_section import K, Outcome, Readout, Reference, concatenate, reduce_logits
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Cost, Scratch
 from saebench.patching.agreement import disagreement
@@ -190,7 +190,7 @@ class PatchedReadout(Readout):
                     logits = self._pass.logits(edited.flatten(0, 1), prompts, scratch)
                     logits = logits.unflatten(0, (len(edited), len(prompts)))
                     if reference is not None and wanted is None:
-                        wanted = log_probs(logits[0])
+                        wanted = Reference.of(logits[0])
                     found += [
                         reduce_logits(some, self.answer[prompts], self.distractor[prompts], wanted)
                         for some in logits.split(max(1, REDUCED // logits[0].numel()))
