@@ -22,7 +22,7 @@ def plant(
     Exit 1: it was trained, but is not certified.
     """
     from saebench.planting.making import plant as make
-    from saebench.planting.spec import read_spec
+    from saebench.planting.reading import read_spec
     from saebench.reporting.progress import progress
 
     wanted = read_spec(spec)

@@ -11,12 +11,15 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
+from saebench.planting.beside import AnswerCertificate, certify_answers
 from saebench.planting.geometry import Geometry
 from saebench.planting.interchange import (
     Interchange,
     Parts,
     Prompts,
+    at_entity,
     draw_pairs,
+    lengths,
     own_subspaces,
     run,
     targets,
@@ -80,6 +83,8 @@ class Certificate(BaseModel):
     failures: tuple[str, ...]
     thresholds: dict[str, float]
     variables: dict[str, VariableCertificate]
+    answers: dict[str, AnswerCertificate] = {}
+    """Of other texts that have answers."""
     superposition: float
     """Σ ranks / d_model."""
     coherence: float
@@ -94,11 +99,16 @@ class Certificate(BaseModel):
 def certify(halves: Halves, world: World, geometry: Geometry, model_sha256: str) -> Certificate:
     """Measures whether the model carries its variables in the subspaces of `geometry`."""
     found = {name: _measure(halves, world, geometry, at) for at, name in enumerate(world.variables)}
+    answers = {
+        text.name or f"text {i}": certify_answers(halves, world, text, DRAWS)
+        for i, text in enumerate(world.spec.text, 1)
+        if text.answered
+    }
     failures = tuple(
         f"{name}: {score} {value:.3f}, expected at least {least}"
-        for name, variable in found.items()
+        for name, figures in (*found.items(), *answers.items())
         for score, least in THRESHOLDS.items()
-        if (value := getattr(variable, score)) is not None and value < least
+        if (value := getattr(figures, score, None)) is not None and value < least
     )
     failures += tuple(
         f"{name}: half {variable.half:.3f}, expected {HALF[0]} to {HALF[1]}"
@@ -110,6 +120,7 @@ def certify(halves: Halves, world: World, geometry: Geometry, model_sha256: str)
         failures=failures,
         thresholds={**THRESHOLDS, "half_at_least": HALF[0], "half_at_most": HALF[1]},
         variables=found,
+        answers=answers,
         superposition=world.spec.superposition,
         coherence=geometry.coherence,
         dependence=dependence(world),
@@ -244,7 +255,7 @@ def activations(halves: Halves, world: World) -> Float[Tensor, "n_entities d"]:
     entity = torch.arange(len(world.entities))
     prompts = Prompts(template.expand(len(entity)), entity)
     with torch.no_grad():
-        return halves.before(token_ids(world, prompts))[:, world.texts.slot[template]]
+        return halves.before(token_ids(world, prompts))[entity, at_entity(world, prompts)]
 
 
 def _gradient(halves: Halves, world: World, parts: Parts, at: int) -> float:
@@ -253,7 +264,7 @@ def _gradient(halves: Halves, world: World, parts: Parts, at: int) -> float:
     generator = torch.Generator().manual_seed(20_000 + at)
     base, source = draw_pairs(world, about, world.held_out, TEST, generator)
     hidden = halves.before(token_ids(world, base))
-    slot, last = world.texts.slot[base.template], world.texts.length[base.template] - 1
+    slot, last = at_entity(world, base), lengths(world, base) - 1
     rows = torch.arange(len(hidden))
     with torch.enable_grad():
         point = hidden[rows, slot].detach().clone().requires_grad_()

@@ -48,10 +48,24 @@ def variable_of(world: World, prompts: Prompts) -> Int[Tensor, "b"]:
 
 
 def token_ids(world: World, prompts: Prompts) -> Int[Tensor, "b t"]:
-    """Padded tokens of the questions."""
-    ids = world.texts.ids[prompts.template].clone()
-    ids[torch.arange(len(ids)), world.texts.slot[prompts.template]] = world.entity_ids[prompts.entity]
-    return ids
+    """Padded tokens of the questions, with room for their answers."""
+    ids, words = world.texts.ids[prompts.template], world.entity_ids[prompts.entity]
+    slot, extra = world.texts.slot[prompts.template, None], world.entity_length[prompts.entity, None] - 1
+    spare, last = words.shape[1] - 1, ids.shape[1] - 1
+    place = torch.arange(len(ids[0]) + spare) - slot
+    entity = words.gather(1, place.clamp(0, spare))
+    text = ids.gather(1, (slot + place - torch.where(place > extra, extra, 0)).clamp(max=last))
+    return torch.where((place >= 0) & (place <= extra), entity, text)
+
+
+def at_entity(world: World, prompts: Prompts) -> Int[Tensor, "b"]:
+    """Position of the entity's last token."""
+    return world.texts.slot[prompts.template] + world.entity_length[prompts.entity] - 1
+
+
+def lengths(world: World, prompts: Prompts) -> Int[Tensor, "b"]:
+    """Tokens of each question; its answer follows."""
+    return world.texts.length[prompts.template] + world.entity_length[prompts.entity] - 1
 
 
 def draw_templates(
@@ -172,8 +186,8 @@ def run(
     halves: Halves, world: World, parts: Parts, pairs: Interchange, added: Float[Tensor, "b d"] | None = None
 ) -> Float[Tensor, "b vocab"]:
     """Logits at the answer position with the parts moved; `added` goes on top at the entity."""
-    slots = [world.texts.slot[p.template] for p in (pairs.base, pairs.source)]
-    lasts = [world.texts.length[p.template] - 1 for p in (pairs.base, pairs.source)]
+    slots = [at_entity(world, p) for p in (pairs.base, pairs.source)]
+    lasts = [lengths(world, p) - 1 for p in (pairs.base, pairs.source)]
     here, there = (halves.before(token_ids(world, p)) for p in (pairs.base, pairs.source))
     at = torch.arange(len(here))
     edited = here.clone()

@@ -11,7 +11,8 @@ from saebench.planting import writing
 from saebench.planting.certificate import Certificate, certify
 from saebench.planting.geometry import Geometry, make_geometry
 from saebench.planting.network import Halves, new_model
-from saebench.planting.spec import PlantSpec, read_spec
+from saebench.planting.reading import read_spec, read_whole
+from saebench.planting.spec import PlantSpec
 from saebench.planting.training import Report, train
 from saebench.planting.world import World, make_world
 
@@ -97,7 +98,8 @@ def open_planted(folder: Path) -> Opened:
             f"{folder} is not a planted model: it holds no {writing.CERTIFICATE}. Expected a folder that"
             " `saebench plant` wrote."
         )
-    spec = read_spec(folder / writing.SPEC)
+    whole = folder / writing.WHOLE_SPEC
+    spec = read_whole(whole) if whole.exists() else read_spec(folder / writing.SPEC)
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     return Opened(Halves(model, spec.model.site), make_world(spec), make_geometry(spec), certificate)
 

@@ -1,4 +1,4 @@
-"""What is to be planted: a TOML file, read and checked. No torch here.
+"""What is to be planted: the entries of a spec, checked. No torch here.
 
 A spec names variables. Every entity, a word of the text, has one value of each; questions ask for
 them. At one site, the residual stream entering block `site` at the entity, each variable is carried
@@ -7,14 +7,12 @@ by a subspace of its own. The shortest spec is a name and two variables.
 
 import hashlib
 import json
-import re
-import tomllib
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from saebench.errors import PlantingError, unknown
+from saebench.errors import unknown
+from saebench.planting.sentences import ENTITY, Part, TextSpec, Word, Words, slots_of
 
 ABSENT = "none"
 """The value of an entity that has none of a variable (`present` below 1); its atom is zero."""
@@ -22,18 +20,13 @@ VERSION = 2
 """Raised whenever the same spec gives another text, geometry or training: what is cached is then made again."""
 QUIET_VERSION = 3
 """The same of specs whose variables differ in norm."""
-Word = Annotated[str, Field(pattern=r"^[A-Za-z]+$")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class VariableSpec(_Part):
+class VariableSpec(Part):
     """One variable of the entities, and how the model is to carry it."""
 
-    values: int | tuple[Word, ...]
-    """How many values, or their names."""
+    values: int | tuple[Words, ...]
+    """How many values, or their names. A table brings them; named, they are in that order."""
     rank: int | None = Field(default=None, ge=1)
     """Dimensions of its subspace; by default as many as the values need (a plane if circular)."""
     norm: float = Field(default=1.0, gt=0, le=20)
@@ -78,7 +71,7 @@ class VariableSpec(_Part):
         return 0 if self.computed_from else self.rank or self.needs
 
 
-class ModelSpec(_Part):
+class ModelSpec(Part):
     """The language model."""
 
     architecture: Literal["gpt2", "llama"] = "gpt2"
@@ -95,7 +88,7 @@ class ModelSpec(_Part):
         return f"blocks.{self.site}.hook_resid_pre"
 
 
-class TrainingSpec(_Part):
+class TrainingSpec(Part):
     """How the model is trained."""
 
     steps: int = Field(default=800, ge=1)
@@ -106,7 +99,7 @@ class TrainingSpec(_Part):
     seed: int = 0
 
 
-class Templates(_Part):
+class Templates(Part):
     """Phrasings of one question: those trained on, and those held out for the certificate and the test."""
 
     train: tuple[str, ...] = Field(min_length=2)
@@ -132,17 +125,21 @@ FILLER = (
 """Texts that name an entity and ask nothing."""
 
 
-class PlantSpec(_Part):
+class PlantSpec(Part):
     """A language model to be trained, its variables, and the text it learns from."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
     title: str = ""
-    entities: int | tuple[Word, ...] = 240
-    """How many entities, or their names."""
+    entities: int | tuple[Words, ...] = 240
+    """How many entities, or their names; in a file also { table = FILE, column = NAME }."""
+    table: dict[str, tuple[str, ...]] = Field(default={})
+    """Values of every entity by variable, as read from that table; empty where they are drawn."""
     variables: dict[Word, VariableSpec] = Field(min_length=1)
-    templates: dict[str, Templates] = {}
+    templates: dict[str, Templates] = Field(default={})
     """Phrasings by variable, with {entity} in them; by default six to train on and three held out."""
     filler: tuple[str, ...] = FILLER
+    text: tuple[TextSpec, ...] = ()
+    """What else the model reads."""
     model: ModelSpec = ModelSpec()
     training: TrainingSpec = TrainingSpec()
 
@@ -167,10 +164,17 @@ class PlantSpec(_Part):
         return sum(v.dimensions for v in self.variables.values()) / self.model.d_model
 
     @property
+    def beside(self) -> int:
+        """Rows of a batch that are other text."""
+        return round(self.training.batch * sum(text.share for text in self.text))
+
+    @property
     def sha256(self) -> str:
         """Digest of all that the weights follow from: every entry, and the version of the training."""
         version = QUIET_VERSION if self.quiet else VERSION
-        asked = {**self.model_dump(mode="json"), "version": version}
+        asked: dict[str, Any] = {**self.model_dump(mode="json"), "version": version}
+        # entries that came later, where they ask for nothing, leave the digest as it was
+        asked = {entry: value for entry, value in asked.items() if value or entry not in ("table", "text")}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def phrasings(self, variable: str) -> Templates:
@@ -199,6 +203,14 @@ class PlantSpec(_Part):
             )
         if len(self.carried) < 1:
             raise ValueError("no variable is carried at the site")
+        share = sum(text.share for text in self.text)
+        if share > 0.8:
+            raise ValueError(f"the texts take {share:g} of the training; leave .2 for the variables")
+        need = max(
+            (len(slots_of(t).get(ENTITY, ())) for text in self.text for t in text.templates), default=0
+        )
+        if need > self.n_entities:
+            raise ValueError(f"a text names {need} entities of {self.n_entities}")
         if self.n_entities < 40:
             raise ValueError(f"{self.n_entities} entities are too few to hold some out; at least 40")
         return self
@@ -226,6 +238,8 @@ def _check_variable(name: str, variable: VariableSpec, spec: PlantSpec) -> None:
         variable.rank or variable.follows or variable.circular or not variable.used
     ):
         raise ValueError(f"{name} is computed, so it has no rank, `follows`, `circular` or `used`")
+    if spec.table:
+        _check_against_table(name, variable, spec)
     if variable.dimensions > variable.needs:
         raise ValueError(
             f"{name} has rank {variable.rank}, but {count} values fill at most {variable.needs} dimensions"
@@ -234,29 +248,23 @@ def _check_variable(name: str, variable: VariableSpec, spec: PlantSpec) -> None:
         raise ValueError(f"{name} has rank {variable.dimensions}, above d_model {spec.model.d_model}")
 
 
+def _check_against_table(name: str, variable: VariableSpec, spec: PlantSpec) -> None:
+    """Raises ValueError for what a table already says, or says otherwise."""
+    if variable.present < 1 or variable.dependence < 1 or variable.computed_from:
+        raise ValueError(
+            f"{name} has its values from the table, so it has no `present`, `dependence` or `computed_from`"
+        )
+    held = set(spec.table[name])
+    if set(variable.names) != held:
+        differ = sorted(held.symmetric_difference(variable.names))[:3]
+        raise ValueError(f"{name}: its values and those of the table differ in {', '.join(differ)}")
+    if variable.nested and variable.follows:
+        pairs = set(zip(spec.table[name], spec.table[variable.follows], strict=True))
+        if len(pairs) > len(held):
+            raise ValueError(
+                f"{name} is nested, but in the table one of its values has two of {variable.follows}"
+            )
+
+
 def _count(spec: PlantSpec, name: str | None) -> int:
     return spec.variables[name].n_values if name else 0
-
-
-def read_spec(path: Path) -> PlantSpec:
-    """Reads and checks a spec file.
-
-    Raises:
-        PlantingError: if it cannot be read, is not TOML, or asks for what cannot be.
-    """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PlantingError(
-            f"{path} cannot be read ({error.strerror or error}). Expected a spec of a planted model;"
-            ' the shortest is name = "mine", then [variables] with colour = { values = 4 }.'
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlantingError(f"{path} is not valid TOML: {error}. Correct that line.") from error
-    try:
-        return PlantSpec.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the spec"
-        what = re.sub(r"^Value error, ", "", first["msg"])
-        raise PlantingError(f"{path}: {where}: {what}. docs/planting.md lists every entry.") from error

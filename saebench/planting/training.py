@@ -9,14 +9,17 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from saebench.planting.beside import beside_loss
 from saebench.planting.geometry import Geometry
 from saebench.planting.interchange import (
     Interchange,
     Parts,
     Prompts,
+    at_entity,
     draw_entities,
     draw_pairs,
     draw_templates,
+    lengths,
     own_subspaces,
     run,
     targets,
@@ -61,6 +64,9 @@ def train(halves: Halves, world: World, geometry: Geometry, state_file: Path, re
         if settings.interchange:
             weight = CROWDED_WEIGHT if world.spec.superposition > 1 else 1.0
             loss = loss + weight * interchange_loss(halves, world, parts, generator)
+        if world.spec.beside:
+            told, moved = beside_loss(halves, world, generator, ANSWER_WEIGHT)
+            loss = loss + told + moved
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step / settings.steps)
         optimizer.zero_grad()
@@ -106,27 +112,31 @@ def _resume(file: Path, halves: Halves, optimizer: torch.optim.Optimizer, digest
 
 def text_loss(halves: Halves, world: World, geometry: Geometry, generator: torch.Generator) -> Tensor:
     """Next-token cross-entropy over trained templates and all entities, and the anchors' error."""
-    n = world.spec.training.batch
+    n = world.spec.training.batch - world.spec.beside
     about = torch.randint(len(world.variables), (n,), generator=generator)
-    about[torch.rand(n, generator=generator) < FILLER_SHARE] = -1
+    about[torch.rand(n, generator=generator) < (FILLER_SHARE if world.spec.filler else 0)] = -1
     every = torch.arange(len(world.entities))
     entity = every[torch.randint(len(every), (n,), generator=generator)]
     asks = (about >= 0).nonzero()[:, 0]
     entity[asks], _ = draw_entities(world, about[asks], every, generator)
     prompts = Prompts(draw_templates(world, about, TRAIN, generator), entity)
-    ids, length = token_ids(world, prompts), world.texts.length[prompts.template]
-    ids[asks, length[asks]] = world.answers[entity[asks], about[asks]]
+    ids, length = token_ids(world, prompts), lengths(world, prompts)
+    spelled = world.answers[entity[asks], about[asks]]
+    for i, tokens in enumerate(spelled.unbind(1)):
+        ids[asks, length[asks] + i] = tokens
     hidden = halves.before(ids)
     logits = halves.after(hidden)[:, :-1]
     steps = torch.arange(logits.shape[1])
     weight = (steps < (length - 1)[:, None]).float()
+    for i, tokens in enumerate(spelled.unbind(1)):
+        weight[asks, length[asks] - 1 + i] = (tokens != world.tokenizer.pad_token_id).float()
     weight[asks, length[asks] - 1] = ANSWER_WEIGHT
     loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     loss = (loss * weight.flatten()).sum() / weight.sum()
     if not world.spec.training.interchange:
         return loss
-    at_entity = hidden[torch.arange(n), world.texts.slot[prompts.template]]
-    loss = loss + PURITY_WEIGHT * purity_loss(world, geometry, entity, at_entity)
+    acts = hidden[torch.arange(n), at_entity(world, prompts)]
+    loss = loss + PURITY_WEIGHT * purity_loss(world, geometry, entity, acts)
     return loss + ANCHOR_WEIGHT * anchor_loss(world, geometry, prompts, hidden)
 
 
@@ -165,14 +175,14 @@ def anchor_loss(world: World, geometry: Geometry, prompts: Prompts, hidden: Floa
     labels = world.labels[prompts.entity]
     atoms = {name: table[labels[:, names.index(name)]] for name, table in geometry.atoms.items()}
     target = torch.stack(list(atoms.values())).sum(0)
-    apart = hidden[rows, world.texts.slot[prompts.template]] - target
+    apart = hidden[rows, at_entity(world, prompts)] - target
     loss = (apart @ geometry.span.T).square().sum(1).mean() / target.square().sum(1).mean()
     for name in world.spec.quiet:
         off, variable = apart @ geometry.rows[name].T, world.spec.variables[name]
         # hardly any entity of a batch may have a value
         least = 0.5 * variable.present * variable.norm**2
         loss = loss + off.square().sum(1).mean() / atoms[name].square().sum(1).mean().clamp_min(least)
-    about, last = variable_of(world, prompts), world.texts.length[prompts.template] - 1
+    about, last = variable_of(world, prompts), lengths(world, prompts) - 1
     for name in world.spec.carried:
         at = (about == names.index(name)).nonzero()[:, 0]
         if world.spec.variables[name].copies == 2 and len(at):

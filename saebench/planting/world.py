@@ -11,9 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from saebench.errors import PlantingError
+from saebench.planting.network import CONTEXT
 from saebench.planting.spec import ABSENT, PlantSpec, VariableSpec
+from saebench.planting.tokens import build_tokenizer, padded
 
-END, UNKNOWN = "<|endoftext|>", "<unk>"
 SPLITS = ("fit", "select", "test")
 SHARES = (0.4, 0.3, 0.3)
 """Shares of the entities in each split of the task; those of `test` are in no interchange."""
@@ -26,8 +27,9 @@ class Texts(NamedTuple):
 
     ids: Int[Tensor, "t length"]
     slot: Int[Tensor, "t"]
+    """Its first token's position."""
     length: Int[Tensor, "t"]
-    """Tokens of the question; its answer follows."""
+    """Tokens of the question, the entity counted as one; its answer follows."""
     variable: Int[Tensor, "t"]
     """What it asks for; −1 for filler."""
     held_out: Int[Tensor, "t"]
@@ -44,9 +46,11 @@ class World:
     split: Int[Tensor, "n_entities"]
     tokenizer: Any
     texts: Texts
-    entity_ids: Int[Tensor, "n_entities"]
-    answer_ids: tuple[Int[Tensor, "_"], ...]
-    """Token of every value, by variable."""
+    entity_ids: Int[Tensor, "n_entities m"]
+    """Tokens of every entity, padded; the site is the last one."""
+    entity_length: Int[Tensor, "n_entities"]
+    value_ids: tuple[Int[Tensor, "_ w"], ...]
+    """Tokens of every value, by variable, padded; the answer is the first one."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -62,10 +66,15 @@ class World:
         """Entities that no interchange intervention has seen."""
         return (self.split == SPLITS.index("test")).nonzero()[:, 0]
 
+    @property
+    def answer_ids(self) -> tuple[Int[Tensor, "_"], ...]:
+        """The token that answers for every value, by variable."""
+        return tuple(ids[:, 0] for ids in self.value_ids)
+
     @cached_property
-    def answers(self) -> Int[Tensor, "n_entities n_variables"]:
-        """Token of every entity's value of every variable."""
-        columns = [ids[self.labels[:, i]] for i, ids in enumerate(self.answer_ids)]
+    def answers(self) -> Int[Tensor, "n_entities n_variables w"]:
+        """Tokens of every entity's value of every variable, padded."""
+        columns = [ids[self.labels[:, i]] for i, ids in enumerate(self.value_ids)]
         return torch.stack(columns, 1)
 
 
@@ -73,15 +82,18 @@ def make_world(spec: PlantSpec) -> World:
     """Entities, values and text of a spec, drawn from its seed.
 
     Raises:
-        PlantingError: for a template without {entity}, or a held-out one with words that are never trained.
+        PlantingError: for a template without {entity} or too long, a held-out one with words that are never
+            trained, or values that begin alike.
     """
     rng = np.random.default_rng([spec.training.seed, 18])
     taken = {word.strip(".,").lower() for text in _all_texts(spec) for word in text.split()}
     taken |= {name.lower() for v in spec.variables.values() for name in v.names} | {ABSENT}
     values = tuple(_value_names(v, taken, rng) for v in spec.variables.values())
-    entities = spec.entities if not isinstance(spec.entities, int) else _words(spec.entities, taken, rng)
+    count = spec.entities
+    entities = _words(count, taken, rng) if isinstance(count, int) else count
     tokenizer = _tokenizer(spec, values, entities)
-    token = {word: _one_token(tokenizer, word) for words in (*values, entities) for word in words}
+    words = [_tokens(tokenizer, entity) for entity in entities]
+    answers = _answers(spec, tokenizer, values)
     labels = _labels(spec, rng)
     split = _split(labels, rng)
     return World(
@@ -91,10 +103,28 @@ def make_world(spec: PlantSpec) -> World:
         torch.from_numpy(labels),
         torch.from_numpy(split),
         tokenizer,
-        _texts(spec, tokenizer, entities[0]),
-        torch.tensor([token[e] for e in entities]),
-        tuple(torch.tensor([token[v] for v in names]) for names in values),
+        _texts(spec, tokenizer, words, answers[0].shape[1]),
+        padded(words, tokenizer.pad_token_id),
+        torch.tensor([len(word) for word in words]),
+        answers,
     )
+
+
+def _answers(
+    spec: PlantSpec, tokenizer: Any, values: Sequence[Sequence[str]]
+) -> tuple[Int[Tensor, "_ w"], ...]:
+    """Tokens of every variable's values, all padded to the longest."""
+    rows = [[_tokens(tokenizer, value) for value in names] for names in values]
+    for name, of_variable in zip(spec.variables, rows, strict=True):
+        first = [row[0] for row in of_variable]
+        if len(set(first)) < len(first):
+            word = next(token for token in first if first.count(token) > 1)
+            raise PlantingError(
+                f"Two values of {name!r} in {spec.name!r} begin with {tokenizer.decode([word]).strip()!r}."
+                " Expected values that their first words tell apart: it is the answer."
+            )
+    together = padded([row for of_variable in rows for row in of_variable], tokenizer.pad_token_id)
+    return together.split([len(of_variable) for of_variable in rows])
 
 
 def _all_texts(spec: PlantSpec) -> list[str]:
@@ -125,6 +155,9 @@ def _value_names(variable: VariableSpec, taken: set[str], rng: np.random.Generat
 def _labels(spec: PlantSpec, rng: np.random.Generator) -> np.ndarray:
     """Values of every entity [n, n_variables]: balanced where they are drawn, else as they follow."""
     names, n = list(spec.variables), spec.n_entities
+    if spec.table:
+        given = [[spec.variables[v].names.index(value) for value in spec.table[v]] for v in names]
+        return np.array(given).T
     columns: list[np.ndarray] = []
     for variable in spec.variables.values():
         count = variable.n_values
@@ -163,41 +196,22 @@ def _split(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return split
 
 
-def _tokenizer(spec: PlantSpec, values: Sequence[Sequence[str]], entities: Sequence[str]):
-    """One token per word, the space before it included."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    texts = [text.replace("{entity}", "x") for text in _all_texts(spec)]
-    texts += [f" {word}" for words in (*values, entities) for word in words] + ["."]
-    seen = {piece for text in texts for piece, _ in pieces.pre_tokenize_str(text)}
-    vocabulary = {word: i for i, word in enumerate([END, UNKNOWN, *sorted(seen)])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pieces
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token=END,
-        eos_token=END,
-        pad_token=END,
-        unk_token=UNKNOWN,
-        model_max_length=64,
-        clean_up_tokenization_spaces=False,
-    )
+def _tokenizer(spec: PlantSpec, values: Sequence[Sequence[str]], entities: Sequence[str]) -> Any:
+    texts = [part for text in _all_texts(spec) for part in text.split(" {entity}")]
+    texts += [word for text in spec.text for word in text.vocabulary()]
+    if not spec.table:
+        # a token that no text has and that models planted earlier count; raise VERSION to drop it
+        texts.append(" x")
+    return build_tokenizer([*texts, *(f" {word}" for words in (*values, entities) for word in words), "."])
 
 
-def _one_token(tokenizer: Any, word: str) -> int:
-    ids = tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
-    # words are letters only, which the pre-tokenizer never splits
-    assert len(ids) == 1, word
-    return ids[0]
+def _tokens(tokenizer: Any, word: str) -> list[int]:
+    return tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
 
 
-def _texts(spec: PlantSpec, tokenizer: Any, entity: str) -> Texts:
+def _texts(spec: PlantSpec, tokenizer: Any, entities: list[list[int]], answer: int) -> Texts:
     rows: list[list[int]] = []
     slots, variable, held_out = [], [], []
-    marker = _one_token(tokenizer, entity)
     listed = [(text, -1, TRAIN) for text in spec.filler]
     for at, name in enumerate(spec.variables):
         phrasings = spec.phrasings(name)
@@ -209,9 +223,12 @@ def _texts(spec: PlantSpec, tokenizer: Any, entity: str) -> Texts:
                 f"The template {text!r} of {spec.name!r} holds {text.count(' {entity}')} times {{entity}}"
                 " after a space. Expected it exactly once, and not as the first word."
             )
-        ids = tokenizer(text.replace("{entity}", entity), add_special_tokens=False)["input_ids"]
-        rows.append([tokenizer.bos_token_id, *ids])
-        slots.append(rows[-1].index(marker))
+        before, after = (
+            tokenizer(part, add_special_tokens=False)["input_ids"] if part else []
+            for part in text.split(" {entity}")
+        )
+        rows.append([tokenizer.bos_token_id, *before, entities[0][0], *after])
+        slots.append(1 + len(before))
         variable.append(about)
         held_out.append(held)
     trained = {token for row, held in zip(rows, held_out, strict=True) if held == TRAIN for token in row}
@@ -223,7 +240,11 @@ def _texts(spec: PlantSpec, tokenizer: Any, entity: str) -> Texts:
                 f" ({', '.join(new)}). Expected words that the model can learn: use them in `train` too."
             )
     lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.full((len(rows), int(lengths.max()) + 2), tokenizer.pad_token_id)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
+    ids = padded(rows, tokenizer.pad_token_id, spare=1 + answer)
+    longest = int(lengths.max()) + max(map(len, entities)) - 1 + answer
+    if longest > CONTEXT:
+        raise PlantingError(
+            f"The longest question of {spec.name!r} has {longest} words with its answer. Expected at most"
+            f" {CONTEXT}: shorten the template."
+        )
     return Texts(ids, torch.tensor(slots), lengths, torch.tensor(variable), torch.tensor(held_out))

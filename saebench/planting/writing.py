@@ -1,7 +1,7 @@
 """What a planted model leaves behind: a Hugging Face directory with its spec, certificate, card and task.
 
 NAME/            config.json, model.safetensors, tokenizer: `--model NAME`
-  spec.toml      what it was made from
+  spec.toml      what it was made from; beside it spec.json where that names files: the same with all they say
   certificate.json, README.md
   task/          task.toml, entities.csv, planted.safetensors: `--task NAME/task`
 """
@@ -17,6 +17,7 @@ from saebench.planting.world import SPLITS, TEST, TRAIN, World
 from saebench.records.files import write_all
 
 CERTIFICATE, SPEC, TASK, TRUTH = "certificate.json", "spec.toml", "task", "planted.safetensors"
+WHOLE_SPEC = "spec.json"
 
 
 def save_model(model, world: World, folder: Path) -> None:
@@ -41,6 +42,8 @@ def write_beside(
         folder / "README.md": card(world, certificate),
         folder / CERTIFICATE: certificate.model_dump_json(indent=1) + "\n",
     }
+    if world.spec.table or world.spec.text:
+        contents[folder / WHOLE_SPEC] = world.spec.model_dump_json() + "\n"
     made = {path: text.encode() for path, text in contents.items()}
     write_all({task / TRUTH: _truth(world, geometry), **made}, folder)
 
@@ -110,7 +113,7 @@ def _task_card(world: World, certificate: Certificate) -> str:
     )
     return (
         f"# planted/{world.spec.name}\n\n"
-        f"Questions about {len(world.entities)} made-up entities, for the language model in the folder above"
+        f"Questions about {len(world.entities)} entities, for the language model in the folder above"
         f" ({said}; see its `README.md`). `planted.safetensors` holds the subspace of each variable and the"
         " atom of each value. Entities of the split `test` were in no interchange intervention, and the"
         " phrasings of `test` in no training at all.\n"
@@ -160,6 +163,15 @@ def card(world: World, certificate: Certificate) -> str:
         "",
         f"Σ ranks / d_model: {certificate.superposition:.2f}; largest cosine between two subspaces:"
         f" {certificate.coherence:.2f}.",
+    ]
+    lines += [
+        f"{name}: {figures.behaviour:.3f} answered rightly"
+        + (
+            f", {figures.interchange:.3f} after the last token's residual was swapped."
+            if figures.interchange
+            else "."
+        )
+        for name, figures in certificate.answers.items()
     ]
     lines += [
         f"{pair}: mutual information {share:.2f} of the smaller entropy."

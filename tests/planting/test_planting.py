@@ -13,7 +13,8 @@ from saebench.planting.certificate import dependence
 from saebench.planting.geometry import make_geometry
 from saebench.planting.interchange import Parts, draw_pairs, own_subspaces, targets, token_ids
 from saebench.planting.network import Halves, new_model
-from saebench.planting.spec import PlantSpec, read_spec
+from saebench.planting.reading import read_spec
+from saebench.planting.spec import PlantSpec
 from saebench.planting.world import SPLITS, TEST, TRAIN, World, make_world
 
 SMALL = {"d_model": 16, "heads": 2}

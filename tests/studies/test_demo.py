@@ -8,9 +8,9 @@ import torch
 from paths import DEMO
 
 from saebench.demo import corpus
+from saebench.planting.tokens import END
 from saebench.studies.demo import lm, measure, saes
-from saebench.studies.demo.build import load_model, load_subspaces
-from saebench.studies.demo.tokenizer import END, load_tokenizer
+from saebench.studies.demo.build import load_model, load_subspaces, load_tokenizer
 
 CARD = json.loads((DEMO / "card.json").read_text("utf-8"))
 

@@ -79,9 +79,8 @@ def make_pool(out: str) -> str:
     from safetensors.torch import save_file
 
     from saebench import demo
-    from saebench.studies.demo.build import load_model
+    from saebench.studies.demo.build import load_model, load_tokenizer
     from saebench.studies.demo.saes import POOL_SENTENCES, activation_pool
-    from saebench.studies.demo.tokenizer import load_tokenizer
 
     torch.set_num_threads(1)
     folder = Path(demo.__path__[0]) / "model"

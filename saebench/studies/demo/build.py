@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saebench.demo.corpus import vocabulary_text
+from saebench.planting.tokens import build_tokenizer
 from saebench.studies.demo import card, lm, measure, mlp, saes
-from saebench.studies.demo.tokenizer import build_tokenizer, load_tokenizer
 
 HERE = Path(__file__).parents[2] / "demo"
 STAGES = ("model", "saes", "card")
@@ -25,6 +26,13 @@ def load_model(folder: Path) -> nn.Module:
     from transformers import GPT2LMHeadModel
 
     return GPT2LMHeadModel.from_pretrained(folder).eval()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer saved in `folder`."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
 
 
 def load_subspaces(folder: Path) -> dict[str, Tensor]:
@@ -45,7 +53,7 @@ def save_model(model: Any, tokenizer, subspaces: dict[str, Tensor], folder: Path
 
 def build_model(out: Path, recipe: lm.Recipe) -> dict[str, float]:
     """Train and save the model; returns its accuracies before the facts were planted."""
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(vocabulary_text())
     model = lm.new_model(recipe, len(tokenizer))
     lm.train_on_text(model, tokenizer, recipe)
     before = measure.accuracies(model, tokenizer)

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from saebench.demo.corpus import ATTRIBUTES, Prompt, Sentence, fact_prompt, sentence, words
-from saebench.studies.demo.tokenizer import encode
+from saebench.planting.tokens import encode
 
 PLANTED_LAYER = 1  # the residual stream entering this block
 ANSWER_WEIGHT = 4.0

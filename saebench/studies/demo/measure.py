@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from saebench.demo.corpus import ATTRIBUTES, Prompt, fact_prompt, ioi_prompt, words
+from saebench.planting.tokens import encode
 from saebench.studies.demo.lm import (
     draw_interchange,
     first_token,
@@ -20,7 +21,6 @@ from saebench.studies.demo.lm import (
     positions_of,
     residual,
 )
-from saebench.studies.demo.tokenizer import encode
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from saebench.demo.corpus import sentence
-from saebench.studies.demo.tokenizer import encode
+from saebench.planting.tokens import encode
 
 LAYER = 0
 WIDTH_FACTOR = 4

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from saebench.demo.corpus import fact_prompt, ioi_prompt, sentence
 from saebench.dictionaries.training import save_sae, shuffled_batches, train_sae
+from saebench.planting.tokens import encode
 from saebench.studies.demo.lm import PLANTED_LAYER, positions_of, residual
-from saebench.studies.demo.tokenizer import encode
 
 HOOK = f"blocks.{PLANTED_LAYER}.hook_resid_pre"
 WIDTH_FACTOR = 8

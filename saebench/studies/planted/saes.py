@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.planting.interchange import Prompts, draw_templates, token_ids
+from saebench.planting.interchange import Prompts, draw_templates, lengths, token_ids
 from saebench.planting.making import Opened
 
 BATCH, STEPS, WIDTH_FACTOR = 256, 700, 4
@@ -58,7 +58,7 @@ def text_activations(opened: Opened, sentences: int = SENTENCES, seed: int = 11)
     found = []
     for rows in torch.arange(sentences).split(500):
         part = Prompts(prompts.template[rows], prompts.entity[rows])
-        length = world.texts.length[part.template]
+        length = lengths(world, part)
         ids = token_ids(world, part)
         steps = torch.arange(ids.shape[1])
         found.append(opened.halves.before(ids)[(steps > 0) & (steps < length[:, None])])

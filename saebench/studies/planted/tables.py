@@ -65,7 +65,7 @@ def _wide(rows: Any, numbers: tuple[str, ...], keys: tuple[str, ...] = KEYS) -> 
 def described(models: Path) -> pd.DataFrame:
     """One row a variable: what the spec asks, then what the certificate measured."""
     from saebench.planting.making import read_certificate
-    from saebench.planting.spec import read_spec
+    from saebench.planting.reading import read_spec
 
     rows = []
     for name in zoo.names():
