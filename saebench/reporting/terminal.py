@@ -70,6 +70,16 @@ def heading(result: Result) -> str:
     return f"{task.name} · {model.name}{dtype} at {result.site} · {result.budget}, {task.n.test} test prompts{skill}"
 
 
+def in_one_line(result: Result) -> str:
+    """Name, site and normalised scores of a row, as they are said while others are still being scored."""
+    known = (
+        f"{AXES[name].title} {number(axis.normalized, 2)} {interval(axis.ci, 2)}".rstrip()
+        for name, axis in result.axes.items()
+        if name in AXES and axis.normalized is not None
+    )
+    return f"{result.dictionary.name} at {result.site}: {', '.join(known) or 'nothing defined'}"
+
+
 LEGEND = (
     "Each cell: normalised score (0 = floor, 1 = ceiling) with its 95 % interval; below it the raw"
     " score with its interval, then floor … ceiling. Higher is better."

@@ -31,7 +31,7 @@ def test_help_imports_no_torch(verb):
 
 
 def test_json_lines_and_nothing_else_on_stdout(capsys, tmp_path):
-    code, out, _ = run(
+    code, out, err = run(
         capsys,
         "evaluate",
         "control:mean",
@@ -47,6 +47,9 @@ def test_json_lines_and_nothing_else_on_stdout(capsys, tmp_path):
     lines = [json.loads(line, parse_constant=pytest.fail) for line in out.splitlines()]
     assert [line["dictionary"]["name"] for line in lines] == ["control:mean", "control:no-edit"]
     assert all(line["status"] == "success" for line in lines)
+    # on stderr every row is said as soon as it is there
+    begins, ends = err.index("1/2: control:mean"), err.index("2/2: control:no-edit")
+    assert begins < err.index("  control:mean at ") < ends < err.index("  control:no-edit at ")
 
 
 def test_the_table_has_five_axes_and_reasons(capsys, tmp_path):
