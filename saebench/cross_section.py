@@ -161,7 +161,7 @@ class LinearReadout(Readout):
         parts: dict[K, list[Outcome]] = {key: [] for key in edits}
         for chunk in torch.arange(len(rows), device=rows.device).split(self.block):
             at = rows[chunk]
-            wanted = None if reference is None else Reference.of(self.logits(reference[chunk], at))
+            wanted = None if reference is None else log_probs(self.logits(reference[chunk], at))
             for key, edited in edits.items():
                 logits = self.logits(edited[chunk], at)
                 parts[key].append(reduce_logits(logits, self.answer[at], self.distractor[at], wanted))
@@ -173,28 +173,13 @@ def log_probs(logits: Float[Tensor, "*b vocab"]) -> Float[Tensor, "*b vocab"]:
     return logits.float().log_softmax(-1)
 
 
-class Reference(NamedTuple):
-    """The answers that KL is measured from, for many edits of the same prompts."""
-
-    log_probs: Float[Tensor, "b vocab"]
-    probs: Float[Tensor, "b vocab"]
-    impossible: Bool[Tensor, "b vocab"] | None
-    """Tokens of probability 0; None where there are none."""
-
-    @classmethod
-    def of(cls, logits: Float[Tensor, "b vocab"]) -> "Reference":
-        logs = log_probs(logits)
-        impossible = logs.isneginf()
-        return cls(logs, logs.exp(), impossible if impossible.any() else None)
-
-
 def reduce_logits(
     logits: Float[Tensor, "*e b vocab"],
     answer: Int[Tensor, "b"],
     distractor: Int[Tensor, "b"],
-    reference: Reference | None = None,
+    reference: Float[Tensor, "b vocab"] | None = None,
 ) -> Outcome:
-    """LD, arg-max and KL(reference ‖ logits) of a block of logits.
+    """LD, arg-max and KL(reference ‖ logits) of a block of logits; `reference` is `log_probs`.
 
     In front of the block any number of edits may stand that share answers and reference.
     """
@@ -202,12 +187,9 @@ def reduce_logits(
     ld, other = (logits.gather(-1, token.expand(rows)[..., None])[..., 0] for token in (answer, distractor))
     kl = None
     if reference is not None:
-        # in place: with a large vocabulary most of the time goes into passes over memory
-        terms = log_probs(logits)
-        torch.sub(reference.log_probs, terms, out=terms).mul_(reference.probs)
-        if reference.impossible is not None:
-            # a token of probability 0 adds 0, also where its log is −inf
-            terms.masked_fill_(reference.impossible, 0.0)
+        # a token of probability 0 adds 0, also where its log is −inf
+        terms = reference.exp() * (reference - log_probs(logits))
+        terms = terms.masked_fill(reference.isneginf(), 0.0)
         kl = terms.sum(-1).clamp(min=0)
     return Outcome((ld - other).float(), logits.argmax(-1), kl)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 from saebench.discovery.candidates import HOOKS
@@ -67,13 +67,19 @@ class Measured:
     attribution: Float[np.ndarray, "n n_sites"]
     sites: tuple[Site, ...]
     """Columns of the scan."""
-    run: Int[np.ndarray, "m"]
-    """Columns that were run exactly; the others of the scan hold what attribution says."""
+    run: Bool[np.ndarray, "n n_sites"]
+    """What was run exactly; elsewhere the scan holds what attribution says."""
 
     def of(self, rows: Int[np.ndarray, "k"]) -> "Measured":
         """The same over some of the rows."""
         scan = Scan(*(part[rows] for part in self.scan))
-        return Measured(self.patcher.take(rows), scan, self.attribution[rows], self.sites, self.run)
+        first, run = self.attribution[rows], self.run[rows]
+        return Measured(self.patcher.take(rows), scan, first, self.sites, run)
+
+    @property
+    def columns(self) -> Bool[np.ndarray, "n_sites"]:
+        """Sites that were run exactly for every prompt."""
+        return np.asarray(self.run.all(0))
 
     @property
     def boot(self) -> Bootstrap:
@@ -85,7 +91,7 @@ class Measured:
         columns = np.array([self.sites.index(site) for site in sites])
         part = Scan(self.scan.clean, self.scan.change[:, columns], self.scan.flipped[:, columns])
         found = effects(part, self.boot, scale)
-        return found._replace(real=found.real & np.isin(columns, self.run))
+        return found._replace(real=found.real & self.columns[columns])
 
 
 def search(
@@ -108,7 +114,7 @@ def search(
     """
     started = time.perf_counter()
     stage(STAGES[1])
-    select = _measure(model, questions.select, candidates, plan, tick)
+    select = _measure(model, questions.select, candidates, plan, tick, answers=False)
     _require_preference(select, task, model, plan)
     stage(STAGES[2])
     test = _measure(model, questions.test, sites, plan, tick, ways=select.patcher.ways)
@@ -153,34 +159,39 @@ def _measure(
     plan: Plan,
     tick: Tick,
     ways: dict | None = None,
+    answers: bool = True,
 ) -> Measured:
     """Effects of all sites, exactly, or of most heads by attribution and of the strongest exactly."""
     patcher = Patcher.of(model, pairs, sites, ways)
     first = patcher.attribute(sites)
     tick("gradients")
-    run = np.arange(len(sites))
+    run = np.ones(first.shape, dtype=bool)
     if plan.first_pass == "attribution":
         run = _short_list(first, pairs, sites)
-    scan = patcher.scan([sites[i] for i in run.tolist()], tick)
-    change, flipped = first.copy(), np.zeros(first.shape, dtype=bool)
-    change[:, run], flipped[:, run] = scan.change, scan.flipped
-    return Measured(patcher, Scan(scan.clean, change, flipped), first, tuple(sites), run)
+    some = np.flatnonzero(run.any(0))
+    scan = patcher.scan([sites[i] for i in some.tolist()], run[:, some], answers, tick)
+    change, flipped = np.zeros(first.shape), np.zeros(first.shape, dtype=bool)
+    change[:, some], flipped[:, some] = scan.change, scan.flipped
+    return Measured(
+        patcher, Scan(scan.clean, np.where(run, change, first), flipped), first, tuple(sites), run
+    )
 
 
 def _short_list(
     first: Float[np.ndarray, "n n_sites"], pairs: Pairs, sites: Sequence[Site]
-) -> Int[np.ndarray, "m"]:
-    """The heads that attribution puts first for any attribute, and whatever is no head.
+) -> Bool[np.ndarray, "n n_sites"]:
+    """The heads that attribution puts first for a row's attribute, and whatever is no head.
 
     Gradients take an MLP that everything goes through for one that does nothing, where LD is saturated; MLPs
     and whole hook points are few, so none is left to them.
     """
     heads = np.array([i for i, site in enumerate(sites) if site.head is not None], dtype=int)
-    kept = {i for i, site in enumerate(sites) if site.head is None}
+    run = np.ones(first.shape, dtype=bool)
+    run[:, heads] = False
     for rows in map(pairs.of, range(len(pairs.attributes))):
         mean = np.abs(first[rows][:, heads].sum(0))
-        kept |= set(heads[np.argsort(-mean, kind="stable")[:SHORT_LIST]].tolist())
-    return np.array(sorted(kept), dtype=int)
+        run[np.ix_(rows, heads[np.argsort(-mean, kind="stable")[:SHORT_LIST]])] = True
+    return run
 
 
 def _require_preference(select: Measured, task: Task, model: LanguageModel, plan: Plan) -> None:
@@ -198,7 +209,7 @@ def _require_preference(select: Measured, task: Task, model: LanguageModel, plan
 
 def _choose(part: Measured, candidates: Sequence[Site], scale: float, plan: Plan) -> Choice:
     single = part.effects(scale, candidates)
-    return choose(part.patcher.joint, candidates, single, part.scan.clean, part.boot, scale, plan.share)
+    return choose(part.patcher, candidates, single, part.scan.clean, part.boot, scale, plan.share)
 
 
 def _find(name: str, select: Measured, test: Measured, candidates: Sequence[Site], plan: Plan) -> Found:
@@ -241,7 +252,7 @@ def jaccard(one: Sequence[Site], other: Sequence[Site]) -> float:
 def _shown(name: str, test: Measured, scale: float) -> list[SiteEffect]:
     """Every site's effect on `test`."""
     found = test.effects(scale, test.sites)
-    first, run = test.attribution.mean(0) / scale, set(test.run.tolist())
+    first, run = test.attribution.mean(0) / scale, set(np.flatnonzero(test.columns).tolist())
     return [
         SiteEffect(
             site=str(site),
@@ -260,7 +271,7 @@ def _null(
     model: LanguageModel, pairs: Pairs, candidates: Sequence[Site], plan: Plan, scale: float, like: Measured
 ) -> list[Found]:
     """What is chosen where there is nothing, in units of the task's own LD."""
-    measured = _measure(model, pairs, candidates, plan, lambda _: None, like.patcher.ways)
+    measured = _measure(model, pairs, candidates, plan, lambda _: None, like.patcher.ways, answers=False)
     found = []
     for at, name in enumerate(pairs.attributes):
         if len(pairs.of(at)):

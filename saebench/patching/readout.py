@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from saebench.cache.tensors import digest
-from saebench.cross_section import K, Outcome, Readout, Reference, concatenate, reduce_logits
+from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Cost, Scratch
 from saebench.patching.agreement import disagreement
@@ -21,6 +21,7 @@ from saebench.patching.distinct import Distinct
 from saebench.patching.placement import Placement, check
 from saebench.patching.plain import PlainPass
 from saebench.patching.suffix import SuffixPass
+from saebench.patching.whole_runs import WholeRuns
 from saebench.site import Span
 
 # Logits that are reduced together: more than a CPU's caches hold are read from memory several times.
@@ -48,7 +49,8 @@ class PatchedReadout(Readout):
 
     With several places an edit holds their values side by side, in the order of `places`, and all
     are patched in one pass. Edits and logits are float32 whatever the model computes in. `way` is that of a
-    readout at the same kinds of hook points, which spares the check.
+    readout at the same kinds of hook points, which spares the check; `runs` are clean runs of the same prompts
+    that several readouts start from.
 
     Raises:
         SiteError: if the model lacks a hook point, or a position lies outside its prompt.
@@ -63,6 +65,7 @@ class PatchedReadout(Readout):
         distractor: Int[Tensor, "n"],
         *,
         way: Way | None = None,
+        runs: WholeRuns | None = None,
         warn: Callable[[str], None] = warnings.warn,
     ) -> None:
         check(model, tokens, places)
@@ -71,7 +74,7 @@ class PatchedReadout(Readout):
         self.distractor = distractor.to(model.device)
         self._pair = torch.stack([self.answer, self.distractor], dim=1)
         self.budget = model.budget
-        self._known_way, self._warn = way, warn
+        self._known_way, self._runs, self._warn = way, runs, warn
 
     @cached_property
     def made_from(self) -> list[Any] | None:
@@ -104,7 +107,7 @@ class PatchedReadout(Readout):
         plain = PlainPass(self.model, self.tokens, self.places)
         if self._known_way == "plain":
             return plain
-        suffix = SuffixPass(self.model, self.tokens, self.places, self.budget)
+        suffix = SuffixPass(self.model, self.tokens, self.places, self.budget, self._runs)
         trouble = None if self._known_way == "suffix" else disagreement(plain, suffix, self._pair)
         if trouble is None:
             return suffix
@@ -190,7 +193,7 @@ class PatchedReadout(Readout):
                     logits = self._pass.logits(edited.flatten(0, 1), prompts, scratch)
                     logits = logits.unflatten(0, (len(edited), len(prompts)))
                     if reference is not None and wanted is None:
-                        wanted = Reference.of(logits[0])
+                        wanted = log_probs(logits[0])
                     found += [
                         reduce_logits(some, self.answer[prompts], self.distractor[prompts], wanted)
                         for some in logits.split(max(1, REDUCED // logits[0].numel()))

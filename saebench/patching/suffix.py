@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import Cache
 
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Budget, Cost, Scratch
@@ -22,13 +23,18 @@ from saebench.patching.placement import Hook, Placement, hooked, reader, writers
 from saebench.patching.prefix_cache import KeysValues, prefix_cache
 from saebench.patching.sharing import forward
 from saebench.patching.swap import replaced, skipped
+from saebench.patching.whole_runs import WholeRuns
 
 # Places of a block that come before its attention output; behind it the last block is pruned.
 BEFORE_OUTPUT = ("hook_resid_pre", "hook_q", "hook_k", "hook_v")
+Unembed = Callable[[Tensor], Tensor]
 
 
 class SuffixPass:
-    """Patched passes of prompts `tokens` that start where the first edit does."""
+    """Patched passes of prompts `tokens` that start where the first edit does.
+
+    With `runs` they go on from those of the same prompts; without, clean runs are made as far as needed.
+    """
 
     def __init__(
         self,
@@ -36,13 +42,16 @@ class SuffixPass:
         tokens: Sequence[Sequence[int]],
         places: Sequence[Placement],
         budget: Budget,
+        runs: WholeRuns | None = None,
     ) -> None:
         self.model = model
-        self.places = [_canonical(place, model.n_layers) for place in places]
+        self.places = [canonical(place, model.n_layers) for place in places]
         self.widths = [model.d_in(place.hook, place.head) for place in places]
         self.layer = min(place.layer for place in self.places)
         self.first = torch.stack([place.positions for place in self.places]).amin(0)
-        self.runs = CleanRuns(model, tokens, self.layer, self.first, budget)
+        self.runs = (
+            CleanRuns(model, tokens, self.layer, self.first, budget) if runs is None else runs.at(self.layer)
+        )
         unembed = model.bridge.unembed.original_component
         self._weight, bias = unembed.weight, unembed.bias
         # TransformerLens adds a bias of zeros, which costs a pass over all logits
@@ -72,11 +81,16 @@ class SuffixPass:
     ) -> Float[Tensor, "em k"]:
         """The logits of a few tokens per row; only their rows of the unembedding are multiplied."""
 
+        return self._run(edited, rows, self.unembedding(wanted))
+
+    def unembedding(self, wanted: Int[Tensor, "em k"]) -> Unembed:
+        """What turns the last norm's output into the logits of a few tokens per row."""
+
         def unembed(last: Float[Tensor, "em d_model"]) -> Float[Tensor, "em k"]:
             logits = torch.einsum("bd,bkd->bk", last, self._weight[wanted])
             return logits if self._bias is None else logits + self._bias[wanted]
 
-        return self._run(edited, rows, unembed)
+        return unembed
 
     def parts(self, rows: Int[Tensor, "b"], edits: int = 1) -> Iterator[Int[Tensor, "k"]]:
         """Splits `rows`, each edited `edits` times, into passes; yields indices into `rows`.
@@ -138,24 +152,40 @@ class SuffixPass:
         """A hook that hands the clean residual stream to the first edited block."""
         return f"blocks.{self.layer}.hook_in", lambda tensor, hook: residual.repeat(times, 1, 1)
 
-    def _run(self, edited: Tensor, rows: Tensor, unembed: Callable[[Tensor], Tensor]) -> Tensor:
-        bridge, times = self.model.bridge, len(edited) // len(rows)
-        start, run, before = self._clean(rows)
-        prefix = prefix_cache(start, before, self._scratch)
+    def _run(self, edited: Tensor, rows: Tensor, unembed: Unembed) -> Tensor:
+        times, start = len(edited) // len(rows), int(self.first[rows].min())
+        hooks = writers(self.places, rows.repeat(times), edited, self.widths, start)
+        return self.patched(rows, times, hooks, unembed, self.places)[0]
+
+    def patched(
+        self,
+        rows: Int[Tensor, "m"],
+        times: int,
+        hooks: Sequence[Hook],
+        unembed: Unembed,
+        written: Sequence[Placement],
+        keep: bool = False,
+    ) -> tuple[Tensor, Cache]:
+        """What `unembed` makes of the last tokens of a pass with hooks, of prompts `rows` several times over.
+
+        `written` are all places that the hooks write to. `keep` leaves the pass's own keys and values in the cache.
+        """
+        bridge, (start, run, before) = self.model.bridge, self._clean(rows)
+        cache = prefix_cache(start, before, self._scratch, keep)
         last = _LastToken((self.runs.length[rows] - 1 - start).repeat(times), run.tokens)
-        hooks = [self._injected(run.residual, times)]
-        hooks += writers(self.places, rows.repeat(times), edited, self.widths, start)
+        # what reads the stream in front of a block does so before anything is written there
+        every = [self._injected(run.residual, times), *hooks]
         if run.tokens.shape[1] > 1:
-            hooks += self._pruning(last)
+            every += self._pruning(last, written)
         with (
-            hooked(self.model, hooks),
+            hooked(self.model, every),
             skipped(list(bridge.blocks)[: self.layer], run.tuples),
             replaced([bridge.unembed], lambda hidden: unembed(last(hidden)[:, 0])[:, None]),
         ):
             tokens = run.tokens.repeat(times, 1)
-            return bridge(tokens, past_key_values=prefix, use_cache=True)[:, 0]
+            return bridge(tokens, past_key_values=cache, use_cache=True)[:, 0], cache
 
-    def _pruning(self, last: "_LastToken") -> list[Hook]:
+    def _pruning(self, last: "_LastToken", written: Sequence[Placement]) -> list[Hook]:
         """Hooks that drop every token but the last behind the last block's attention.
 
         The block adds what is left to all of its tokens; only the last, where it is right, is
@@ -163,7 +193,7 @@ class SuffixPass:
         """
         final = self.model.n_layers - 1
         names = [f"blocks.{final}.attn.hook_z", f"blocks.{final}.mlp.hook_in"]
-        late = any(place.layer == final and not place.hook.endswith(BEFORE_OUTPUT) for place in self.places)
+        late = any(place.layer == final and not place.hook.endswith(BEFORE_OUTPUT) for place in written)
         if late or any(name not in self.model.points for name in names):
             return []
         return [(name, lambda tensor, hook: last(tensor)) for name in names]
@@ -187,7 +217,7 @@ class _LastToken:
         return tensor[rows, self.index][:, None]
 
 
-def _canonical(place: Placement, n_layers: int) -> Placement:
+def canonical(place: Placement, n_layers: int) -> Placement:
     """The end of a block is the start of the next, which spares the block itself."""
     if place.hook.endswith("hook_resid_post") and place.layer + 1 < n_layers:
         return place._replace(hook=f"blocks.{place.layer + 1}.hook_resid_pre")

@@ -175,7 +175,10 @@ def _figure(found: Discovery, panels: Sequence[Panel], path: Path) -> Path:
     effects = {(e.attribute, Site.parse(e.site)): e for e in found.effects}
     attributes = list(dict.fromkeys(e.attribute for e in found.effects))
     chosen = {f.attribute: {Site.parse(site) for site in f.sites} for f in found.found}
-    most = max((abs(e.effect) for e in found.effects if e.effect is not None), default=1.0) or 1.0
+    drawn = {site for _, _, rows in panels for row in rows for site in row}
+    # heads are weaker than what they are written to: either picture has the scale of what it shows
+    shown = [e.effect for (_, site), e in effects.items() if site in drawn and e.effect is not None]
+    most = max(map(abs, shown), default=1.0) or 1.0
     norm, n_rows = TwoSlopeNorm(0.0, -most, most), max(len(rows) for _, _, rows in panels)
     with plots.style():
         size = (1.2 + 2.4 * len(panels), 0.9 + len(attributes) * (1.0 + 0.13 * max(n_rows, 6)))

@@ -10,7 +10,8 @@ from tiny_models import WORDS, save_tiny, word_tokenizer
 from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement
 from saebench.patching.plain import PlainPass
-from saebench.patching.subsets import subset_differences
+from saebench.patching.subsets import Subsets
+from saebench.patching.whole_runs import WholeRuns
 from saebench.records.site_list import read_sites
 
 POSITIONS = {"io": 2, "s1": 4, "s2": 6, "end": 9}
@@ -90,7 +91,15 @@ def test_many_sets_in_one_pass_are_as_each_alone(tmp_path, kind):
     sets = [[~none[0], head, none[2], none[3]], [~part for part in none], none]
     taken = [torch.stack(parts) for parts in zip(*sets, strict=True)]
     answer, distractor = torch.tensor([5, 8]), torch.tensor([12, 3])
-    got = subset_differences(model, texts, places, values, taken, answer, distractor)
+    runs = WholeRuns.of(model, texts)
+    subsets = Subsets(model, texts, places, values, answer, distractor, runs)
+    got = subsets.differences(taken)
+    # from the run of another set on, in whatever order they are asked for
+    for near in sets:
+        for row, one in enumerate(sets):
+            again = subsets.differences([part[None] for part in one], near)
+            assert (again[0] - got[row]).abs().max() < 1e-4
+    assert (subsets.differences(taken, sets[1]) - got).abs().max() < 1e-4
     one = [places[0], Placement(whole[1], places[1].positions, 0)]
     acts = torch.cat([values[0], values[1][:, head]], 1)
     every = torch.arange(2)
