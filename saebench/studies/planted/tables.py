@@ -66,6 +66,7 @@ def described(models: Path) -> pd.DataFrame:
     """One row a variable: what the spec asks, then what the certificate measured."""
     from saebench.planting.making import read_certificate
     from saebench.planting.reading import read_spec
+    from saebench.planting.spec import QUIET_VERSION, VERSION
 
     rows = []
     for name in zoo.names():
@@ -79,6 +80,7 @@ def described(models: Path) -> pd.DataFrame:
                 {
                     "model": name,
                     "certified": certificate.certified,
+                    "training": QUIET_VERSION if spec.quiet else VERSION,
                     "parameters": certificate.parameters,
                     "superposition": certificate.superposition,
                     "coherence": certificate.coherence,
