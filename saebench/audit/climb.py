@@ -59,13 +59,15 @@ def climb(
     headline: Callable[[Dictionary], float],
     steps: int = STEPS,
     seed: int = 0,
+    tick: Callable[[int, float], None] = lambda step, reached: None,
 ) -> Tuned:
-    """Keeps a random change whenever the headline rises."""
+    """Keeps a random change whenever the headline rises; `tick` is told after every step how far it is."""
     generator = torch.Generator().manual_seed(seed)
     best, reached = first, headline(first)
-    for _ in range(steps):
+    for step in range(1, steps + 1):
         tried = best.changed(acts, generator)
         value = headline(tried)
         if value > reached:
             best, reached = tried, value
+        tick(step, reached)
     return best

@@ -1,5 +1,6 @@
 """Measures the dictionaries that the lenses compare, board by board; what is measured already is kept."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ LATENTS, L0, COMPONENTS, COPIES = 768, 21, 14, 8
 """Size of the cheats: as wide as the bundled SAEs, and as dense as their median on IOI."""
 SEARCHED = 100
 """Resamples a step of a search: it compares values, and draws decide only whether one is defined."""
+SAID = 20
+"""Steps after which a search says how far it is: it takes minutes."""
 Maker = Callable[[Stand], Any]
 
 
@@ -118,8 +121,13 @@ def climbed(targets: Mapping[str, Sequence[str]], steps: int = climb.STEPS) -> l
             found = [headline.normalized for headline in headlines]
             return sum(float(v) for v in found if isinstance(v, Estimate)) / len(axes)
 
+        def tick(step: int, reached: float) -> None:
+            if step % SAID == 0:
+                said = f"hill climb on {target}, step {step} of {steps}: {reached:.3f}"
+                print(said, file=sys.stderr, flush=True)
+
         first = climb.start(stand.acts, LATENTS, f"hill climb on {target}")
-        return climb.climb(first, stand.acts, mean, steps)
+        return climb.climb(first, stand.acts, mean, steps, tick=tick)
 
     return [Job("cheat", f"hill climb on {t}", partial(make, target=t)) for t in targets]
 

@@ -90,6 +90,9 @@ def test_a_climb_never_goes_down(world):
         return seen[-1]
 
     first = climb.start(acts, 64, "climb")
-    last = climb.climb(first, acts, headline, steps=30)
+    told = []
+    last = climb.climb(first, acts, headline, steps=30, tick=lambda *at: told.append(at))
     assert len(seen) == 31
+    assert [step for step, _ in told] == list(range(1, 31))
+    assert [reached for _, reached in told] == [max(seen[: step + 1]) for step, _ in told]
     assert headline(last) == max(seen) > seen[0]
