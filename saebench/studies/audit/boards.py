@@ -33,10 +33,10 @@ TASK_SEEDS = (1, 2, 3, 4, 5, 6, 7)
 ORDERING = "the ordering"
 CLIMBS = {
     "approximation": 30,
-    "control": 370,
-    "interpretability": 160,
-    "occlusion": 180,
-    "oversplitting": 180,
+    "control": 460,
+    "interpretability": 200,
+    "occlusion": 220,
+    "oversplitting": 220,
 }
 """Hill climbs on one axis each, with their CPU seconds: what leads one axis alone tops no board."""
 NULL_SITES = {"ioi": "blocks.2.hook_resid_post@io", "ravel": "blocks.2.hook_resid_post@entity"}
@@ -72,7 +72,7 @@ def parts() -> list[Part]:
         Part("ioi", "made", seconds=70),
         Part("ioi", "null", seconds=15),
         Part("ioi", "full", seconds=200),
-        Part("ioi", "climb", ORDERING, 700),
+        Part("ioi", "climb", ORDERING, 960),
     ]
     found += [Part("ioi", "climb", axis, seconds, full=True) for axis, seconds in CLIMBS.items()]
     for seed in map(str, TASK_SEEDS):
