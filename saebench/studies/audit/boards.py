@@ -72,7 +72,7 @@ def parts() -> list[Part]:
         Part("ioi", "made", seconds=70),
         Part("ioi", "null", seconds=15),
         Part("ioi", "full", seconds=200),
-        Part("ioi", "climb", ORDERING, 960),
+        Part("ioi", "climb", ORDERING, 820),
     ]
     found += [Part("ioi", "climb", axis, seconds, full=True) for axis, seconds in CLIMBS.items()]
     for seed in map(str, TASK_SEEDS):
