@@ -19,7 +19,7 @@ from saebench.kinds.entities.planted import read_truth
 from saebench.kinds.entities.sections import build
 from saebench.models.loading import load_model
 from saebench.planting import certificate
-from saebench.planting.interchange import draw_pairs, token_ids
+from saebench.planting.interchange import draw_pairs, lengths, token_ids
 from saebench.planting.making import open_planted, plant
 from saebench.planting.world import TRAIN
 from saebench.scoring import score
@@ -186,8 +186,8 @@ def answered(folder: Path) -> float:
     prompts, _ = draw_pairs(world, about, world.known, TRAIN, torch.Generator().manual_seed(0))
     with torch.no_grad():
         hidden = opened.halves.before(token_ids(world, prompts))
-        top = opened.halves.after(hidden, world.texts.length[prompts.template] - 1).argmax(-1)
-    return float((top == world.answers[prompts.entity, about]).float().mean())
+        top = opened.halves.after(hidden, lengths(world, prompts) - 1).argmax(-1)
+    return float((top == world.answers[prompts.entity, about, 0]).float().mean())
 
 
 @pytest.mark.slow
