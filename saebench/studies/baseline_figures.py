@@ -35,7 +35,7 @@ def curves(ax: Any, frame: pd.DataFrame, score: str) -> None:
         if points:
             x, y, half = zip(*sorted(points), strict=True)
             ax.errorbar(x, y, yerr=half, fmt="-", color=colour, lw=1.4, elinewidth=0.8, capsize=2, label=name)
-    if frame[score].isna().all():
+    if frame[score].dropna().empty:
         ax.text(0.5, 0.5, "undefined here", transform=ax.transAxes, ha="center", color="#888")
     ax.axvline(frame["true_l0"].to_list()[0], color="#999", lw=0.8, ls=":")
     # intervals of three seeds can be wider than the scale
