@@ -46,7 +46,7 @@ CASES = [
         " --dtype float32 --parametrization independent",
         {"model.name": "demo", "site": "blocks.1.hook_resid_pre@end", "provenance.dtype": "float32"},
     ),
-    Case(f"control:mean --joint-edits s+pos,io+s+pos {IOI}", {"axis_versions.joint": 1}),
+    Case(f"control:mean --joint-edits s+pos,io+s+pos --workers 2 {IOI}", {"axis_versions.joint": 1}),
     Case(f"control:mean --dtype bfloat16 --parametrization coupled {IOI}", {"provenance.dtype": "bfloat16"}),
     Case(f"control:mean --dtype float16 --parametrization names {IOI}", {"provenance.dtype": "float16"}),
     Case(
