@@ -95,6 +95,10 @@ class Spec(BaseModel):
         """What a reader wants to know of the task, as (word, text)."""
         yield from ()
 
+    def sentences(self, task: "Task") -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]] | None:
+        """Templates, and the words of every slot but the names' roles; None where the kind has no such text."""
+        return None
+
     def files(self, task: "Task") -> Iterator[tuple[str, str]]:
         """Its word lists and tables, read, as (word, how many in which file)."""
         yield from ()
@@ -143,6 +147,10 @@ class NamesSpec(Spec):
             "templates",
             f"{len(self.fit_templates)} fit, {len(self.test_templates)} test, for example: {self.templates[0]}",
         )
+
+    def sentences(self, task: "Task") -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+        templates = (*self.fit_templates, *self.test_templates)
+        return templates, {slot: task.words(file) for slot, file in self.lists.items()}
 
     def files(self, task: "Task") -> Iterator[tuple[str, str]]:
         for slot, file in self.lists.items():

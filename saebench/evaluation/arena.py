@@ -94,7 +94,8 @@ class Arena:
             return [Site.parse(part, position) for part in asked.split(",")]
         if not listed:
             return find_sites(self.task, self.source, self.options, hooks)
-        found = {Site.parse(hook, _position(hook, listed, position)) for hook in hooks if hook}
+        at = {site.place: site.position for site in reversed(listed)}
+        found = {Site.parse(hook, at.get(hook, position)) for hook in hooks if hook}
         return sorted(found, key=Site.sort_key) or listed
 
     def require_place(self, contestant: Contestant, asked: str | None) -> None:
@@ -397,7 +398,3 @@ class Arena:
         if self.options.strict and any(warning.startswith("trained on") for warning in result.warnings):
             return None
         return result.model_copy(update={"dictionary": contestant.described(result.dictionary)})
-
-
-def _position(hook: str, listed: Sequence[Site], default: str) -> str:
-    return next((site.position for site in listed if site.place == hook), default)

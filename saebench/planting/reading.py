@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from saebench.errors import PlantingError, unknown
 from saebench.planting.sentences import from_names
 from saebench.planting.spec import PlantSpec
-from saebench.spec import NamesSpec, load_task
+from saebench.spec import load_task
 
 
 def read_spec(path: Path) -> PlantSpec:
@@ -134,14 +134,14 @@ def _text(text: dict[str, Any], spec: Path) -> dict[str, Any]:
 def _prompts(name: str, spec: Path) -> dict[str, Any]:
     folder = spec.parent / name
     task = load_task(str(folder) if (folder / "task.toml").is_file() else name)
-    if not isinstance(task.spec, NamesSpec):
+    text = task.spec.sentences(task)
+    if text is None:
         raise PlantingError(
             f"{spec}: the task {name!r} is of the kind {task.spec.kind!r}. Expected one of the kind 'names',"
             " whose prompts end in one of two names."
         )
-    lists = {slot: task.words(file) for slot, file in task.spec.lists.items()}
+    templates, lists = from_names(text[0]), text[1]
     used = {"name": lists["names"], "place": lists["place"], "object": lists["object"]}
-    templates = from_names((*task.spec.fit_templates, *task.spec.test_templates))
     return {"name": task.name, "templates": templates, "lists": used, "answered": True}
 
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from lens_rows import AXES, BOARD, measured, row, verdict
 
-from saebench.audit.cards import Card, Question, Verdict
+from saebench.audit.cards import Question, Verdict
 from saebench.audit.correlations import Correlations
 from saebench.audit.evidence import EXPLAINED, PLANTED, PLANTED_RECOVERY, RECOVERY, Evidence
 from saebench.audit.lenses import (
@@ -19,43 +20,9 @@ from saebench.audit.lenses import (
     specificity,
     truth,
 )
-from saebench.audit.rows import N_DRAWS, Row, Rows, difference
+from saebench.audit.rows import Rows, difference
 
-BOARD = "task · model · site"
-AXES = ("control", "interpretability")
 ASK = Question("lens", BOARD, "control", "check")
-SHARED = np.random.default_rng(0).normal(0, 0.05, N_DRAWS)
-"""Noise that all dictionaries share: paired differences do not have it."""
-
-
-def row(
-    name: str, value: float | None, group: str = "trained", noise: float = 0.005, seed: int = 1, **fields
-) -> Row:
-    axis = fields.pop("axis", "control")
-    if value is None:
-        return Row(BOARD, group, name, axis, None, reason="nothing there", **fields)
-    own = np.random.default_rng(seed).normal(0, noise, N_DRAWS)
-    return Row(
-        BOARD,
-        group,
-        name,
-        axis,
-        value,
-        value - 0.1,
-        value + 0.1,
-        draws=(value + SHARED + own).astype(np.float32),
-        **fields,
-    )
-
-
-def verdict(card) -> str:
-    return str(card.verdict)
-
-
-def measured(card: Card, end: str = "measured") -> float:
-    number = getattr(card, end)
-    assert number is not None, card
-    return number
 
 
 def test_a_difference_is_paired_and_stands_around_the_estimate():
