@@ -121,7 +121,7 @@ def certify(halves: Halves, world: World, geometry: Geometry, model_sha256: str)
         thresholds={**THRESHOLDS, "half_at_least": HALF[0], "half_at_most": HALF[1]},
         variables=found,
         answers=answers,
-        superposition=world.spec.superposition,
+        superposition=sum(map(len, geometry.rows.values())) / geometry.span.shape[1],
         coherence=geometry.coherence,
         dependence=dependence(world),
         parameters=sum(p.numel() for p in halves.model.parameters()),

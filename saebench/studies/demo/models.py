@@ -1,0 +1,56 @@
+"""The bundled model and its sibling, both ready for interventions.
+
+The bundled weights are older than specs of planted models, and so are their subspaces. `demo/spec.toml` says
+what they are as one: its questions are what they are certified on, and `saebench plant` trains the sibling.
+"""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+
+from saebench.models.known import DEMO
+from saebench.planting import certificate, writing
+from saebench.planting.geometry import Geometry
+from saebench.planting.making import Opened, weights_sha256
+from saebench.planting.network import Halves
+from saebench.planting.reading import read_spec
+from saebench.planting.world import World, make_world
+
+SPEC = DEMO.parent / "spec.toml"
+
+
+def open_bundled(folder: Path = DEMO) -> Opened:
+    """The bundled model with its certificate measured anew: figures, and whether they pass."""
+    from transformers import AutoModelForCausalLM
+
+    world = make_world(read_spec(SPEC))
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    halves = Halves(model, world.spec.model.site)
+    rows = load_file(folder / writing.TRUTH)
+    geometry = measured_geometry(halves, world, {name: rows[name] for name in world.spec.carried})
+    measured = certificate.certify(halves, world, geometry, weights_sha256(folder))
+    return Opened(halves, world, geometry, measured)
+
+
+def measured_geometry(halves: Halves, world: World, rows: dict[str, Float[Tensor, "rank d"]]) -> Geometry:
+    """The geometry of subspaces that are orthogonal and whose atoms nobody chose.
+
+    Atoms are the means of every value within its subspace, over the entities that are not of `test`: those
+    tell whether values are decodable.
+    """
+    acts, labels = certificate.activations(halves, world)[world.known], world.labels[world.known]
+    atoms = {}
+    for name, basis in rows.items():
+        column = labels[:, world.variables.index(name)]
+        means = torch.stack([acts[column == value].mean(0) for value in column.unique()])
+        atoms[name] = means @ basis.T @ basis
+    return Geometry(rows, atoms, torch.cat(list(rows.values())))
+
+
+def write_certificate(opened: Opened, folder: Path = DEMO) -> None:
+    """Stores a certificate with its model."""
+    text = opened.certificate.model_dump_json(indent=1) + "\n"
+    (folder / writing.CERTIFICATE).write_text(text, "utf-8")
