@@ -23,7 +23,7 @@ OUT=${OUT:-$WORK/out}
 export PYTHONPATH=$PWD:/tmp/site HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
 export SAEBENCH_CACHE=$WORK/cache OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} WANDB_MODE=disabled TMPDIR=$WORK/tmp
 SHA=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
-end=${END:-blocks.26.hook_resid_pre} subject=${SUBJECT:-blocks.14.hook_resid_pre} city=${CITY:-blocks.10.hook_resid_pre}
+end=${END:-blocks.26.hook_resid_pre} subject=${SUBJECT:-blocks.14.hook_resid_pre} city=${CITY:-blocks.18.hook_resid_pre}
 mkdir -p "$OUT" "$WORK/tmp"
 
 step() { # NAME COMMAND…: timed, logged, cut after LIMIT; a failure does not stop what comes after

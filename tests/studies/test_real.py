@@ -9,7 +9,8 @@ import numpy as np
 from saebench.records import store
 from saebench.scoring.axes import AXES, versions
 from saebench.scoring.estimates import Estimate, Undefined
-from saebench.studies.real.report import Statement, above, below, of_other_versions, statements_table
+from saebench.studies.real.report import of_other_versions
+from saebench.studies.real.statements import Statement, above, below, statements_table
 
 COMMITTED = Path(__file__).parents[2] / "results" / "demo" / "control=mean@f14541dd"
 

@@ -162,7 +162,9 @@ def _split(
             len(values) > 1, f"only {len(values)} value of {attribute.name!r} is known", facts, model, split
         )
         drawn = [draw_source(at, entities[p.entity], pool, entities, rng) for p in prompts]
-        sources = [_source(p, i, split, facts, model, site, rng) for p, i in zip(prompts, drawn, strict=True)]
+        sources = [
+            write_source(p, i, split, facts, model, site, rng) for p, i in zip(prompts, drawn, strict=True)
+        ]
         written[attribute.name] = sources
         source_acts[attribute.name] = activations(sources, model, site)
         labels = torch.tensor([entities[i].labels for i in drawn], device=device)
@@ -197,7 +199,7 @@ def _read(
     )
 
 
-def _source(
+def write_source(
     base: Prompt,
     entity: int,
     split: str,

@@ -7,56 +7,33 @@ papers stands first.
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from saebench.records import store
 from saebench.records.files import write_text
-from saebench.records.result import Result
-from saebench.scoring import Scored, score
+from saebench.scoring import score
 from saebench.scoring.axes import versions
-from saebench.scoring.estimates import Estimate, Maybe, Undefined
+from saebench.scoring.estimates import Estimate, Undefined
+from saebench.studies.real.ravel import differences_table, edits_table, sae_ravel
+from saebench.studies.real.statements import (
+    NOBODY,
+    Row,
+    Statement,
+    above,
+    below,
+    difference,
+    entry,
+    headline,
+    mean,
+    named,
+    shown,
+    statements_table,
+)
 
 FOLDER = Path("results/smollm2-135m")
 AXES = ("approximation", "control", "interpretability", "occlusion", "oversplitting")
-
-
-class Row(NamedTuple):
-    """A result and its estimates."""
-
-    result: Result
-    scored: Scored
-
-    @property
-    def name(self) -> str:
-        return self.result.dictionary.name.rsplit("/", 1)[-1]
-
-
-class Statement(NamedTuple):
-    """What a paper found, and what was found here."""
-
-    paper: str
-    measured: str
-    value: Maybe
-    holds: Callable[[float, float], bool | None]
-    """From the ends of the interval: whether the paper's finding holds, or None where it is open."""
-
-    @property
-    def verdict(self) -> str:
-        if isinstance(self.value, Undefined):
-            return "undefined"
-        said = self.holds(*self.value.interval())
-        return {True: "holds", False: "contrary", None: "open"}[said]
-
-
-def above(bar: float) -> Callable[[float, float], bool | None]:
-    """Holds if the interval lies above the bar, is contrary if it lies below."""
-    return lambda low, high: True if low > bar else False if high < bar else None
-
-
-def below(bar: float) -> Callable[[float, float], bool | None]:
-    return lambda low, high: True if high < bar else False if low > bar else None
 
 
 def load(folder: Path) -> dict[tuple[str, str], list[Row]]:
@@ -69,49 +46,6 @@ def load(folder: Path) -> dict[tuple[str, str], list[Row]]:
         row = Row(stored.result, score(stored.outcomes, stored.result.seed))
         found.setdefault((row.result.task.name, row.result.site), []).append(row)
     return found
-
-
-def headline(row: Row, axis: str) -> Maybe:
-    found = row.scored.axes.get(axis)
-    return Undefined("not measured here") if found is None else found.value
-
-
-def entry(row: Row, axis: str, name: str, attribute: str | None = None, edit: str | None = None) -> Maybe:
-    """One score; the first of its sizes where it has several."""
-    for found in row.scored.entries:
-        if (found.axis, found.name, found.attribute, found.edit) == (axis, name, attribute, edit):
-            return found.value
-    return Undefined("not measured here")
-
-
-def mean(values: Iterable[Maybe]) -> Maybe:
-    """Mean of estimates over the same resamples; undefined ones are left out, unless all are."""
-    listed = list(values)
-    known = [v for v in listed if isinstance(v, Estimate)]
-    if not known:
-        reasons = [v.reason for v in listed if isinstance(v, Undefined)]
-        return Undefined(reasons[0] if reasons else NOBODY)
-    total = known[0]
-    for value in known[1:]:
-        total = total + value
-    return total * (1 / len(known))
-
-
-def difference(a: Maybe, b: Maybe) -> Maybe:
-    for side in (a, b):
-        if isinstance(side, Undefined):
-            return side
-    assert isinstance(a, Estimate) and isinstance(b, Estimate)
-    return a - b
-
-
-def named(rows: Sequence[Row], *parts: str) -> list[Row]:
-    """Rows whose names hold all of the parts."""
-    return [row for row in rows if all(part in row.name for part in parts)]
-
-
-NOBODY = "no such SAE"
-"""Why a mean over no rows is undefined."""
 
 
 def counting(rows: Sequence[Row]) -> list[str]:
@@ -168,96 +102,6 @@ def makelov(rows: Sequence[Row]) -> Iterator[Statement]:
     value = mean(headline(row, "oversplitting") for row in tasks)
     told = "1 = one latent for each value; mean of the task SAEs"
     yield Statement("SAEs split a value over many latents", told, value, below(0.5))
-
-
-def sae_ravel(rows: Sequence[Row]) -> Iterator[Statement]:
-    """Findings of arXiv 2402.17700 and 2409.04478: learned masks against each other and against rotations."""
-    saes, any_row = [row for row in rows if row.result.dictionary.kind == "sae"], rows[0]
-
-    def of(edit: str) -> Maybe:
-        return entry(any_row, "control", "disentangle", edit=edit)
-
-    masks = mean(entry(row, "control", "disentangle", edit="mask") for row in saes)
-    drawn = mean(entry(row, "control", "disentangle", edit="random_live") for row in saes)
-    for name, told in (("neurons_mask", "neurons"), ("pca_mask", "principal components")):
-        value = difference(masks, of(name))
-        yield Statement(
-            f"A mask over an SAE's latents disentangles no better than one over {told}",
-            f"disentangle, SAEs − {told}",
-            value,
-            below(0.0),
-        )
-    pairs = (
-        ("DAS disentangles better than SAEs", "DAS − SAEs", of("das"), masks),
-        ("DAS disentangles better than neurons", "DAS − neurons", of("das"), of("neurons_mask")),
-        (
-            "DAS trained on cause and isolate beats DAS on cause alone",
-            "DAS − DAS on cause alone",
-            of("das"),
-            of("das_single"),
-        ),
-        (
-            "Masks over SAEs disentangle better than random ones",
-            "SAEs − as many random latents",
-            masks,
-            drawn,
-        ),
-        ("Masks over SAEs disentangle better than no edit", "SAEs − no edit", masks, of("none")),
-    )
-    for paper, told, first, second in pairs:
-        yield Statement(paper, f"disentangle, {told}", difference(first, second), above(0.0))
-
-
-EDITS = {
-    "none": "no edit",
-    "source": "the whole activation",
-    "das": "DAS",
-    "das_single": "DAS on cause alone",
-    "mse": "supervised, mse",
-    "mean": "supervised, mean",
-    "neurons_mask": "mask of neurons",
-    "pca_mask": "mask of principal components",
-}
-
-
-def edits_table(rows: Sequence[Row]) -> str:
-    """Cause and isolate of every method, which a board's one headline hides; empty for tasks without them."""
-    attributes = [e.attribute for e in rows[0].scored.entries if (e.name, e.edit) == ("cause", "none")]
-    if not attributes:
-        return ""
-    listed = [name for name in attributes if name]
-    lines = ["| edit | disentangle | cause | isolate | " + " | ".join(listed) + " |"]
-    lines.append("|---|---|---|---|" + "---|" * len(listed))
-
-    def add(told: str, row: Row, edit: str) -> None:
-        over = [entry(row, "control", name, edit=edit) for name in ("disentangle", "cause", "isolate")]
-        each = [entry(row, "control", "disentangle", name, edit) for name in listed]
-        lines.append(f"| {told} | " + " | ".join(shown(v).split(":")[0] for v in over + each) + " |")
-
-    for edit, told in EDITS.items():
-        add(told, rows[0], edit)
-    for row in (row for row in rows if row.result.dictionary.kind == "sae"):
-        add(f"mask of `{row.name}`", row, "mask")
-    return "\n".join(lines)
-
-
-def shown(value: Maybe) -> str:
-    if isinstance(value, Undefined):
-        return f"undefined: {value.reason}"
-    low, high = value.interval()
-    return f"{float(value):.2f} [{low:.2f}, {high:.2f}]"
-
-
-ORDER = {"contrary": 0, "open": 1, "holds": 2, "undefined": 3}
-
-
-def statements_table(statements: Iterable[Statement]) -> str:
-    """Markdown; contrary findings first."""
-    lines = ["| the paper's finding | measured here | value | |", "|---|---|---|---|"]
-    for s in sorted(statements, key=lambda s: ORDER[s.verdict]):
-        verdict = f"**{s.verdict}**" if s.verdict == "contrary" else s.verdict
-        lines.append(f"| {s.paper} | {s.measured} | {shown(s.value)} | {verdict} |")
-    return "\n".join(lines)
 
 
 def board_table(rows: Sequence[Row]) -> str:
@@ -357,6 +201,7 @@ def write(folder: Path) -> str:
             model_notes(rows),
             statements_table(statements),
             edits_table(rows),
+            differences_table(rows),
             board_table(rows),
             contrasts_table(rows),
         ]

@@ -35,7 +35,7 @@ WIDTH = 4608
 CONTEXT = 128
 END = "blocks.26.hook_resid_pre"
 SUBJECT = "blocks.14.hook_resid_pre"
-CITY = "blocks.10.hook_resid_pre"
+CITY = "blocks.18.hook_resid_pre"
 TASK_TEXT: dict[str, Any] = {"tokens": 4_000_000, "distinct": 100_000}
 WEB_TEXT: dict[str, Any] = {"tokens": 6_000_000, "distinct": 1_500_000}
 # What two CPU cores do in a few minutes each.
