@@ -70,11 +70,11 @@ synthetic-baselines: setup ## train and score SAEs of six architectures on every
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.baselines
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} $(PY) -m saebench.studies.curves
 
-audit: setup ## do the scores deserve belief: measure the bundled boards anew, judge all tables, write results/audit/after
+audit: setup ## do the scores deserve belief: measure the bundled boards anew, judge all tables, write results/audit/after: 20 minutes, goes on where it was stopped
 	@$(PY) -m saebench.studies.audit.boards --workers 2
 	@$(SAEBENCH) audit results
 
-audit-full: setup ## the same with the 429 training runs whose truth or course is known, and every hill climb: over an hour
+audit-full: setup ## the same with the 429 training runs whose truth or course is known, and every hill climb: 2.5 CPU hours, goes on where it was stopped
 	@$(PY) -m saebench.studies.audit.train --out .audit/saes --workers 2
 	@$(PY) -m saebench.studies.audit.score --saes .audit/saes --workers 2
 	@$(PY) -m saebench.studies.audit.planted

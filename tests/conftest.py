@@ -22,6 +22,16 @@ typechecker.install("saebench")
 import pytest  # noqa: E402
 from paths import ROOT  # noqa: E402
 
+SLOW_SECONDS = 3600
+"""A limit is to end a test that hangs: 300 seconds did that to a search of minutes on a machine that was busy."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked slow has an hour, what is not the limit of pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
 
 @pytest.fixture(scope="session")
 def shared_models() -> Path:

@@ -1,13 +1,13 @@
 """Rows from a directory of results: what was scored there needs no measuring again, and no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from saebench.audit.rows import N_DRAWS, Row
 from saebench.records import store
 from saebench.records.result import Result
 from saebench.scoring import score
-from saebench.scoring.axes import AXES
+from saebench.scoring.axes import AXES, EVERY
 from saebench.scoring.base import Headline
 from saebench.scoring.estimates import Estimate
 
@@ -39,7 +39,14 @@ def rows(results: Path, task: str) -> Iterator[Row]:
         base = Row(board, group, name, "", None, task_seed=result.seed, budget=result.budget)
         base = base._replace(of=name.removeprefix(NULL) if group == "null" else "")
         found = score(stored.outcomes, seed=result.seed).axes
-        yield from (base._replace(axis=axis, **numbers(found[axis])) for axis in AXES)
+        by = {axis: definition(axis, result.axis_versions, task, result.task.sha256) for axis in AXES}
+        yield from (base._replace(axis=a, definition=by[a], **numbers(found[a])) for a in AXES)
+
+
+def definition(axis: str, versions: Mapping[str, int], task: str, sha256: str) -> str:
+    """What a row was measured by: its axis, a further one that heads it, their versions, the task's digest."""
+    names = [axis, *(name for name in versions if name in EVERY and EVERY[name].heads == axis)]
+    return f"{', '.join(f'{name} {versions[name]}' for name in names)} on {task} {sha256[:8]}"
 
 
 def numbers(headline: Headline, draws: bool = True) -> dict:

@@ -13,6 +13,8 @@ from saebench.audit.rows import Rows, read
 from saebench.regression.tolerances import AXES, Tolerances
 
 RECOVERY = ("recovery/matched_cosine_calibrated", "recovery/feature_f1")
+ABOUT = "about.json"
+"""The note beside the tables: what they hold, and where each comes from."""
 PLANTED = "planted models"
 PLANTED_RECOVERY = ("recovery/subspace_overlap", "recovery/atom_f1")
 HELD_OUT = ", held out"
@@ -36,6 +38,11 @@ class Evidence:
     """SAEs of planted models, with how much of the planted subspaces they recover."""
     sources: Mapping[str, Rows] = field(default_factory=dict, repr=False)
     """The same rows by the file that they stand in."""
+
+    @property
+    def history(self) -> bool:
+        """Whether these are the tables of version 1, which ordered boards by the mean of all axes."""
+        return self.about.get("ordering") == "all"
 
     @property
     def boards(self) -> list[str]:
@@ -83,8 +90,8 @@ def load(folder: Path, tolerances: Path | None = None) -> Evidence:
     if tolerances is not None and tolerances.is_file():
         known = {axis: t.size for axis, t in Tolerances.load(tolerances).headlines.items()}
     about = {}
-    if (folder / "about.json").is_file():
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    if (folder / ABOUT).is_file():
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     return Evidence(rows, truth, known, about=about, planted=planted, sources=sources)
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from saebench.audit.cards import Card, Verdict, parse, plain, same, worst
-from saebench.audit.evidence import Evidence, load
+from saebench.audit.cards import Card, Verdict, parse, plain, worst
+from saebench.audit.evidence import Evidence
 from saebench.audit.lenses import LENSES, gaming
 from saebench.audit.lenses.truth import FAMILIES
 from saebench.audit.thresholds import BARS, GREYING
@@ -94,7 +94,7 @@ def judge(evidence: Evidence, definitions: str, tick: Callable[[str], None] = la
         tick(name)
     audit = Audit(definitions, tuple(cards), evidence.axes)
     # version 1 ordered by the mean of all axes; since then by those that pass
-    by = (lambda _: evidence.axes) if evidence.about.get("ordering") == "all" else audit.ordering
+    by = (lambda _: evidence.axes) if evidence.history else audit.ordering
     cards += gaming.ordering(evidence, by)
     return audit._replace(cards=tuple(replace(card, tables=_tables(card, evidence)) for card in cards))
 
@@ -147,28 +147,6 @@ def read_document(path: Path) -> Audit:
             f"{str(path)!r} is not a committed audit: {error}. Expected a file that `saebench audit` wrote,"
             " such as results/audit/after.json."
         ) from error
-
-
-class Mismatch(NamedTuple):
-    """A card that says something else than its tables do; one side is None where it does not exist."""
-
-    committed: Card | None
-    recomputed: Card | None
-
-
-def verify(path: Path, tables: Path, tolerances: Path | None) -> list[Mismatch]:
-    """Recomputes every card from the committed tables; what differs.
-
-    Raises:
-        ResultError: if the document or a table cannot be read.
-    """
-    committed = read_document(path)
-    again = judge(load(tables, tolerances), committed.definitions)
-    one, other = ({c.id: c for c in a.cards} for a in (committed, again))
-    pairs = [Mismatch(one.get(k), other.get(k)) for k in dict.fromkeys([*one, *other])]
-    return [
-        p for p in pairs if p.committed is None or p.recomputed is None or not same(p.committed, p.recomputed)
-    ]
 
 
 def write(audit: Audit, path: Path, more: Iterable[tuple[Path, str]] = ()) -> None:

@@ -51,9 +51,9 @@ def tables(audit: Audit) -> Iterator[Table]:
         yield table
 
 
-def markdown(audit: Audit, title: str, tables: Mapping[str, str]) -> str:
+def markdown(audit: Audit, tables: Mapping[str, str]) -> str:
     """The whole audit as a page: verdicts, failures, then every number; `tables` says where each comes from."""
-    return "\n".join([f"# {title}", "", *_lines(audit, tables)]) + "\n"
+    return "\n".join([f"# Audit: {audit.definitions}", "", *_lines(audit, tables)]) + "\n"
 
 
 def _lines(audit: Audit, tables: Mapping[str, str]) -> Iterator[str]:

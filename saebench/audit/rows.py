@@ -21,7 +21,7 @@ from saebench.records.files import write_all
 N_DRAWS = 400
 """Draws kept of each headline; differences take their standard error from them."""
 Z = 1.959964
-_KEYS = ("board", "group", "name", "of", "budget", "axis", "reason")
+_KEYS = ("board", "group", "name", "of", "budget", "axis", "reason", "definition")
 _INTEGERS = ("task_seed", "seed", "step")
 _NUMBERS = ("value", "low", "high")
 
@@ -46,6 +46,8 @@ class Row(NamedTuple):
     """Training seed."""
     step: int = 0
     """Training steps of a snapshot."""
+    definition: str = ""
+    """Versions of what it was scored by and digest of the task (see `committed`); empty where nobody said."""
     draws: Float[np.ndarray, "n_draws"] | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from saebench.audit.committed import numbers
+from saebench.audit.committed import definition, numbers
 from saebench.audit.rows import Row
 from saebench.axes.base import Bench
 from saebench.axes.bench import make_bench
@@ -92,7 +92,10 @@ class Stand:
     ) -> list[Row]:
         """A row for every axis."""
         base = Row(self.board, group, name, "", None, task_seed=self.seed, budget=self.budget, **fields)
+        known, digest = self.arena.versions, self.arena.task.sha256
         return [
-            base._replace(axis=axis, **numbers(headline, draws))
+            base._replace(
+                axis=axis, definition=definition(axis, known, self.task, digest), **numbers(headline, draws)
+            )
             for axis, headline in self.headlines(dictionary).items()
         ]

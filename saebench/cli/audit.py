@@ -9,6 +9,8 @@ import typer
 from saebench.errors import ResultError
 
 app = typer.Typer()
+_SHOWN = 3
+"""What is wrong is said of so many places; the rest is counted."""
 
 
 @app.command(
@@ -23,7 +25,9 @@ def audit(
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Write nothing; exit 1 if a committed card is not what its tables say."
+            "--verify",
+            help="Write nothing; exit 1 if a committed card is not what its tables say, or a table is out of date,"
+            " incomplete or not what its results say.",
         ),
     ] = False,
 ) -> None:
@@ -50,19 +54,21 @@ def _committed(audit: Path, every: bool) -> list[Path]:
 
 
 def _verified(folder: Path, results: Path) -> int:
-    from saebench.audit import judging
+    from saebench.audit.verifying import verify
 
     path = folder.parent / f"{folder.name}.json"
-    mismatches = judging.verify(path, folder, tolerances(folder, results))
-    for one, other in mismatches:
-        card = one or other
-        assert card is not None, "one side exists"
-        print(f"differs: {card.id}")
-        for name, side in (("committed", one), ("recomputed", other)):
-            print(f"  {name}: {judging.describe(side) + ' → ' + side.verdict if side else 'no such card'}")
-    n = len(judging.read_document(path).cards)
-    print(f"{path}: {n} cards, {len(mismatches)} differ from their tables")
-    return len(mismatches)
+    found = verify(path, folder, tolerances(folder, results), results)
+    wrong = found.sentences
+    if not wrong:
+        print(f"{path}: {found.n_cards} cards, all what their tables say")
+        return 0
+    more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    print(
+        f"{path} is not what {folder} says ({len(found.mismatches)} of {found.n_cards} cards):"
+        f" {'; '.join(wrong[:_SHOWN])}{more}. Judge the tables again with `saebench audit`; if it is the"
+        " tables that are wrong, measure them with `make audit`."
+    )
+    return len(wrong)
 
 
 def tolerances(folder: Path, results: Path) -> Path:
@@ -86,7 +92,7 @@ def _judged(folder: Path, results: Path, definitions: str | None) -> int:
             found, definitions or found.about.get("definitions", folder.name), steps.begin
         )
     stem = folder.parent / folder.name
-    page = report.markdown(audited, f"Audit: {audited.definitions}", found.about.get("tables", {}))
+    page = report.markdown(audited, found.about.get("tables", {}))
     judging.write(audited, stem.with_suffix(".json"), [(stem.with_suffix(".md"), page)])
     for table in report.tables(audited):
         console().print(table, "")

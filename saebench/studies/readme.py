@@ -7,8 +7,9 @@ from typing import NamedTuple
 from saebench.reporting.leaderboard.boards import AXES, Row, Table, collect
 from saebench.reporting.leaderboard.tables import cell
 from saebench.reporting.text import number
+from saebench.studies.audit import summary
 
-BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
+MARKS = "<!-- {}:begin -->\n", "<!-- {}:end -->\n"
 TASK = "ioi"
 
 
@@ -37,7 +38,7 @@ REAL = Shown(
 BUNDLED = Shown(
     "demo",
     "blocks.1.hook_resid_pre@end",
-    "The bundled model, which `make evaluate` scores in two minutes",
+    "The bundled model, which `make evaluate` scores in a minute",
     ("control:supervised", "demo:topk", "demo:topk-undertrained", "control:identity"),
 )
 
@@ -107,10 +108,16 @@ def _reading(rows: Mapping[str, Row], shown: Shown) -> str:
 
 
 def rewrite(text: str, folder: Path) -> str:
-    """README with the results of a directory between its two marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return before + BEGIN + results(folder) + END + after
+    """README with the results of a directory, and what the audit says of it, each between its two marks.
+
+    Raises:
+        ValueError: if a mark is missing.
+    """
+    for name, made in {"results": results(folder), "audit": f"{summary.paragraphs(folder)}\n"}.items():
+        begin, end = (mark.format(name) for mark in MARKS)
+        start = text.index(begin) + len(begin)
+        text = text[:start] + made + text[text.index(end, start) :]
+    return text
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from paths import RESULTS
 from saebench.audit import committed, correlations, evidence, measuring
 from saebench.audit.lenses.truth import OVERALL
 from saebench.audit.rows import Row, Rows, read, write
+from saebench.scoring.axes import EVERY
 from saebench.studies.audit import boards, plan, why
 
 AFTER = RESULTS / "audit" / "after"
@@ -53,6 +54,18 @@ def test_what_is_measured_anew_replaces_what_was_there(tmp_path):
     write([new], parts / "ioi-saes.parquet")
     boards.join(parts, out, None)
     assert {row.name: row.value for row in read(out / "boards.parquet")} == {"a": 0.2, "other": 0.1}
+
+
+def test_what_waits_to_be_joined_is_of_one_version_and_of_the_same_weights(tmp_path, monkeypatch):
+    """Parts of other bundled SAEs counted for new ones."""
+    file = tmp_path / "x.safetensors"
+    places = []
+    for content in (b"one", b"other", b"one"):
+        file.write_bytes(content)
+        places.append(plan.scratch(tmp_path, ["ioi"], [file]))
+    assert places[0] == places[2] != places[1] and len(boards.weights()) >= 9
+    monkeypatch.setitem(EVERY, "control", EVERY["control"]._replace(version=99))
+    assert plan.scratch(tmp_path, ["ioi"], [file]) != places[0]
 
 
 def test_families_say_how_they_are_trained_and_packed():

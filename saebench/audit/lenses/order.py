@@ -2,10 +2,11 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 from scipy import stats
 
-from saebench.audit.cards import Card, Question
+from saebench.audit.cards import Card, Question, Verdict
 from saebench.audit.evidence import Evidence
 from saebench.audit.rows import Difference, Row, Rows, difference, worth
 from saebench.audit.thresholds import BARS
@@ -42,12 +43,16 @@ def above_null(rows: Rows, ask: Question) -> Card:
     found = dict(_against_null(rows))
     if not found:
         return ask.missing(_why(rows.where(group="null")))
+    alone = [row.name for row in rows.where(group="trained") if rows.one(group="null", of=row.name) is None]
     name, least = min(found.items(), key=lambda item: item[1].value)
     beaten = sum(d.low <= BARS.above_null for d in found.values())
     reason = (
         f"{name} minus its matched random dictionary; {beaten} of {len(found)} SAEs not credibly above theirs"
     )
-    return ask.above(*least, BARS.above_null, reason, found)
+    if alone:
+        reason += f"; measured without one: {', '.join(alone)}"
+    card = ask.above(*least, BARS.above_null, reason, found)
+    return replace(card, verdict=Verdict.PROVISIONAL) if alone and card.verdict == Verdict.PASS else card
 
 
 def _against_null(rows: Rows) -> Iterator[tuple[str, Difference]]:

@@ -75,7 +75,7 @@ def defined(frame: pd.DataFrame, name: str) -> bool:
 
 
 def cards(evidence: Evidence) -> Iterator[Card]:
-    by: Sequence[str] | None = evidence.axes if evidence.about.get("ordering") == "all" else None
+    by: Sequence[str] | None = evidence.axes if evidence.history else None
     for end in ("", HELD_OUT):
         families = [
             Known(board_of(name), end, parts[end])

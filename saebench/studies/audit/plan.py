@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from math import sqrt
 from pathlib import Path
 
@@ -130,11 +131,13 @@ def language() -> list[Run]:
     ]
 
 
-def scratch(folder: Path, tasks: Iterable[str]) -> Path:
-    """Where rows wait to be joined: a place of its own for every version of axes and tasks, so that none mix."""
+def scratch(folder: Path, tasks: Iterable[str], weights: Iterable[Path] = ()) -> Path:
+    """Where rows wait to be joined: a place of its own for all versions of axes, tasks and weights; none mix."""
     from saebench.records.provenance import identity
     from saebench.scoring.axes import EVERY
     from saebench.spec import load_task
 
     versions = {name: axis.version for name, axis in EVERY.items()}
-    return folder / identity(versions=versions, tasks={name: load_task(name).sha256 for name in tasks})[:8]
+    files = [sha256(path.read_bytes()).hexdigest() for path in sorted(weights)]
+    digests = {name: load_task(name).sha256 for name in tasks}
+    return folder / identity(versions=versions, tasks=digests, weights=files)[:8]

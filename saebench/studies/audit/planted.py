@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from saebench.audit.evidence import EXPLAINED, PLANTED_RECOVERY
+from saebench.audit.standing import note
 from saebench.records.files import write_text
 from saebench.scoring.axes import AXES
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args()
     made = table(pd.read_csv(asked.scores))
+    note(asked.out.parent, asked.out.name)
     write_text(asked.out, made.to_csv(index=False, float_format="%.6g"))
     print(f"{asked.out}: {len(made)} SAEs of {made['model'].nunique()} planted models")
 

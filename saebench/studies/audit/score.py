@@ -143,6 +143,7 @@ def join(runs: list[Run], scored: Path, out: Path) -> None:
     """All rows in a table of truth, one of snapshots, and one of the families' boards, if there are any."""
     from saebench.audit.rows import Rows, read
     from saebench.audit.rows import write as write_rows
+    from saebench.audit.standing import note
 
     rows, drawn = [], Rows(())
     for run in runs:
@@ -152,6 +153,7 @@ def join(runs: list[Run], scored: Path, out: Path) -> None:
             drawn += read(path.with_suffix(".parquet"))
     if rows:
         write(rows, out / "truth.csv")
+        note(out, "truth.csv")
     snapshots, boards = drawn.where(group="snapshot"), drawn.where(lambda row: row.group != "snapshot")
     for found, name in ((snapshots, "trajectory.parquet"), (boards, "families.parquet")):
         if len(found):
