@@ -1,5 +1,6 @@
 #!/bin/bash
 # Everything on a borrowed GPU machine without a network, in steps that each end within minutes:
+#   bash benchmarks/gpu.sh wheels    at home: what HAVE, the machine's `pip freeze`, lacks of constraints.txt, into .whl/
 #   bash benchmarks/gpu.sh install   wheels of .whl*/ into /tmp/site (what the machine lacks)
 #   bash benchmarks/gpu.sh model     pieces .piece-*/ joined, checked, unpacked
 #   bash benchmarks/gpu.sh test      device tests
@@ -55,6 +56,25 @@ deal() { # PROCESSES NAME SITE TASK SAES…: an SAE to each in turn, all at once
 }
 
 case $1 in
+wheels)
+  lacks=$($PYTHON - "$HAVE" <<'END'
+import re, sys
+def name(line): return re.sub(r"[-_.]+", "-", line.split("==")[0].strip().lower())
+spared = "hatchling trove-classifiers pyright nodeenv ruff ray msgpack selenium trio trio-websocket wsproto outcome pysocks websocket-client"
+have = {name(line) for line in open(sys.argv[1])} | set(spared.split())  # what only builds, checks or sweeps
+print(*(line.strip() for line in open("constraints.txt") if name(line) not in have))
+END
+  )
+  $PYTHON -m pip wheel -q --no-deps --disable-pip-version-check -w .whl $lacks
+  # those that are compiled are compiled for the machine's Python
+  for file in $(cd .whl && ls | grep -v none-any); do
+    pin=$(echo "$file" | sed -E 's/^([^-]+)-([^-]+)-.*/\1==\2/')
+    rm ".whl/$file"
+    $PYTHON -m pip download -q --no-deps --only-binary=:all: --disable-pip-version-check -d .whl "$pin" ${FOR:---python-version 3.12
+      --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64}
+  done
+  echo "$(ls .whl | wc -l) wheels, $(du -sm .whl | cut -f1) MB"
+  ;;
 install)
   shopt -s nullglob
   wheels=(.whl*/*.whl)

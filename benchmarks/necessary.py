@@ -21,9 +21,9 @@ def block_cost(model: LanguageModel) -> float:
     return (sum(sizes) - model.d_vocab * model.d_model) / model.n_layers
 
 
-def edit_cost(model: LanguageModel, block: int, tokens: int) -> float:
-    """Of an edit: `tokens` from the edited one on, in the blocks from the edited one on, and the unembedding."""
-    return tokens * block_cost(model) * (model.n_layers - block) + model.d_vocab * model.d_model
+def edit_cost(model: LanguageModel, block: int, tokens: int, unembedded: int) -> float:
+    """Of an edit: `tokens` from the edited one on, in the blocks from there on, and so many tokens unembedded."""
+    return tokens * block_cost(model) * (model.n_layers - block) + unembedded * model.d_model
 
 
 def distinct_tokens(texts: Sequence[Text]) -> int:
@@ -49,7 +49,8 @@ def counted() -> Iterator[Necessary]:
     """Counts what captures, clean runs and patched passes make necessary in the block of code."""
     found = Necessary()
     module = sys.modules["saebench.patching.capture"]
-    read, make, logits = module._read, CleanRuns._make, SuffixPass.logits
+    read, make = module._read, CleanRuns._make
+    logits, token_logits = SuffixPass.logits, SuffixPass.token_logits
 
     def counted_read(model: LanguageModel, prompts: Any, places: Any, blocks: int, *rest: Any) -> Any:
         found.activations += distinct_tokens([text for text, _ in prompts]) * blocks * block_cost(model)
@@ -63,15 +64,23 @@ def counted() -> Iterator[Necessary]:
         found.clean += blocks * block_cost(runs.model)
         return make(runs, rows)
 
-    def counted_logits(suffix: SuffixPass, edited: Tensor, rows: Tensor, *rest: Any) -> Any:
+    def add_edits(suffix: SuffixPass, edited: Tensor, rows: Tensor, unembedded: int) -> None:
         times = len(edited) // len(rows)
         for tokens in (suffix.runs.length[rows] - suffix.first[rows]).tolist():
-            found.edits += times * edit_cost(suffix.model, suffix.layer, tokens)
+            found.edits += times * edit_cost(suffix.model, suffix.layer, tokens, unembedded)
+
+    def counted_logits(suffix: SuffixPass, edited: Tensor, rows: Tensor, *rest: Any) -> Any:
+        add_edits(suffix, edited, rows, suffix.model.d_vocab)
         return logits(suffix, edited, rows, *rest)
+
+    def counted_tokens(suffix: SuffixPass, edited: Tensor, rows: Tensor, wanted: Tensor) -> Any:
+        add_edits(suffix, edited, rows, wanted.shape[1])
+        return token_logits(suffix, edited, rows, wanted)
 
     with (
         patch.object(module, "_read", counted_read),
         patch.object(CleanRuns, "_make", counted_make),
         patch.object(SuffixPass, "logits", counted_logits),
+        patch.object(SuffixPass, "token_logits", counted_tokens),
     ):
         yield found

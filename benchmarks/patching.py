@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.bench import LENGTH, N_PROMPTS, Bench
 from benchmarks.machine import Products, interleaved
 from benchmarks.report import Table
-from saebench.cross_section import Outcome
+from saebench.answers import Outcome
 from saebench.models.language_model import LanguageModel
 from saebench.models.loading import load_model
 from saebench.patching import PatchedReadout, Placement

@@ -94,7 +94,7 @@ def _one_site(
         [hooked, lambda: readout.run(edits), products], bench.rounds, bench.device
     )
     rate = products.multiply_adds / large
-    necessary = len(prompts) * EDITS * edit_cost(model, block, len(tokens[0]) - int(at[0]))
+    necessary = len(prompts) * EDITS * edit_cost(model, block, len(tokens[0]) - int(at[0]), model.d_vocab)
     found: dict[str, Any] = {
         "site": f"{hook}@{position}",
         "prompts": len(prompts),

@@ -14,23 +14,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from saebench.answers import Outcome, Reference, concatenate, reduce_logits
 from saebench.cache.tensors import cached, digest
 from saebench.dictionary import Known, LabelledDictionary
 from saebench.errors import SiteError
 from saebench.site import Span
 
 K = TypeVar("K", bound=Hashable)
-
-
-class Outcome(NamedTuple):
-    """What the rest of the model answers when an activation is replaced, reduced over the vocabulary."""
-
-    ld: Float[Tensor, "*e n"]
-    """LD = logit(answer) − logit(distractor) of the base prompt's two tokens, in logits."""
-    top: Int[Tensor, "*e n"]
-    """Arg-max token over the whole vocabulary."""
-    kl: Float[Tensor, "*e n"] | None
-    """KL(reference ‖ edited) over the whole vocabulary, in nats; None if no reference was given."""
 
 
 class Readout(ABC):
@@ -85,6 +75,10 @@ class Readout(ABC):
         selects base prompts; without it the edits cover all of them in order. Logits over the
         vocabulary never exist for more than one block.
         """
+
+    def differences(self, edits: Mapping[K, Float[Tensor, "n d_in"]]) -> dict[K, Float[Tensor, "n"]]:
+        """LD of every edit of the same prompts, for edits of which nothing else is asked: `run` knows more."""
+        return {key: run.ld for key, run in self.run(edits).items()}
 
     def only(self, number: int, span: Span, clean: Float[Tensor, "n d_in"]) -> "Readout":
         """The same with one of several sites replaced, and the rest as the model makes it.
@@ -161,47 +155,11 @@ class LinearReadout(Readout):
         parts: dict[K, list[Outcome]] = {key: [] for key in edits}
         for chunk in torch.arange(len(rows), device=rows.device).split(self.block):
             at = rows[chunk]
-            wanted = None if reference is None else log_probs(self.logits(reference[chunk], at))
+            wanted = None if reference is None else Reference.of(self.logits(reference[chunk], at))
             for key, edited in edits.items():
                 logits = self.logits(edited[chunk], at)
                 parts[key].append(reduce_logits(logits, self.answer[at], self.distractor[at], wanted))
         return {key: concatenate(outcomes) for key, outcomes in parts.items()}
-
-
-def log_probs(logits: Float[Tensor, "*b vocab"]) -> Float[Tensor, "*b vocab"]:
-    """Logarithms of the answers' probabilities, in float32 whatever the model computes in."""
-    return logits.float().log_softmax(-1)
-
-
-def reduce_logits(
-    logits: Float[Tensor, "*e b vocab"],
-    answer: Int[Tensor, "b"],
-    distractor: Int[Tensor, "b"],
-    reference: Float[Tensor, "b vocab"] | None = None,
-) -> Outcome:
-    """LD, arg-max and KL(reference ‖ logits) of a block of logits; `reference` is `log_probs`.
-
-    In front of the block any number of edits may stand that share answers and reference.
-    """
-    rows = logits.shape[:-1]
-    ld, other = (logits.gather(-1, token.expand(rows)[..., None])[..., 0] for token in (answer, distractor))
-    kl = None
-    if reference is not None:
-        # a token of probability 0 adds 0, also where its log is −inf
-        terms = reference.exp() * (reference - log_probs(logits))
-        terms = terms.masked_fill(reference.isneginf(), 0.0)
-        kl = terms.sum(-1).clamp(min=0)
-    return Outcome((ld - other).float(), logits.argmax(-1), kl)
-
-
-def concatenate(outcomes: list[Outcome]) -> Outcome:
-    """Joins the outcomes of consecutive blocks."""
-    kls = [o.kl for o in outcomes if o.kl is not None]
-    return Outcome(
-        torch.cat([o.ld for o in outcomes]),
-        torch.cat([o.top for o in outcomes]),
-        torch.cat(kls) if len(kls) == len(outcomes) else None,
-    )
 
 
 @dataclass(frozen=True)

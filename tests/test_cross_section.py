@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from saebench.cross_section import Attribute, LinearReadout, log_probs, reduce_logits
+from saebench.answers import Reference, reduce_logits
+from saebench.cross_section import Attribute, LinearReadout
 
 
 def test_reduction_is_the_logit_difference_the_arg_max_and_the_divergence():
     g = torch.Generator().manual_seed(0)
     logits, reference = (torch.randn(5, 7, generator=g) for _ in range(2))
     answer, distractor = torch.tensor([0, 1, 2, 3, 4]), torch.tensor([6, 5, 4, 2, 1])
-    found = reduce_logits(logits, answer, distractor, log_probs(reference))
+    found = reduce_logits(logits, answer, distractor, Reference.of(reference))
     p, q = reference.softmax(1), logits.softmax(1)
     assert found.kl is not None
     for i in range(5):
@@ -24,7 +25,7 @@ def test_reduction_is_the_logit_difference_the_arg_max_and_the_divergence():
 def test_a_token_of_probability_zero_adds_nothing():
     reference = torch.tensor([[0.0, float("-inf")]])
     zeros = torch.zeros(1, dtype=torch.long)
-    found = reduce_logits(torch.tensor([[0.0, 0.0]]), zeros, zeros + 1, log_probs(reference))
+    found = reduce_logits(torch.tensor([[0.0, 0.0]]), zeros, zeros + 1, Reference.of(reference))
     assert found.kl is not None
     assert float(found.kl[0]) == pytest.approx(torch.log(torch.tensor(2.0)).item())
 

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from saebench.cross_section import CrossSection, Outcome
+from saebench.answers import Outcome
+from saebench.cross_section import CrossSection
 from saebench.dictionaries.codes import Encoded, SparseCodes, encode_split
 from saebench.dictionaries.supervised import SupervisedDictionary, product
 from saebench.dictionaries.writers import Writers

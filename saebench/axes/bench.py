@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from saebench.answers import Outcome
 from saebench.axes import select_axes
 from saebench.axes.base import Bench, Tick, properties
 from saebench.axes.references import edit_references
-from saebench.cross_section import CrossSection, Outcome
+from saebench.cross_section import CrossSection
 from saebench.dictionaries.codes import encode_split
 from saebench.dictionaries.supervised import SupervisedDictionary
 from saebench.dictionary import LabelledDictionary

@@ -126,8 +126,8 @@ def _causal_check(subject: Subject, bench: Bench, out: Outcomes) -> None:
             part = only(codes, gone)
             edits[edit, k] = add_codes(test.acts, part._replace(value=-part.value), W_dec)
         out.facts[Key(AXIS, "matched_latents", k=k)] = float(matched.sum())
-    for (edit, k), run in test.readout.run(edits).items():
-        out.add(Key(AXIS, "ld", edit=edit, k=k), run.ld)
+    for (edit, k), ld in test.readout.differences(edits).items():
+        out.add(Key(AXIS, "ld", edit=edit, k=k), ld)
 
 
 def _interchange(subject: Subject, bench: Bench, out: Outcomes) -> None:
@@ -143,8 +143,8 @@ def _interchange(subject: Subject, bench: Bench, out: Outcomes) -> None:
             inside = matching(subject, bench, [name], threshold)[change.latent]
             for edit, part in (("matched", inside), ("rest", ~inside)):
                 edits[edit, round(100 * threshold)] = add_codes(test.acts, only(change, part), W_dec)
-        for (edit, k), run in test.readout.run(edits).items():
-            out.add(Key(AXIS, "ld", name, edit, k), run.ld)
+        for (edit, k), ld in test.readout.differences(edits).items():
+            out.add(Key(AXIS, "ld", name, edit, k), ld)
 
 
 MEASURE = Measure(measure, prepare)

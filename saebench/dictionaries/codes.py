@@ -29,6 +29,17 @@ class SparseCodes(NamedTuple):
         """Index of the detector (latent and sign) that each code makes fire: j, or d_sae + j if < 0."""
         return torch.where(self.value > 0, self.latent, self.latent + self.d_sae)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether half of all codes are active, as neurons are: one product with all latents is then faster."""
+        return 2 * len(self.row) >= self.n * self.d_sae
+
+    def all_dense(self) -> Float[Tensor, "n d_sae"]:
+        """Codes of all latents as a dense array."""
+        out = torch.zeros(self.n, self.d_sae, device=self.value.device, dtype=self.value.dtype)
+        out[self.row, self.latent] = self.value
+        return out
+
     def dense(self, latents: Int[Tensor, "m"]) -> Float[Tensor, "n m"]:
         """Codes of a few latents as a dense array."""
         slot = torch.full((self.d_sae,), -1, device=self.row.device)

@@ -39,9 +39,29 @@ def _blocks(n: int, width: int, d_in: int, device: torch.device) -> int:
     return max(1, min(n, size // max(1, 4 * width * d_in)))
 
 
-def _rows(codes: SparseCodes, latents: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    count = max(1, int(codes.per_row[at].max()))
-    return latents[at, :count], values[at, :count]
+class _Batch(NamedTuple):
+    """Some rows and the latents that may change in them."""
+
+    at: Int[Tensor, "b"]
+    latents: Int[Tensor, "b m"]
+    steps: Float[Tensor, "b m"]
+    """By how much each would change; 0 where it does not."""
+    rows: Float[Tensor, "*b m d_in"]
+    """The latents' rows of the decoder: one set for all, or one for each."""
+
+
+def _batches(change: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"]) -> Iterator[_Batch]:
+    """All rows in batches. Where most latents change, as neurons do, every row shares all of them."""
+    every, (d_sae, d_in) = torch.arange(change.n, device=W_dec.device), W_dec.shape
+    if change.crowded:
+        latents, steps = torch.arange(d_sae, device=W_dec.device), change.all_dense()
+        for at in every.split(_blocks(change.n, d_sae, 1, W_dec.device)):
+            yield _Batch(at, latents.expand(len(at), -1), steps[at], W_dec)
+        return
+    (latents, steps), count = change.padded(), change.per_row
+    for at in every.split(_blocks(change.n, latents.shape[1], d_in, W_dec.device)):
+        most = max(1, int(count[at].max()))
+        yield _Batch(at, latents[at, :most], steps[at, :most], W_dec[latents[at, :most]])
 
 
 def greedy(
@@ -64,14 +84,10 @@ def greedy(
     `weight` is `(â − b) / ‖â − b‖²` per row, for the edit magnitude.
     """
     change = difference(alpha, beta)
-    latents, steps = change.padded()
     changed = {k: torch.zeros(len(base), dtype=torch.long, device=base.device) for k in sizes}
     acts = {k: base.clone() for k in sizes}
     lost = {k: torch.zeros(len(base), device=base.device) for k in sizes}
-    block = _blocks(len(base), latents.shape[1], base.shape[1], base.device)
-    for at in torch.arange(len(base), device=base.device).split(block):
-        j, d = _rows(change, latents, steps, at)
-        rows = W_dec[j]
+    for at, j, d, rows in _batches(change, W_dec):
         norm = rows.square().sum(-1) * d.square()
         rest = target[at] - base[at]
         open_ = d != 0
@@ -80,17 +96,17 @@ def greedy(
         here = None
         if weight is not None:
             # α_j = β_j − D_j is known only through the base codes; gather those of this block
-            here = _taken(_base_codes(alpha, at, j), d) * torch.einsum("bmd,bd->bm", rows, weight[at])
+            here = _taken(_base_codes(alpha, at, j), d) * _products(rows, weight[at])
         # once each latent that changes was taken, further steps do nothing
         last = min(max(sizes), j.shape[1])
         for step in range(1, last + 1):
-            gain = 2 * d * torch.einsum("bmd,bd->bm", rows, rest) - norm
+            gain = 2 * d * _products(rows, rest) - norm
             gain = gain.masked_fill(~open_, -torch.inf)
             top = gain.max(1, keepdim=True).values
             tied = gain >= top - _TIE * top.abs()
             pick = norm.masked_fill(~tied, -1.0).argmax(1, keepdim=True)
             go = top[:, 0] > 0
-            move = d.gather(1, pick) * rows.gather(1, pick[..., None].expand(-1, -1, rows.shape[2]))[:, 0]
+            move = d.gather(1, pick) * W_dec[j.gather(1, pick)[:, 0]]
             rest = rest - move * go[:, None]
             open_ = open_.scatter(1, pick, False)
             open_ = open_ & go[:, None]
@@ -103,6 +119,11 @@ def greedy(
                     changed[size][at] = taken
                     lost[size][at] = shed
     return {k: Edit(acts[k], changed[k], lost[k]) for k in sizes}
+
+
+def _products(rows: Float[Tensor, "*b m d_in"], x: Float[Tensor, "b d_in"]) -> Float[Tensor, "b m"]:
+    """`w_j · x` of every row's own latents, or of latents that all rows share."""
+    return x @ rows.T if rows.ndim == 2 else torch.einsum("bmd,bd->bm", rows, x)
 
 
 def _taken(alpha: Float[Tensor, "*shape"], change: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -166,6 +187,8 @@ def add_codes(
     base: Float[Tensor, "n d_in"], codes: SparseCodes, W_dec: Float[Tensor, "d_sae d_in"]
 ) -> Float[Tensor, "n d_in"]:
     """`a + Σ_j code_j w_j`, in pieces."""
+    if codes.crowded:
+        return torch.addmm(base, codes.all_dense(), W_dec)
     out = base.clone()
     for at in _pieces(codes, W_dec):
         out.index_add_(0, codes.row[at], codes.value[at, None] * W_dec[codes.latent[at]])

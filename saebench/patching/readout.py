@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from saebench.cache.tensors import digest
-from saebench.cross_section import K, Outcome, Readout, concatenate, log_probs, reduce_logits
+from saebench.answers import Outcome, Reference, concatenate, reduce_logits
+from saebench.cache.tensors import cached, digest
+from saebench.cross_section import K, Readout
 from saebench.models.language_model import LanguageModel
 from saebench.models.memory import Cost, Scratch
 from saebench.patching.agreement import disagreement
@@ -138,6 +139,16 @@ class PatchedReadout(Readout):
             self.budget.in_blocks(len(at), way.cost(at), read)
         return out
 
+    def unedited(self) -> Outcome:
+        """What the model answers to the prompts as they are; kept in the cache."""
+
+        def make() -> dict[str, Tensor]:
+            clean = self.run({None: self.clean()})[None]
+            return {"ld": clean.ld, "top": clean.top}
+
+        found = cached("runs", [self.made_from, "unedited"], make, self.model.device)
+        return Outcome(found["ld"], found["top"], None)
+
     def only(self, number: int, span: Span, clean: Float[Tensor, "n d_in"]) -> "PatchedReadout":
         """The same prompts with one of the places replaced; what lies behind it follows."""
         place = [self.places[number]]
@@ -165,16 +176,60 @@ class PatchedReadout(Readout):
     ) -> dict[K, Outcome]:
         if not edits:
             return {}
-        rows = self._all() if rows is None else rows.cpu()
-        queue = ([] if reference is None else [reference]) + list(edits.values())
-        device, n = self.model.device, len(rows)
-        distinct = Distinct.of(queue, device)
-        ld = torch.empty(len(queue), n, device=device)
-        top = torch.empty(len(queue), n, dtype=torch.long, device=device)
-        kl = torch.empty(len(queue), n, device=device)
-
         scratch = Scratch()
-        for at in self._pass.parts(rows, len(queue)):
+
+        def answers(edited: Tensor, prompts: Tensor, side: int) -> list[Tensor]:
+            wanted, found = None, []
+            for some in edited.split(side):
+                logits = self._pass.logits(some.flatten(0, 1), prompts, scratch)
+                logits = logits.unflatten(0, (len(some), len(prompts)))
+                if reference is not None and wanted is None:
+                    wanted = Reference.of(logits[0])
+                found += [
+                    reduce_logits(few, self.answer[prompts], self.distractor[prompts], wanted)
+                    for few in logits.split(max(1, REDUCED // logits[0].numel()))
+                ]
+            return [values for values in concatenate(found) if values is not None]
+
+        first = [] if reference is None else [reference]
+        every = self._all() if rows is None else rows.cpu()
+        ld, top, *kl = self._each_distinct([*first, *edits.values()], every, answers)
+        return {
+            key: Outcome(ld[i], top[i], kl[0][i] if kl else None) for i, key in enumerate(edits, len(first))
+        }
+
+    @torch.no_grad()
+    def differences(self, edits: Mapping[K, Float[Tensor, "n d_in"]]) -> dict[K, Float[Tensor, "n"]]:
+        """Two tokens of the vocabulary are unembedded, so what rounding moves is not what it moves in `run`."""
+        if not edits:
+            return {}
+
+        def answers(edited: Tensor, prompts: Tensor, side: int) -> list[Tensor]:
+            pair = self._pair[prompts.to(self._pair.device)]
+            found = [
+                self._pass.token_logits(some.flatten(0, 1), prompts, pair.repeat(len(some), 1)).float()
+                for some in edited.split(side)
+            ]
+            both = torch.cat(found).unflatten(0, edited.shape[:2])
+            return [both[..., 0] - both[..., 1]]
+
+        [ld] = self._each_distinct(list(edits.values()), self._all(), answers)
+        return dict(zip(edits, ld, strict=True))
+
+    def _each_distinct(
+        self,
+        edits: Sequence[Float[Tensor, "n d_in"]],
+        rows: Int[Tensor, "n"],
+        answers: Callable[[Tensor, Tensor, int], list[Tensor]],
+    ) -> list[Shaped[Tensor, "e n"]]:
+        """What `answers` makes of edits `[e m d_in]` of some prompts, so many at once, for every edit and row.
+
+        The first edit stands first in every call; of the others those that are equal run once.
+        """
+        device = self.model.device
+        distinct = Distinct.of(edits, device)
+        out: list[Tensor] = []
+        for at in self._pass.parts(rows, len(edits)):
             # prompts with as many distinct edits as each other share a batch
             at = at[distinct.count[at].argsort(stable=True)]
             part = rows[at]
@@ -182,33 +237,20 @@ class PatchedReadout(Readout):
             def work(block: slice, limit: int, at: Tensor = at, part: Tensor = part) -> None:
                 prompts, where = part[block], at[block].to(device)
                 slots = int(distinct.count[at[block]].max())
-                batch = torch.zeros(slots, len(where), self.d_in, dtype=queue[0].dtype, device=device)
+                batch = torch.zeros(slots, len(where), self.d_in, dtype=edits[0].dtype, device=device)
                 beside = torch.arange(len(where), device=device)
-                for edit, slot in zip(queue, distinct.slot[:, where], strict=True):
+                for edit, slot in zip(edits, distinct.slot[:, where], strict=True):
                     batch[slot, beside] = edit[where.to(edit.device)].to(device)
                 # edits that run next to each other, sharing the clean run of few prompts
-                side = max(1, limit // len(prompts))
-                wanted, found = None, []
-                for edited in batch.split(side):
-                    logits = self._pass.logits(edited.flatten(0, 1), prompts, scratch)
-                    logits = logits.unflatten(0, (len(edited), len(prompts)))
-                    if reference is not None and wanted is None:
-                        wanted = log_probs(logits[0])
-                    found += [
-                        reduce_logits(some, self.answer[prompts], self.distractor[prompts], wanted)
-                        for some in logits.split(max(1, REDUCED // logits[0].numel()))
-                    ]
-                done, slot = concatenate(found), distinct.slot[:, where]
-                ld[:, where] = done.ld.gather(0, slot)
-                top[:, where] = done.top.gather(0, slot)
-                if done.kl is not None:
-                    kl[:, where] = done.kl.gather(0, slot)
+                found = answers(batch, prompts, max(1, limit // len(prompts)))
+                if not out:
+                    out.extend(values.new_empty(len(edits), len(rows)) for values in found)
+                for into, values in zip(out, found, strict=True):
+                    into[:, where] = values.gather(0, distinct.slot[:, where])
 
             each = int(distinct.count[at].max())
             self.budget.in_blocks(len(part), self._pass.cost(part), work, each)
-
-        skip = 0 if reference is None else 1
-        return {key: Outcome(ld[i], top[i], kl[i] if skip else None) for i, key in enumerate(edits, skip)}
+        return out
 
     def _all(self) -> Int[Tensor, "n"]:
         return torch.arange(len(self.tokens))

@@ -240,12 +240,15 @@ def test_runs_of_a_model_are_read_back(tmp_path, monkeypatch):
         acts = remembered(model, tokens, {"here": place})["here"]
         readout = PatchedReadout(model, tokens, [place], answer, two)
         runs = readout.remembered({"clean": acts, "twice": 2 * acts}, reference=acts)
-        return [digest(acts)] + [digest(t) for run in runs.values() for t in run]
+        unedited = readout.unedited()
+        assert torch.allclose(unedited.ld, runs["clean"].ld, atol=1e-4)
+        assert torch.equal(unedited.top, runs["clean"].top)
+        return [digest(acts)] + [digest(t) for run in (*runs.values(), unedited) for t in run]
 
     first = all_of_it(one)
     acts = capture(model, tokens, {0: place})[0]
     plain = PatchedReadout(model, tokens, [place], one, two).run({0: acts, 1: 2 * acts}, reference=acts)
-    assert first == [digest(acts)] + [digest(t) for run in plain.values() for t in run]
+    assert first[:7] == [digest(acts)] + [digest(t) for run in plain.values() for t in run]
     other = all_of_it(two)
     assert other != first
     monkeypatch.setattr(sys.modules["saebench.patching.capture"], "capture", refuse)
@@ -273,7 +276,7 @@ def test_results_are_the_same_without_with_and_from_the_cache(task, monkeypatch)
     kinds = {entry.path.parent.name for entry in shelf.entries()}
     assert {"activations", "runs"} <= kinds
     if task == "ravel":
-        assert {"das", "masks"} <= kinds
+        assert {"das", "masks", "asked"} <= kinds
     there = len(shelf.entries())
     monkeypatch.setattr(sys.modules["saebench.patching.capture"], "capture", refuse)
     again = score(task)

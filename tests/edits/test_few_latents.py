@@ -4,14 +4,15 @@ import pytest
 import torch
 from sparse import random_codes, sparse
 
+from saebench.dictionaries.codes import difference
 from saebench.edits.few_latents import Exchange, aware, greedy, random_swap, swap_all
 from saebench.measures.detection import f1_table
 
 
-def world(n=20, d_sae=30, d_in=12, seed=0):
+def world(n=20, d_sae=30, d_in=12, seed=0, share=0.3):
     g = torch.Generator().manual_seed(seed)
     rows = torch.randn(d_sae, d_in, generator=g)
-    alpha, beta = (random_codes(n, d_sae, seed=seed * 2 + i) for i in (1, 2))
+    alpha, beta = (random_codes(n, d_sae, seed=seed * 2 + i, share=share) for i in (1, 2))
     base, source = (torch.randn(n, d_in, generator=g) for _ in range(2))
     return rows, alpha, beta, base, source
 
@@ -31,9 +32,11 @@ def naive_greedy(base, source, alpha, beta, rows, k):
     return base + change, picks
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_greedy_picks_what_the_definition_picks(seed):
-    rows, alpha, beta, base, source = world(seed=seed)
+@pytest.mark.parametrize(("seed", "share"), [(0, 0.1), (1, 0.1), (2, 0.6), (3, 1.0)])
+def test_greedy_picks_what_the_definition_picks(seed, share):
+    """Where few latents change and where most do, which is another way of computing the same."""
+    rows, alpha, beta, base, source = world(seed=seed, share=share)
+    assert difference(sparse(alpha), sparse(beta)).crowded == (share > 0.3)
     found = greedy(base, source, sparse(alpha), sparse(beta), rows, (1, 2, 4, 32))
     stopped_early = False
     for k, edit in found.items():
@@ -108,8 +111,9 @@ def test_aware_edit_removes_the_old_value_and_adds_the_new_one(e):
         assert int(found.n_changed[i]) <= 2 * e
 
 
-def test_swap_all_adds_the_difference_of_all_codes():
-    rows, alpha, beta, base, _ = world()
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_swap_all_adds_the_difference_of_all_codes(share):
+    rows, alpha, beta, base, _ = world(share=share)
     found = swap_all(base, sparse(alpha), sparse(beta), rows)
     assert torch.allclose(found, base + (beta - alpha) @ rows, atol=1e-5)
 

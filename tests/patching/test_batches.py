@@ -29,6 +29,22 @@ def test_order_and_batch_size_change_nothing(model):
     assert all(torch.equal(again[k].ld, whole[k].ld) for k in edits)
 
 
+def test_logit_differences_alone_are_those_of_the_whole_vocabulary(model):
+    """Of edits some of which are equal, in one batch and one row at a time."""
+    tokens = MIXED * 2
+    places = [Placement("blocks.1.hook_mlp_out", positions(tokens, mixed=True))]
+    for memory in (None, 1):
+        made = readout(replace(model, memory_bytes=memory), tokens, places)
+        edits, clean, _ = outcomes(made)
+        edits = {**edits, "again": edits[1], "clean": clean}
+        whole, alone = made.run(edits), made.differences(edits)
+        assert list(alone) == list(whole)
+        for key, ld in alone.items():
+            assert torch.allclose(ld, whole[key].ld, atol=TOLERANCE)
+        assert not torch.allclose(alone[1], alone["clean"], atol=TOLERANCE)
+    assert made.differences({}) == {}
+
+
 def test_passes_are_merged_only_where_padding_is_cheaper(model, monkeypatch):
     """Both ways of forming batches give the logits of full passes."""
     from saebench.patching import overhead

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from saebench.cache.tensors import cached, digest
 from saebench.kinds.base import Settings
 from saebench.kinds.entities.facts import Entity, Facts, in_other_words, read_facts
 from saebench.kinds.entities.prompts import Prompt, draw_prompts, placements
@@ -63,27 +64,36 @@ class Asked(NamedTuple):
 def ask(
     prompts: list[Prompt], entities: Sequence[Entity], facts: Facts, model: LanguageModel, site: Site
 ) -> Asked:
-    """Clean activations of prompts, and what the model answers."""
+    """Clean activations of prompts, and what the model answers; asked once on a machine, then read."""
     blank = torch.zeros(len(prompts), dtype=torch.long)
     readout = PatchedReadout(model, [p.tokens for p in prompts], placements(prompts, site), blank, blank)
+    own = [entities[p.entity].labels[p.query] for p in prompts]
+    about = [[p.query for p in prompts], own, [digest(values) for values in facts.answers]]
+    found = cached("asked", [readout.made_from, *about], lambda: _ask(readout, prompts, own, facts))
+    right = facts.canonical[found["said"]] == answers_of(prompts, entities, facts)
+    acts = found["acts"].to(model.device)
+    return Asked(prompts, acts, found["said"], found["others"], right, found["ahead"])
+
+
+def _ask(
+    readout: PatchedReadout, prompts: Sequence[Prompt], own: Sequence[int], facts: Facts
+) -> dict[str, Tensor]:
     acts = readout.clean()
-    said, others, best = [], [], []
+    said, others, ahead = [], [], []
     with torch.no_grad():
         for rows in torch.arange(len(prompts)).split(BLOCK):
             logits = readout.logits(acts[rows], rows).float()
             said.append(logits.argmax(-1).cpu())
             logits = logits.cpu()  # a GPU would be waited for once a prompt
             for at, row in enumerate(rows.tolist()):
-                prompt = prompts[row]
-                values = logits[at, facts.answers[prompt.query]]
-                own = entities[prompt.entity].labels[prompt.query]
-                right = float(values[own])
-                values[own] = -torch.inf
-                others.append(int(facts.answers[prompt.query][values.argmax()]))
-                best.append(right > float(values.max()))
-    tops = torch.cat(said)
-    right = facts.canonical[tops] == answers_of(prompts, entities, facts)
-    return Asked(prompts, acts, tops, torch.tensor(others), right, torch.tensor(best))
+                answers = facts.answers[prompts[row].query]
+                values = logits[at, answers]
+                right = float(values[own[row]])
+                values[own[row]] = -torch.inf
+                others.append(int(answers[values.argmax()]))
+                ahead.append(right > float(values.max()))
+    found = {"others": torch.tensor(others), "ahead": torch.tensor(ahead)}
+    return {"acts": acts, "said": torch.cat(said), **found}
 
 
 def answers_of(prompts: Sequence[Prompt], entities: Sequence[Entity], facts: Facts) -> Int[Tensor, "n"]:

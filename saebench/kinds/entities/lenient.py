@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from saebench.answers import Outcome
 from saebench.cache.tensors import digest
-from saebench.cross_section import K, Outcome, Readout
+from saebench.cross_section import K, Readout
 from saebench.patching import PatchedReadout
 from saebench.site import Span
 
@@ -56,3 +57,6 @@ class LenientReadout(Readout):
     ) -> dict[K, Outcome]:
         found = self.inner.run(edits, reference, rows)
         return {key: run._replace(top=self.canonical[run.top]) for key, run in found.items()}
+
+    def differences(self, edits: Mapping[K, Float[Tensor, "n d_in"]]) -> dict[K, Float[Tensor, "n"]]:
+        return self.inner.differences(edits)

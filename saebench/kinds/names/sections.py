@@ -143,7 +143,7 @@ def probe(
     prompts = [write_prompt(c, words, model) for c in cases]
     last = Site(f"blocks.{model.n_layers - 1}.hook_resid_post", "end")
     readout = _readout(cases, prompts, words, model, last)
-    clean = readout.remembered({"clean": readout.clean()})["clean"]
+    clean = readout.unedited()
     ahead = (clean.ld > 0).float().reshape(len(every), -1).mean(1).tolist()
     top = (clean.top == readout.answer).float().reshape(len(every), -1).mean(1).tolist()
     return tuple(
