@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from saebench.records import store
+from saebench.scoring import score
 from saebench.scoring.axes import AXES, versions
 from saebench.scoring.estimates import Estimate, Undefined
-from saebench.studies.real.report import of_other_versions
-from saebench.studies.real.statements import Statement, above, below, statements_table
+from saebench.studies.real.report import model_notes, of_other_versions
+from saebench.studies.real.statements import Row, Statement, above, below, statements_table
 
 COMMITTED = Path(__file__).parents[2] / "results" / "demo" / "control=mean@f14541dd"
 
@@ -53,3 +54,13 @@ def test_contrary_findings_stand_first_and_an_interval_over_the_bar_is_open():
         "| undefined",
     ]
     assert "undefined: no such SAE" in lines[-1]
+
+
+def test_a_list_that_was_told_under_one_board_is_not_told_again():
+    stored = store.load(next(iter(store.find(COMMITTED.parent))))
+    notes = ("93 of 94 names are single tokens", "2 of 27 templates are left out: below 80% (“A” 9%; “B” 8%)")
+    row = Row(stored.result.model_copy(update={"warnings": notes}), score(stored.outcomes, 0))
+    told: set[str] = set()
+    first, again = (model_notes([row], told).splitlines() for _ in range(2))
+    assert first[-1] == f"- {notes[1]}" and again[:-1] == first[:-1]
+    assert again[-1] == "- 2 of 27 templates are left out: below 80%: those listed above"

@@ -178,27 +178,32 @@ def saes_table(folder: Path) -> str:
     return "\n\n".join(parts)
 
 
-def model_notes(rows: Sequence[Row]) -> str:
-    """What was left out on this model, and how well it does what is left."""
+def model_notes(rows: Sequence[Row], told: set[str]) -> str:
+    """What was left out on this model, and how well it does what is left; long lists stand under the first board."""
     first = rows[0].result
     argmax = [r for r in rows[0].scored.entries if r.axis == "task" and r.name == "accuracy"]
     lines = [f"- LD > 0 on {first.task.model_accuracy:.1%} of {first.task.n.test} test prompts"]
     lines += [
         f"- vocabulary arg-max right on {float(e.value):.1%}" for e in argmax if isinstance(e.value, Estimate)
     ]
-    return "\n".join([*lines, *(f"- {note}" for note in first.warnings if "not competent" not in note)])
+    for note in first.warnings:
+        what, _, listed = note.partition(" (“")
+        if "not competent" not in note:
+            lines.append(f"- {what}: those listed above" if listed and what in told else f"- {note}")
+        told.add(what)
+    return "\n".join(lines)
 
 
 def write(folder: Path) -> str:
     """The whole page."""
-    boards = load(folder)
+    boards, told = load(folder), set[str]()
     parts = [(folder / "intro.md").read_text(encoding="utf-8").rstrip()]
     for (task, site), rows in sorted(boards.items()):
         statements = list(sae_ravel(rows) if task == "ravel" else makelov(rows))
         statements = [s for s in statements if s.value != Undefined(NOBODY)]
         parts += [
             f"## {task.upper()} at `{site}`",
-            model_notes(rows),
+            model_notes(rows, told),
             statements_table(statements),
             edits_table(rows),
             differences_table(rows),
