@@ -57,7 +57,7 @@ def test_contrary_findings_stand_first_and_an_interval_over_the_bar_is_open():
 
 
 def test_a_list_that_was_told_under_one_board_is_not_told_again():
-    stored = store.load(next(iter(store.find(COMMITTED.parent))))
+    stored = store.load(next(iter(COMMITTED.glob("*.json"))))
     notes = ("93 of 94 names are single tokens", "2 of 27 templates are left out: below 80% (“A” 9%; “B” 8%)")
     row = Row(stored.result.model_copy(update={"warnings": notes}), score(stored.outcomes, 0))
     told: set[str] = set()
