@@ -56,7 +56,8 @@ def run(
         keeper.tick = steps.detail
         for done in drive(units, pool or Here(keeper), lambda unit: steps.begin(unit.name, unit.group.task)):
             if done.more:
-                steps.expect(len(done.more) - 1)
+                # it began as a step of its own, with what all of them share
+                steps.expect(len(done.more))
                 turn.expand(done.unit, done.more)
             elif done.error is None:
                 result = kept(done, request.out)

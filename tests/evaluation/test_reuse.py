@@ -1,5 +1,6 @@
 """What is finished is shown again without a model, and a batch that was stopped goes on."""
 
+import re
 import subprocess
 import sys
 from concurrent.futures import Future
@@ -58,6 +59,9 @@ def test_a_second_evaluation_imports_no_torch(tmp_path, monkeypatch, scored, cap
     code, printed, err = command.run(capsys, *words)
     assert code == 0, err
     assert len(printed.splitlines()) == len(scored) > 10
+    steps = [(int(n), int(total)) for n, total in re.findall(r" (\d+)/(\d+): ", err)]
+    assert [n for n, _ in steps] == list(range(1, len(steps) + 1)) and steps[-1][0] == steps[-1][1]
+    assert all(n <= total for n, total in steps)
     again = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TWICE, *words], capture_output=True, text=True
     )
