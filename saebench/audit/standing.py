@@ -36,6 +36,8 @@ GROUPS = ("ceiling", "reference", *FALLS, *UNMOVED, "null-task")
 """What every board needs one of at least, beside its SAEs, their nulls and cheats."""
 DRAWS = 5
 """Draws of prompts that every SAE is to be measured on, the first among them."""
+SNAPSHOTS, TRAINING_SEEDS = 6, 3
+"""Of the training runs that are followed."""
 ALIKE = 2e-3
 """How far a number may lie from that of the committed result: machines round differently."""
 SAES = ("trained", "undertrained")
@@ -126,6 +128,8 @@ def lacking(evidence: Evidence) -> Iterator[str]:
             yield f"{board} lacks {what}"
     if boards and not len(evidence.rows.where(name=SEARCH)):
         yield f"no board was tried with a {SEARCH}"
+    if boards:
+        yield from _courses(evidence.rows.where(group="snapshot"), evidence.axes)
 
 
 def _missing(rows: Rows, axes: tuple[str, ...]) -> Iterator[str]:
@@ -142,6 +146,23 @@ def _missing(rows: Rows, axes: tuple[str, ...]) -> Iterator[str]:
     for group, name in dict.fromkeys((row.group, row.name) for row in rows if row.group != "snapshot"):
         there = rows.where(group=group, name=name).distinct("axis")
         yield from (f"{axis} of {name}" for axis in axes if axis not in there)
+
+
+def _courses(shots: Rows, axes: tuple[str, ...]) -> Iterator[str]:
+    """One board at least is to be followed while SAEs train: every run at the same steps, on every axis."""
+    runs, steps = shots.distinct("of"), shots.distinct("step")
+    if len(shots.distinct("seed")) < TRAINING_SEEDS or len(steps) < SNAPSHOTS:
+        yield f"no board was followed over {SNAPSHOTS} snapshots of runs of {TRAINING_SEEDS} seeds"
+    found = {(row.of, row.step, row.axis) for row in shots}
+    gone = [
+        f"{axis} of {run} after {step} steps"
+        for run in runs
+        for step in steps
+        for axis in axes
+        if (run, step, axis) not in found
+    ]
+    if gone:
+        yield f"snapshots lack {gone[0]} ({len(gone)} such)"
 
 
 def _repeats(rows: Rows, axes: tuple[str, ...], learned: set[str]) -> Iterator[str]:

@@ -126,6 +126,11 @@ LEFT_OUT: dict[str, tuple[Callable[[Row], bool], str]] = {
         lambda row: (row.name, row.task_seed, row.axis) == ("a", 3, "control"),
         "control of a at budget quick and draw 3",
     ),
+    "a snapshot": (
+        lambda row: (row.name, row.axis) == ("run 2/4", "control"),
+        "snapshots lack control of run 2 after 4 steps (1 such)",
+    ),
+    "a training seed": (lambda row: row.of == "run 2", "6 snapshots of runs of 3 seeds"),
     "the full budget": (lambda row: row.budget == "full", "budget full"),
 }
 

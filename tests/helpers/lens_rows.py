@@ -1,5 +1,7 @@
 """Rows of tiny boards, and what a card says: for the tests of the lenses."""
 
+import itertools
+
 import numpy as np
 
 from saebench.audit.cards import Card
@@ -47,6 +49,9 @@ def whole_board(board: str = BOARD, axes: tuple[str, ...] = tuple(EVERY_AXIS)) -
         for i, (name, group, of, value) in enumerate(others):
             rows.append(row(name, value, group, seed=i + 10, of=of, **known))
         rows.append(row("a", None, "null-task", **known))
+        for run, step in itertools.product(range(3), range(6)):
+            shot = {"of": f"run {run}", "seed": run, "step": step}
+            rows.append(row(f"run {run}/{step}", 0.1 * step, "snapshot", **known)._replace(**shot))
         for seed, (name, value) in enumerate((("a", 0.5), ("b", 0.4))):
             rows.append(row(name, value, seed=seed, budget="full", **known))
             rows += [row(name, value, seed=seed, task_seed=draw, **known) for draw in range(5)]
