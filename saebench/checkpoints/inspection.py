@@ -182,7 +182,7 @@ def activations(
         said = f"{loaded.hook} of {model.name} has width {width}, the SAE {loaded.info.d_in}"
         return None, None, [f"no activations: {said}"]
     rng = Random(seed)
-    tokens = [model.tokens(sentence(rng).text) for _ in range(prompts)]
+    tokens = [model.tokens(sentence(rng)) for _ in range(prompts)]
     at = [torch.tensor([rng.randrange(1, len(t)) for t in tokens]) for _ in range(per_prompt)]
     found = capture(model, tokens, {i: Placement(site.hook, one, site.head) for i, one in enumerate(at)})
     acts = torch.cat(list(found.values()))

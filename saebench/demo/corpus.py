@@ -1,4 +1,4 @@
-"""The text that the demo model learns from: IOI sentences, facts about cities, and filler.
+"""The text that the bundled model has learned from: IOI sentences, facts about cities, and filler.
 
 All words come from `tasks/ioi` and `tasks/ravel`; the filler uses the same words in other parts, so that a
 name is not always a receiver and a city is not always a question. Sentences are drawn at random from a
@@ -20,34 +20,34 @@ HELD_OUT_SHARE = 0.1
 # No sentence begins with a slot: every slot then has a space before it and is the same token everywhere.
 # Asking for the first or the second name makes the model keep both, not only the one that was last.
 POSITIONAL = (
-    "When {name} and {other} went to the {place}, the first was {name}.",
-    "When {name} and {other} went to the {place}, the second was {other}.",
-    "After {name} and {other} met at the {place}, the first was {name}.",
-    "After {name} and {other} met at the {place}, the second was {other}.",
-    "Because {name} and {other} liked the {place}, the first was {name}.",
-    "Because {name} and {other} liked the {place}, the second was {other}.",
-    "Today {name} and {other} found a {object} at the {place}. The first was {name}.",
-    "Today {name} and {other} found a {object} at the {place}. The second was {other}.",
+    "When {name} and {name2} went to the {place}, the first was {name}.",
+    "When {name} and {name2} went to the {place}, the second was {name2}.",
+    "After {name} and {name2} met at the {place}, the first was {name}.",
+    "After {name} and {name2} met at the {place}, the second was {name2}.",
+    "Because {name} and {name2} liked the {place}, the first was {name}.",
+    "Because {name} and {name2} liked the {place}, the second was {name2}.",
+    "Today {name} and {name2} found a {object} at the {place}. The first was {name}.",
+    "Today {name} and {name2} found a {object} at the {place}. The second was {name2}.",
 )
 FILLER = (
-    "Perhaps {name} likes the {place} in {city}.",
-    "Our friend {name} told {other} about the {object} from {city}.",
+    "Perhaps {name} likes the {place} in {entity}.",
+    "Our friend {name} told {name2} about the {object} from {entity}.",
     "The {object} at the {place} belongs to {name}.",
-    "Then {name} and {other} went to {city}, and the {place} was closed.",
-    "A {place} in {city} sold the {object} to {name}.",
-    "Today {name} found a {object} near the {place}, and {other} liked it.",
+    "Then {name} and {name2} went to {entity}, and the {place} was closed.",
+    "A {place} in {entity} sold the {object} to {name}.",
+    "Today {name} found a {object} near the {place}, and {name2} liked it.",
     "We saw {name} with a {object} at the {place}.",
-    "In {city} the {place} gave a {object} to the {place}.",
-    "Yesterday {name} met {other} on a train from {city} to {city2}.",
-    "The map shows {city}, {city2} and {city3}.",
-    "My teacher {name} grew up in {city} and worked in {city2}.",
-    "Last week the {place} was full, so {name} and {other} left.",
-    "One day {name} showed {other} and {third} a map of {city}.",
-    "People from {city} brought the {object} and the {object2} home.",
-    "Friends of {name} met at the {place}, but {other} was late.",
-    "Children play with a {object} near the {place} of {city}.",
-    "The {object} and the {object2} were passed to {name} by {other}.",
-    "Once {name}, {other} and {third} had a {object} at the {place}.",
+    "In {entity} the {place} gave a {object} to the {place}.",
+    "Yesterday {name} met {name2} on a train from {entity} to {entity2}.",
+    "The map shows {entity}, {entity2} and {entity3}.",
+    "My teacher {name} grew up in {entity} and worked in {entity2}.",
+    "Last week the {place} was full, so {name} and {name2} left.",
+    "One day {name} showed {name2} and {name3} a map of {entity}.",
+    "People from {entity} brought the {object} and the {object2} home.",
+    "Friends of {name} met at the {place}, but {name2} was late.",
+    "Children play with a {object} near the {place} of {entity}.",
+    "The {object} and the {object2} were passed to {name} by {name2}.",
+    "Once {name}, {name2} and {name3} had a {object} at the {place}.",
     *POSITIONAL,
 )
 
@@ -56,14 +56,12 @@ LEARNED = (8, 4)
 
 
 class Prompt(NamedTuple):
-    """A text that stops right before its answer. Facts have `until`, the text up to the end of the city;
-    IOI prompts `giver`, the subject with the space before it."""
+    """A text that stops right before its answer. Facts have `until`, the text up to the end of the city."""
 
     text: str
     answer: str
     until: str = ""
     attribute: str = ""
-    giver: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +125,7 @@ def ioi_prompt(rng: Random, held_out: bool = False) -> Prompt:
     text = rng.choice(w.ioi_templates).format(
         first=first, second=second, s=s, place=rng.choice(w.places), object=rng.choice(w.objects)
     )
-    return Prompt(text, f" {io}", giver=f" {s}")
+    return Prompt(text, f" {io}")
 
 
 def fact_prompt(
@@ -154,55 +152,21 @@ def filler(rng: Random) -> str:
     city, city2, city3 = (row["city"] for row in rng.sample(w.cities, 3))
     return rng.choice(FILLER).format(
         name=name,
-        other=other,
-        third=third,
+        name2=other,
+        name3=third,
         place=place,
         object=thing,
         object2=thing2,
-        city=city,
-        city2=city2,
-        city3=city3,
+        entity=city,
+        entity2=city2,
+        entity3=city3,
     )
 
 
-class Sentence(NamedTuple):
-    """One sentence of the corpus; with a `giver` if its last word is the answer to an IOI prompt."""
-
-    text: str
-    giver: str = ""
-
-
-def sentence(rng: Random) -> Sentence:
+def sentence(rng: Random) -> str:
     """One sentence of the corpus: IOI 40 %, facts 42 %, filler 18 %."""
     kind = rng.random()
     if kind < 0.18:
-        return Sentence(filler(rng))
+        return filler(rng)
     prompt = ioi_prompt(rng) if kind < 0.58 else fact_prompt(rng)
-    return Sentence(f"{prompt.text}{prompt.answer}.", prompt.giver)
-
-
-def vocabulary_text() -> list[str]:
-    """Texts that between them hold every word of the corpus, each in the spelling it is seen in."""
-    w = words()
-    templates = [*w.ioi_templates, *FILLER]
-    templates += [t for by_split in w.fact_templates.values() for ts in by_split.values() for t in ts]
-    slots = dict.fromkeys(
-        [
-            "first",
-            "second",
-            "s",
-            "name",
-            "other",
-            "third",
-            "place",
-            "object",
-            "object2",
-            "city",
-            "city2",
-            "city3",
-        ],
-        "the",
-    )
-    lists = [*w.names, *w.places, *w.objects]
-    lists += [value for row in w.cities for value in row.values()]
-    return [t.format(**slots) for t in templates] + [f" {word}" for word in lists] + ["."]
+    return f"{prompt.text}{prompt.answer}."

@@ -41,7 +41,7 @@ def draw_rows(world: World, generator: torch.Generator, n: int) -> tuple[Rows, B
     """`n` sentences, each kind at its share; and which of them are `at_site`."""
     rng = Random(int(torch.randint(2**62, (), generator=generator)))
     kinds = rng.choices(world.spec.text, [text.share for text in world.spec.text], k=n)
-    rows = write_rows(world, [text.draw(rng, world.entities) for text in kinds])
+    rows = write_rows(world, [text.draw(rng, world.entities, slips=True) for text in kinds])
     return rows, torch.tensor([text.at_site for text in kinds])
 
 

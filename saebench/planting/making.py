@@ -92,12 +92,7 @@ def open_planted(folder: Path) -> Opened:
     """
     from transformers import AutoModelForCausalLM
 
-    certificate = read_certificate(folder)
-    if certificate is None:
-        raise PlantingError(
-            f"{folder} is not a planted model: it holds no {writing.CERTIFICATE}. Expected a folder that"
-            " `saebench plant` wrote."
-        )
+    certificate = kept_certificate(folder)
     whole = folder / writing.WHOLE_SPEC
     spec = read_whole(whole) if whole.exists() else read_spec(folder / writing.SPEC)
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
@@ -124,3 +119,18 @@ def read_certificate(folder: Path) -> Certificate | None:
         return Certificate.model_validate_json(file.read_text("utf-8"))
     except ValueError as error:
         raise PlantingError(f"{file} is damaged. Plant the model again with --force.") from error
+
+
+def kept_certificate(folder: Path) -> Certificate:
+    """The certificate of a planted model.
+
+    Raises:
+        PlantingError: if there is none, or it is damaged.
+    """
+    found = read_certificate(folder)
+    if found is None:
+        raise PlantingError(
+            f"{folder} is not a planted model: it holds no {writing.CERTIFICATE}. Expected a folder that"
+            " `saebench plant` wrote."
+        )
+    return found

@@ -45,6 +45,9 @@ class TextSpec(Part):
     """Every template ends in its answer, a slot, and a full stop; answers weigh more than other words."""
     held_out_pairs: float = Field(default=0.0, ge=0, le=0.5)
     """Share of the pairs of words of the answer's list that never meet; the certificate asks about them."""
+    slips: float = Field(default=0.0, ge=0, le=0.1)
+    """Share of training's answers that are the pair's other word: where answers are read, that one then
+    matters too, as in a text in which people get a thing wrong now and then."""
     at_site: bool = False
     """Whether answers are to follow from the residual that the last token has at the site."""
 
@@ -59,10 +62,12 @@ class TextSpec(Part):
                     )
             if self.answered and not _ANSWER.search(text):
                 raise ValueError(f"{text!r} is to end in its answer: a slot and a full stop")
-            if self.held_out_pairs and len(slots_of(text)[self._asked(text)]) != 2:
+            if (self.held_out_pairs or self.slips) and len(slots_of(text)[self._asked(text)]) != 2:
                 raise ValueError(f"{text!r} names no pair: two slots of the answer's list")
-        if (self.held_out_pairs or self.at_site) and not self.answered:
-            raise ValueError("`held_out_pairs` and `at_site` are for texts with answers (`answered = true`)")
+        if (self.held_out_pairs or self.slips or self.at_site) and not self.answered:
+            raise ValueError(
+                "`held_out_pairs`, `slips` and `at_site` are for texts with answers (`answered = true`)"
+            )
         if any(text.startswith("{") for text in self.templates):
             raise ValueError("a template begins with a slot; words are known with a space before them")
         return self
@@ -79,8 +84,10 @@ class TextSpec(Part):
         pairs = [frozenset(pair) for pair in combinations(self.lists[self._asked(self.templates[0])], 2)]
         return frozenset(Random("held-out pairs").sample(pairs, round(self.held_out_pairs * len(pairs))))
 
-    def draw(self, rng: Random, entities: tuple[str, ...], held_out: bool = False) -> Sentence:
-        """A sentence over the pairs that are trained, or over those held out."""
+    def draw(
+        self, rng: Random, entities: tuple[str, ...], held_out: bool = False, slips: bool = False
+    ) -> Sentence:
+        """A sentence over the pairs that are trained, or over those held out; with `slips` as often as stated."""
         template = rng.choice(self.templates)
         asked = self._asked(template) if self.apart else ""
         while True:
@@ -94,7 +101,19 @@ class TextSpec(Part):
             if (pair in self.apart) == held_out:
                 break
         text = template.format(**words)
-        return Sentence(text, text[: text.rindex(" ")] if self.answered else "")
+        if not self.answered:
+            return Sentence(text)
+        prompt = text[: text.rindex(" ")]
+        if slips and self.slips and rng.random() < self.slips:
+            text = f"{prompt} {words[self._other(template)]}."
+        return Sentence(text, prompt)
+
+    def _other(self, template: str) -> str:
+        """The slot of the pair that is not the answer."""
+        asked = _ANSWER.search(template)
+        return next(
+            s for s in slots_of(template)[self._asked(template)] if asked and s != asked[1] + asked[2]
+        )
 
     def vocabulary(self) -> list[str]:
         """Texts that between them hold every word but the entities', spelled as they are seen."""

@@ -129,6 +129,17 @@ def test_held_out_pairs_never_meet_and_are_what_the_certificate_asks_about(tmp_p
             assert (frozenset(names & set(text.split())) in ioi.apart) == held_out
 
 
+def test_answers_slip_as_often_as_stated_in_training_and_never_in_the_certificate(tmp_path: Path):
+    slipping = TEXTS.replace("at_site = true", "slips = 0.1\nat_site = true")
+    ioi = read_spec(write(tmp_path, HEAD + slipping)).text[0]
+    for slips, low, high in ((True, 0.07, 0.13), (False, 0, 0)):
+        rng = Random(1)
+        told = [ioi.draw(rng, (), slips=slips) for _ in range(2000)]
+        # who gives is named twice in the prompt, who receives once
+        given = [one.prompt.split().count(one.text.split()[-1].strip(".")) for one in told]
+        assert set(given) <= {1, 2} and low <= given.count(2) / len(given) <= high
+
+
 def test_the_last_token_s_residual_is_what_goes_over(tmp_path: Path):
     world = make_world(read_spec(write(tmp_path, HEAD + TEXTS)))
     halves = Halves(new_model(world.spec, len(world.tokenizer)).eval(), 1)

@@ -12,7 +12,7 @@ from saebench.planting import certificate
 from saebench.planting.certificate import Certificate
 from saebench.planting.reading import read_spec
 from saebench.planting.world import make_world
-from saebench.studies.demo.models import SPEC, open_bundled
+from saebench.studies.demo.models import SPEC, certify, open_bundled
 
 STATED = Certificate.model_validate_json((DEMO / "model" / "certificate.json").read_text("utf-8"))
 
@@ -25,8 +25,7 @@ def copy(tmp_path: Path, monkeypatch) -> Path:
 
 
 def test_the_certificate_is_that_of_the_weights_and_subspaces_shipped():
-    opened = open_bundled()
-    stated, measured = STATED.model_dump(), opened.certificate.model_dump()
+    stated, measured = STATED.model_dump(), certify(open_bundled()).model_dump()
     for part in ("variables", "answers"):
         of_stated, of_measured = stated.pop(part), measured.pop(part)
         assert of_stated.keys() == of_measured.keys()
@@ -52,7 +51,7 @@ def test_other_weights_are_other_figures(copy: Path):
     before_the_site = next(name for name in weights if name.endswith("h.0.mlp.c_proj.weight"))
     weights[before_the_site].zero_()
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
-    measured = open_bundled(copy).certificate
+    measured = certify(open_bundled(copy), copy)
     assert measured.model_sha256 != STATED.model_sha256
     assert any("interchange" in failure for failure in measured.failures)
 
@@ -61,7 +60,7 @@ def test_other_subspaces_are_refused(copy: Path):
     rows = load_file(copy / "planted.safetensors")
     square = torch.linalg.qr(torch.randn(96, 96, generator=torch.Generator().manual_seed(4))).Q
     save_file(dict(zip(rows, square.contiguous().split(24), strict=False)), copy / "planted.safetensors")
-    measured = open_bundled(copy).certificate
+    measured = certify(open_bundled(copy), copy)
     assert measured.model_sha256 == STATED.model_sha256
     failures = " ".join(measured.failures)
     for name in rows:

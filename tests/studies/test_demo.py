@@ -6,28 +6,32 @@ from random import Random
 import pytest
 import torch
 from paths import DEMO
+from transformers import AutoTokenizer
 
 from saebench.demo import corpus
+from saebench.planting.network import Halves
+from saebench.planting.reading import read_spec
 from saebench.planting.tokens import END
-from saebench.studies.demo import lm, measure, saes
-from saebench.studies.demo.build import load_model, load_subspaces, load_tokenizer
+from saebench.studies.demo import card, measure, saes
+from saebench.studies.demo.models import SPEC, open_bundled
 
-CARD = json.loads((DEMO / "card.json").read_text("utf-8"))
+NOTES = json.loads((DEMO / "card.json").read_text("utf-8"))
+CARD = NOTES["bundled"]
 
 
 @pytest.fixture(scope="module")
-def model():
-    return load_model(DEMO / "model")
+def bundled():
+    return open_bundled()
+
+
+@pytest.fixture(scope="module")
+def halves(bundled):
+    return bundled.halves
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return load_tokenizer(DEMO / "model")
-
-
-@pytest.fixture(scope="module")
-def subspaces():
-    return load_subspaces(DEMO / "model")
+    return AutoTokenizer.from_pretrained(DEMO / "model")
 
 
 def test_task_data_is_large_enough():
@@ -67,75 +71,75 @@ def test_held_out_pairs_never_meet_in_the_corpus():
         assert frozenset(here) not in w.held_out
 
 
-def test_accuracies_measured_again(model, tokenizer):
+def test_the_spec_holds_the_text_that_the_bundled_model_read():
+    spec, w = read_spec(SPEC), corpus.words()
+    assert sorted(spec.text[1].templates) == sorted(corpus.FILLER)
+    for attribute in corpus.ATTRIBUTES:
+        phrasings = [text for split in w.fact_templates[attribute].values() for text in split]
+        read = [text.replace("{city}", "{entity}") for text in phrasings]
+        assert sorted(spec.templates[attribute].train) == sorted(read)
+        assert not set(spec.templates[attribute].test) & set(read)
+
+
+def test_accuracies_measured_again(halves, tokenizer):
     rng = Random(12345)
     held_out = [corpus.ioi_prompt(rng, held_out=True) for _ in range(600)]
     seen = [corpus.ioi_prompt(rng) for _ in range(600)]
-    assert measure.is_right(model, tokenizer, held_out).double().mean() >= 0.97
-    assert measure.is_right(model, tokenizer, seen).double().mean() >= 0.99
+    assert measure.is_right(halves, tokenizer, held_out).double().mean() >= 0.97
+    assert measure.is_right(halves, tokenizer, seen).double().mean() >= 0.99
     for attribute in corpus.ATTRIBUTES:
         facts = [corpus.fact_prompt(rng, attribute=attribute) for _ in range(500)]
-        assert measure.is_right(model, tokenizer, facts).double().mean() >= 0.97, attribute
+        assert measure.is_right(halves, tokenizer, facts).double().mean() >= 0.97, attribute
 
 
-def test_planted_subspaces_are_orthonormal(subspaces):
-    rows = torch.cat([subspaces[name] for name in corpus.ATTRIBUTES])
+def test_planted_subspaces_are_orthonormal(bundled):
+    rows = torch.cat(list(bundled.geometry.rows.values()))
     assert torch.allclose(rows @ rows.T, torch.eye(len(rows)), atol=1e-5)
 
 
-def test_planted_subspaces_carry_the_facts(model, tokenizer, subspaces):
-    figures = measure.planted_figures(model, tokenizer, subspaces, n=500)
+def test_planted_subspaces_carry_the_facts(bundled, halves):
+    figures = measure.swaps(halves, bundled.world, bundled.geometry, draws=150)
     for asked in corpus.ATTRIBUTES:
         assert figures["everything"][asked] >= 0.95
         assert figures["complement"][asked] >= 0.9
         for swapped in corpus.ATTRIBUTES:  # cause on the diagonal, isolate off it
             assert figures[swapped][asked] >= 0.95, (swapped, asked)
+    behind = Halves(halves.model, len(halves.blocks) - 1)
+    late = measure.swaps(behind, bundled.world, bundled.geometry, draws=150)
+    assert max(late[name][name] for name in corpus.ATTRIBUTES) <= 0.4, "read by then"
 
 
-def test_other_subspaces_do_not_carry_them(model, tokenizer, subspaces):
-    """The negative twin: random subspaces of the same size leave the answers as they were."""
-    square = torch.linalg.qr(torch.randn(96, 96, generator=torch.Generator().manual_seed(4))).Q
-    random = dict(zip(corpus.ATTRIBUTES, square.split(24), strict=False))
-    figures = measure.planted_figures(model, tokenizer, random, n=300)
-    assert max(figures[name][name] for name in corpus.ATTRIBUTES) <= 0.5
-
-
-def test_answers_are_read_from_the_planted_subspaces(model, tokenizer, subspaces):
-    shares = measure.read_from(model, tokenizer, subspaces, n=100)
-    assert min(shares.values()) >= 0.85
-    # the negative twin: another attribute's subspace
-    shifted = dict(zip(subspaces, [*list(subspaces.values())[1:], *subspaces.values()], strict=False))
-    assert max(measure.read_from(model, tokenizer, shifted, n=100).values()) <= 0.1
-
-
-def test_planting_moves_everything_but_what_is_asked_for():
-    pairs = lm.draw_planting(Random(0), 300)
-    own = torch.tensor([corpus.ATTRIBUTES.index(prompt.attribute) for prompt in pairs.base])
-    asked = pairs.strength.gather(1, own[:, None])[:, 0]
-    assert set(asked.tolist()) == {0.0, 1.0} and 0.4 < asked.mean() < 0.6
-    others = torch.cat([row[torch.arange(4) != at] for row, at in zip(pairs.strength, own, strict=True)])
-    assert others.min() < -1.5 and others.max() > 2.5
-    stays = [answer == prompt.answer for answer, prompt in zip(pairs.answers, pairs.base, strict=True)]
-    assert all(same for same, moved in zip(stays, asked.tolist(), strict=True) if not moved)
-
-
-def test_two_attributes_matter_at_the_ioi_site(model, tokenizer):
-    row = measure.ioi_site(model, tokenizer, lm.PLANTED_LAYER, "end", n=1500)
+def test_two_attributes_matter_at_the_ioi_site(halves, tokenizer):
+    row = measure.ioi_site(halves, tokenizer, "end", n=1500)
     for attribute in ("io", "s"):
         size = abs(row.effect[attribute])
         assert size >= 0.05 and size > row.effect_half_width[attribute]
     assert row.edit["io"] >= 0.9 and row.sufficiency >= 0.9
 
 
+def test_the_card_shows_what_was_measured():
+    assert card.render(NOTES) == (DEMO / "README.md").read_text("utf-8")
+    stated = json.loads((DEMO / "model" / "certificate.json").read_text("utf-8"))
+    assert {**CARD["certificate"], "failures": stated["failures"]} == stated
+
+
+def test_the_card_says_where_the_sibling_is_worse():
+    same = {**NOTES, "sibling": CARD}
+    assert " 0 better in the sibling and 0 worse." in card.render(same)
+    worse = {**CARD, "accuracy": {**CARD["accuracy"], "ioi": 0.9}}
+    assert "- accuracy, ioi: 1.000, sibling 0.900" in card.render({**NOTES, "sibling": worse})
+    assert "sibling |" not in card.render({name: NOTES[name] for name in ("recipe", "bundled")})
+
+
 @pytest.mark.parametrize("recipe", saes.SAES, ids=lambda recipe: recipe.name)
-def test_saes_load_and_are_as_sparse_as_stated(recipe, model, tokenizer):
+def test_saes_load_and_are_as_sparse_as_stated(recipe, halves, tokenizer):
     from sae_lens import SAE
 
     sae = SAE.load_from_disk(str(DEMO / "saes" / recipe.name))
     assert sae.cfg.metadata.hook_name == saes.HOOK and sae.cfg.metadata.model_name == "demo"
     assert recipe.architecture in sae.cfg.metadata.training_architecture
     stated = CARD["saes"][recipe.name]
-    acts = saes.activation_pool(model, tokenizer, 500, seed=99)
+    acts = saes.activation_pool(halves, tokenizer, 500, seed=99)
     codes = sae.encode(acts)
     l0 = (codes != 0).sum(-1).double().mean().item()
     assert 0.8 * stated["l0"] <= l0 <= 1.2 * stated["l0"]
@@ -152,7 +156,7 @@ def test_everything_is_small():
     assert size < 15e6
 
 
-def test_it_loads_as_a_bridge_and_begins_texts(model, tokenizer, monkeypatch):
+def test_it_loads_as_a_bridge_and_begins_texts(halves, tokenizer, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -161,7 +165,7 @@ def test_it_loads_as_a_bridge_and_begins_texts(model, tokenizer, monkeypatch):
     ids = bridge.to_tokens(text)
     assert ids[0, 0] == tokenizer.bos_token_id and ids.shape[1] == 1 + len(text.split())
     with torch.no_grad():
-        assert torch.allclose(bridge(ids), model(ids).logits, atol=1e-4)
+        kept = halves.before(ids)
+        assert torch.allclose(bridge(ids), halves.after(kept), atol=1e-4)
         _, cache = bridge.run_with_cache(ids)
-        kept = lm.residual(model, ids, lm.PLANTED_LAYER)
     assert torch.allclose(cache[saes.HOOK], kept, atol=1e-4)

@@ -78,13 +78,12 @@ def make_pool(out: str) -> str:
     import torch
     from safetensors.torch import save_file
 
-    from saebench import demo
-    from saebench.studies.demo.build import load_model, load_tokenizer
+    from saebench.studies.demo.models import open_bundled
     from saebench.studies.demo.saes import POOL_SENTENCES, activation_pool
 
     torch.set_num_threads(1)
-    folder = Path(demo.__path__[0]) / "model"
-    pool = activation_pool(load_model(folder), load_tokenizer(folder), POOL_SENTENCES, seed=11)
+    bundled = open_bundled()
+    pool = activation_pool(bundled.halves, bundled.world.tokenizer, POOL_SENTENCES, seed=11)
     part = Path(out) / f"{_POOL}.part"
     save_file({"pool": pool}, part)
     part.replace(Path(out) / _POOL)

@@ -1,113 +1,106 @@
-"""Build the bundled model and SAEs from nothing: `python -m saebench.studies.demo.build`.
+"""The bundled model's sibling, planted, and its SAEs: `python -m saebench.studies.demo.build`.
 
-Stages: `model` (text, then planting), `saes`, `card` (measure everything, write card.json and README.md).
-Every stage reads what the one before wrote. Same seeds, same bytes on the same machine.
+Stages: `model` (what `saebench plant` makes of demo/spec.toml), `saes` (eight, and two dictionaries of an
+MLP), `card` (measures all of it, beside the bundled model). Every stage reads what the one before wrote.
+Same seeds, same bytes on the same machine. What is bundled stays as it is.
 """
 
 import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from saebench.demo.corpus import vocabulary_text
-from saebench.planting.tokens import build_tokenizer
-from saebench.studies.demo import card, lm, measure, mlp, saes
+from saebench.planting.making import open_planted, plant
+from saebench.planting.reading import read_spec
+from saebench.planting.spec import PlantSpec
+from saebench.planting.training import Report
+from saebench.planting.writing import CERTIFICATE
+from saebench.studies.demo import card, mlp, models, saes
 
-HERE = Path(__file__).parents[2] / "demo"
+PACKAGE = models.SPEC.parent
 STAGES = ("model", "saes", "card")
+NOTES = "card.json"
 
 
-def load_model(folder: Path) -> nn.Module:
-    """The language model saved in `folder`, in evaluation mode."""
-    from transformers import GPT2LMHeadModel
-
-    return GPT2LMHeadModel.from_pretrained(folder).eval()
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer saved in `folder`."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder)
+def read_notes(folder: Path) -> dict:
+    """The figures of a card: those of the bundled model and of its sibling, where they were measured."""
+    file = folder / NOTES
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
-def load_subspaces(folder: Path) -> dict[str, Tensor]:
-    """The planted subspaces saved beside the model: attribute → orthonormal rows [rank, d_model]."""
-    from safetensors.torch import load_file
-
-    return load_file(folder / "planted.safetensors")
-
-
-def save_model(model: Any, tokenizer, subspaces: dict[str, Tensor], folder: Path) -> None:
-    """Write the Hugging Face directory and the planted subspaces beside it."""
-    from safetensors.torch import save_file
-
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    save_file(subspaces, folder / "planted.safetensors")
+def write_card(notes: dict, folder: Path) -> None:
+    """Writes figures, and the card that shows them."""
+    (folder / NOTES).write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n", "utf-8")
+    (folder / "README.md").write_text(card.render(read_notes(folder)), "utf-8")
 
 
-def build_model(out: Path, recipe: lm.Recipe) -> dict[str, float]:
-    """Train and save the model; returns its accuracies before the facts were planted."""
-    tokenizer = build_tokenizer(vocabulary_text())
-    model = lm.new_model(recipe, len(tokenizer))
-    lm.train_on_text(model, tokenizer, recipe)
-    before = measure.accuracies(model, tokenizer)
-    subspaces = lm.planted_subspaces(recipe)
-    lm.plant_facts(model, tokenizer, recipe, subspaces)
-    save_model(model, tokenizer, subspaces, out / "model")
-    return before
+def progress(spec: PlantSpec) -> Report:
+    """A bar over the steps of a training."""
+    bar = tqdm(total=spec.training.steps, desc="model")
+
+    def report(step: int, loss: float) -> None:
+        bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
+        bar.update(step - bar.n)
+
+    return report
 
 
-def write_notes(file: Path, notes: dict) -> None:
-    """Write the figures of the card."""
-    file.write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n", "utf-8")
-
-
-def build(out: Path, stages: tuple[str, ...], workers: int, recipe: lm.Recipe) -> None:
-    """Run the stages asked for."""
+def build(out: Path, stages: tuple[str, ...], workers: int) -> None:
+    """Runs the stages asked for in a folder of their own."""
     # One thread: sums are then added in the same order on every machine with the same arithmetic.
     torch.set_num_threads(1)
     began = time.monotonic()
-    notes_file = out / "card.json"
-    notes = json.loads(notes_file.read_text("utf-8")) if notes_file.exists() else {}
+    out.mkdir(parents=True, exist_ok=True)
+    folder = out / read_spec(models.SPEC).name
     if "model" in stages:
-        notes["accuracy_before_planting"] = build_model(out, recipe)
-        write_notes(notes_file, notes)
-        print(f"model: {time.monotonic() - began:.0f} s")
-    model, tokenizer = load_model(out / "model"), load_tokenizer(out / "model")
+        certificate = plant(models.SPEC, out, report=progress).certificate
+        print(f"model: {time.monotonic() - began:.0f} s; {'; '.join(certificate.failures) or 'certified'}")
+    opened = open_planted(folder)
     if "saes" in stages:
-        saes.train_saes(model, tokenizer, out / "saes", workers)
-        notes["mlp_unexplained"] = mlp.build(model, tokenizer, out / "mlp")
-        write_notes(notes_file, notes)
+        of = (opened.halves, opened.world.tokenizer)
+        saes.train_saes(*of, out / "saes", workers, str(folder))
+        mlp.build(*of, out / "mlp", str(folder))
         print(f"SAEs: {time.monotonic() - began:.0f} s")
     if "card" in stages:
-        notes |= card.measure_all(model, tokenizer, load_subspaces(out / "model"), out, recipe)
-        write_notes(notes_file, notes)
-        # from the file, so that rendering it again changes nothing
-        kept = json.loads(notes_file.read_text("utf-8"))
-        (out / "README.md").write_text(card.render(kept), "utf-8")
-        print(f"card: {time.monotonic() - began:.0f} s")
+        sibling = card.measure(opened, out, folder)
+        write_card({**read_notes(PACKAGE), "sibling": sibling}, out)
+        print(f"card: {time.monotonic() - began:.0f} s; {out / 'README.md'}")
+
+
+def measure_bundled(beside: Path) -> None:
+    """Measures the bundled model and its SAEs anew; its card shows beside them what `beside` holds."""
+    torch.set_num_threads(1)
+    opened = models.open_bundled()
+    opened = opened._replace(certificate=models.certify(opened))
+    (models.DEMO / CERTIFICATE).write_text(opened.certificate.model_dump_json(indent=1) + "\n", "utf-8")
+    notes = read_notes(PACKAGE) | read_notes(beside)
+    write_card({**notes, "bundled": card.measure(opened, PACKAGE, models.DEMO)}, PACKAGE)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         prog="python -m saebench.studies.demo.build",
-        description="Train the bundled language model and SAEs and write their card.",
-        epilog="example: python -m saebench.studies.demo.build --only saes --only card",
+        description="Plant the bundled model's sibling, train SAEs on it, and show both models side by side."
+        " What is bundled stays as it is.",
+        epilog="example: python -m saebench.studies.demo.build --out sibling --only saes --only card",
     )
     parser.add_argument("--only", action="append", choices=STAGES, help="a stage (repeatable)")
-    parser.add_argument("--out", type=Path, default=HERE, help="where to write (default: the package)")
+    parser.add_argument("--out", type=Path, default=Path("sibling"), help="where to write (default: sibling)")
     parser.add_argument("--workers", type=int, default=2, help="SAEs trained at once (default 2)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the model (default 0)")
+    parser.add_argument(
+        "--bundled-card",
+        action="store_true",
+        help="measure the bundled model and SAEs anew, and rewrite their card with what OUT holds beside them",
+    )
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    build(options.out, tuple(options.only or STAGES), options.workers, lm.Recipe(seed=options.seed))
+    if options.bundled_card:
+        measure_bundled(options.out)
+    else:
+        build(options.out, tuple(options.only or STAGES), options.workers)
 
 
 if __name__ == "__main__":

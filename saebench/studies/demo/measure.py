@@ -1,37 +1,38 @@
-"""What the demo model can do and where: the numbers of its card.
+"""What the bundled model can do and where: the numbers of its card that are not its certificate's.
 
-Everything here runs on the plain Hugging Face model with hooks of its own, independently of the code
-that scores dictionaries, so that the two can be compared.
+Everything here runs on the two halves of the plain Hugging Face model, independently of the code that
+scores dictionaries, so that the two can be compared.
 """
 
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from saebench.demo.corpus import ATTRIBUTES, Prompt, fact_prompt, ioi_prompt, words
+from saebench.planting.geometry import Geometry
+from saebench.planting.interchange import Parts, draw_pairs, run, targets
+from saebench.planting.network import Halves
 from saebench.planting.tokens import encode
-from saebench.studies.demo.lm import (
-    draw_interchange,
-    first_token,
-    interchange_logits,
-    patched_logits,
-    positions_of,
-    residual,
-)
+from saebench.planting.world import TEST, World
+
+
+def first_token(tokenizer: Any, answers: list[str]) -> Int[Tensor, "b"]:
+    """The first token of every answer."""
+    return encode(tokenizer, answers)[0][:, 1]
 
 
 @torch.no_grad()
-def is_right(model: nn.Module, tokenizer, prompts: list[Prompt]) -> Bool[Tensor, "n"]:
+def is_right(halves: Halves, tokenizer: Any, prompts: list[Prompt]) -> Bool[Tensor, "n"]:
     """Whether the arg-max over the whole vocabulary is the answer's first token."""
     ids, lengths = encode(tokenizer, [prompt.text for prompt in prompts])
-    top = model(ids).logits[torch.arange(len(ids)), lengths - 1].argmax(-1)
+    top = halves.after(halves.before(ids), lengths - 1).argmax(-1)
     return top == first_token(tokenizer, [prompt.answer for prompt in prompts])
 
 
-def accuracies(model: nn.Module, tokenizer, n: int = 2000, seed: int = 100) -> dict[str, float]:
+def accuracies(halves: Halves, tokenizer: Any, n: int = 2000, seed: int = 100) -> dict[str, float]:
     """Shares of right answers, in 0..1: IOI, IOI on held-out name pairs, and every attribute."""
     rng = Random(seed)
     sets = {
@@ -41,7 +42,7 @@ def accuracies(model: nn.Module, tokenizer, n: int = 2000, seed: int = 100) -> d
     for attribute in ATTRIBUTES:
         every = [fact_prompt(rng, city, attribute) for city in words().cities for _ in range(n // 390)]
         sets[attribute] = every
-    return {name: is_right(model, tokenizer, p).double().mean().item() for name, p in sets.items()}
+    return {name: is_right(halves, tokenizer, p).double().mean().item() for name, p in sets.items()}
 
 
 class Triples(NamedTuple):
@@ -83,7 +84,7 @@ def counterfactual(rng: Random, choice: Choice, attribute: str) -> Choice:
     return choice._replace(**{attribute: other})
 
 
-def write_out(tokenizer, choices: list[Choice]) -> Triples:
+def write_out(tokenizer: Any, choices: list[Choice]) -> Triples:
     """Tokens and labels of IOI prompts."""
     names = {name: i for i, name in enumerate(words().names)}
     texts = []
@@ -97,7 +98,7 @@ def write_out(tokenizer, choices: list[Choice]) -> Triples:
     return Triples(ids, lengths - 1, io, s, pos)
 
 
-def position(tokenizer, prompts: Triples, name: str) -> Int[Tensor, "n"]:
+def position(tokenizer: Any, prompts: Triples, name: str) -> Int[Tensor, "n"]:
     """The token index of a semantic position: io, s1, s1+1, s2 or end."""
     if name == "end":
         return prompts.last
@@ -136,15 +137,15 @@ def atoms(acts: Float[Tensor, "n d"], labels: Int[Tensor, "n"], k: int) -> Float
 
 
 @torch.no_grad()
-def ioi_site(model: nn.Module, tokenizer, layer: int, where: str, n: int = 6000, seed: int = 7) -> SiteRow:
-    """Measure one site with `n` prompts to fit the dictionary and 1000 others to score it."""
+def ioi_site(halves: Halves, tokenizer: Any, where: str, n: int = 6000, seed: int = 7) -> SiteRow:
+    """Measure one position at the halves' site: `n` prompts to fit the dictionary, 1000 others to score it."""
     rng = Random(seed)
     names = len(words().names)
     sizes = {"io": names, "s": names, "pos": 2}
 
     def capture(prompts: Triples) -> Float[Tensor, "n d"]:
         at = position(tokenizer, prompts, where)
-        return residual(model, prompts.ids, layer)[torch.arange(len(at)), at]
+        return halves.before(prompts.ids)[torch.arange(len(at)), at]
 
     fit = write_out(tokenizer, draw_choices(rng, n))
     acts = capture(fit)
@@ -152,19 +153,22 @@ def ioi_site(model: nn.Module, tokenizer, layer: int, where: str, n: int = 6000,
     atom = {a: atoms(acts, getattr(fit, a), sizes[a]) for a in sizes}
     choices = draw_choices(rng, 1000)
     base = write_out(tokenizer, choices)
-    here, at = capture(base), position(tokenizer, base, where)
+    everywhere, at = halves.before(base.ids), position(tokenizer, base, where)
     rows = torch.arange(len(at))
+    here = everywhere[rows, at]
     token_of = first_token(tokenizer, [f" {name}" for name in words().names])
 
     def outcome(new: Float[Tensor, "n d"]) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
-        logits = patched_logits(model, base.ids, layer, at, lambda _: new)[rows, base.last]
+        edited = everywhere.clone()
+        edited[rows, at] = new
+        logits = halves.after(edited, base.last)
         return logits[rows, token_of[base.io]] - logits[rows, token_of[base.s]], logits.argmax(-1)
 
     clean, clean_top = outcome(here)
     ablated = outcome(mean.expand_as(here))[0].mean()
     whole = torch.stack([atom[a][getattr(base, a)] for a in sizes]).sum(0)
     rebuilt = outcome(mean + whole)[0].mean()
-    row = SiteRow(f"blocks.{layer}.hook_resid_pre", where, 0.0, {}, {}, {}, {}, {})
+    row = SiteRow(f"blocks.{halves.site}.hook_resid_pre", where, 0.0, {}, {}, {}, {}, {})
     scale = (clean.mean() - ablated).abs()
     for a in sizes:
         source = write_out(tokenizer, [counterfactual(rng, c, a) for c in choices])
@@ -180,55 +184,24 @@ def ioi_site(model: nn.Module, tokenizer, layer: int, where: str, n: int = 6000,
 
 
 @torch.no_grad()
-def planted_figures(
-    model: nn.Module, tokenizer, subspaces: dict[str, Tensor], layer: int = 1, n: int = 1500
-) -> dict[str, dict[str, float]]:
+def swaps(halves: Halves, world: World, geometry: Geometry, draws: int = 500) -> dict[str, dict[str, float]]:
     """For every swap (a planted subspace, everything, nothing planted): share of wanted answers.
 
-    Keyed by swap and by the attribute asked for, over held-out phrasings. The whole residual swapped is
-    the full source patch: its figure is the site's ceiling for `cause`.
+    Keyed by swap and by the variable asked for, on what the certificate asks about. The whole residual
+    swapped is the full source patch: its figure is the site's ceiling for `cause`. The halves may be cut
+    at a later block than the subspaces were planted at.
     """
-    swaps = {name: (name,) for name in ATTRIBUTES}
-    swaps |= {"everything": (*ATTRIBUTES, "rest"), "complement": ("rest",)}
-    figures: dict[str, dict[str, float]] = {}
-    for name, swap in swaps.items():
-        pairs = draw_interchange(Random(n), n, swap, splits=("test",))
-        logits = interchange_logits(model, tokenizer, pairs, subspaces, layer)
-        right = logits.argmax(-1) == first_token(tokenizer, pairs.answers)
-        asked = [prompt.attribute for prompt in pairs.base]
-        figures[name] = {
-            a: right[torch.tensor([x == a for x in asked])].double().mean().item() for a in ATTRIBUTES
-        }
+    carried, parts = world.spec.carried, Parts(geometry)
+    moved = {name: [float(name == other) for other in carried] + [0.0] for name in carried}
+    moved |= {"everything": [1.0] * (len(carried) + 1), "complement": [0.0] * len(carried) + [1.0]}
+    figures: dict[str, dict[str, float]] = {name: {} for name in moved}
+    for at, asked in enumerate(world.variables):
+        about = torch.full((draws,), at)
+        generator = torch.Generator().manual_seed(30_000 + at)
+        base, source = draw_pairs(world, about, world.held_out, TEST, generator)
+        for name, strength in moved.items():
+            each = torch.tensor(strength).expand(draws, -1)
+            pairs = targets(world, base, source, each, torch.zeros(draws, len(carried)))
+            right = run(halves, world, parts, pairs).argmax(-1) == pairs.wanted
+            figures[name][asked] = right.double().mean().item()
     return figures
-
-
-def read_from(
-    model: nn.Module, tokenizer, subspaces: dict[str, Tensor], layer: int = 1, n: int = 300
-) -> dict[str, float]:
-    """For every attribute, how much of what its answers respond to lies in its planted subspace.
-
-    The share, in [0, 1], of the squared gradient of `logit(source's answer) − logit(own answer)` by the
-    residual at the city, at the base and at the source, over pairs of cities with different values.
-    """
-    shares = {}
-    for attribute in ATTRIBUTES:
-        pairs = draw_interchange(Random(n), 2 * n, (attribute,), asked=attribute)
-        new = first_token(tokenizer, pairs.answers)
-        own = first_token(tokenizer, [prompt.answer for prompt in pairs.base])
-        ids, lengths = encode(tokenizer, [prompt.text for prompt in pairs.base])
-        at, differ = positions_of(tokenizer, pairs.base), new != own
-        inside = total = 0.0
-        for prompts in (pairs.base, pairs.source):
-            texts, _ = encode(tokenizer, [prompt.text for prompt in prompts])
-            places = positions_of(tokenizer, prompts)
-            with torch.no_grad():
-                point = residual(model, texts, layer)[torch.arange(len(texts)), places]
-            point = point.clone().requires_grad_()
-            logits = patched_logits(model, ids, layer, at, lambda _, x=point: x)
-            logits = logits[torch.arange(len(ids)), lengths - 1]
-            gap = logits.gather(1, torch.stack([new, own], 1))
-            (gradient,) = torch.autograd.grad((gap[:, 0] - gap[:, 1])[differ].sum(), point)
-            inside += (gradient @ subspaces[attribute].T).square().sum().item()
-            total += gradient.square().sum().item()
-        shares[attribute] = inside / total
-    return shares

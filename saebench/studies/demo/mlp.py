@@ -1,4 +1,4 @@
-"""A transcoder of one MLP of the demo model and its twin, an SAE of that MLP's output.
+"""A transcoder of one MLP of the bundled model and its twin, an SAE of that MLP's output.
 
 Both are trained alike on the same tokens by BatchTopK (Bussmann, Leask and Nanda 2024, arXiv 2412.06410)
 and saved with the threshold that takes its place: the one reads the MLP's input, the other its output,
@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor
 
 from saebench.demo.corpus import sentence
+from saebench.planting.network import Halves
 from saebench.planting.tokens import encode
 
 LAYER = 0
@@ -35,16 +37,17 @@ class Weights(NamedTuple):
 
 
 @torch.no_grad()
-def mlp_pool(model: nn.Module, tokenizer, sentences: int, seed: int) -> tuple[Tensor, Tensor]:
+def mlp_pool(halves: Halves, tokenizer, sentences: int, seed: int) -> tuple[Tensor, Tensor]:
     """Input and output of the MLP at every token of fresh sentences, the first and padding left out."""
     found: list[tuple[Tensor, Tensor]] = []
-    mlp = model.get_submodule(f"transformer.h.{LAYER}.mlp")
-    handle = mlp.register_forward_hook(lambda *call: found.append((call[1][0], call[-1])))
+    handle = halves.blocks[LAYER].mlp.register_forward_hook(
+        lambda *call: found.append((call[1][0], call[-1]))
+    )
     rng, parts = Random(seed), []
     try:
         for _ in range(0, sentences, 500):
-            ids, lengths = encode(tokenizer, [sentence(rng).text for _ in range(500)])
-            model(ids)
+            ids, lengths = encode(tokenizer, [sentence(rng) for _ in range(500)])
+            halves.before(ids)
             steps = torch.arange(ids.shape[1])
             keep = (steps > 0) & (steps < lengths[:, None])
             into, out = found.pop()
@@ -89,7 +92,7 @@ def train(read: Float[Tensor, "n d_read"], write: Float[Tensor, "n d_in"], seed:
     return Weights(enc, bias, dec, offset, torch.full((d_sae,), float(least)))
 
 
-def save(weights: Weights, folder: Path, reads: str) -> None:
+def save(weights: Weights, folder: Path, reads: str, model_name: str) -> None:
     """A folder as SAELens writes it: an SAE where `reads` is where it writes, else a transcoder."""
     from sae_lens import JumpReLUSAE, JumpReLUSAEConfig, JumpReLUTranscoder, JumpReLUTranscoderConfig
 
@@ -101,23 +104,26 @@ def save(weights: Weights, folder: Path, reads: str) -> None:
         sae = JumpReLUTranscoder(JumpReLUTranscoderConfig(**sizes, d_out=weights.W_dec.shape[1]))
         sae.cfg.metadata.hook_name_out = WRITES
     sae.load_state_dict(weights._asdict())
-    sae.cfg.metadata.hook_name, sae.cfg.metadata.model_name = reads, "demo"
+    sae.cfg.metadata.hook_name, sae.cfg.metadata.model_name = reads, model_name
     sae.cfg.metadata.prepend_bos, sae.cfg.metadata.l0 = True, K
     sae.cfg.metadata.training_architecture = "batchtopk"
     sae.save_model(folder)
 
 
-def build(model: nn.Module, tokenizer, folder: Path) -> dict[str, float]:
-    """Trains and saves both; returns the share of the output's variance that each leaves unexplained."""
-    read, write = mlp_pool(model, tokenizer, SENTENCES, seed=21)
-    fresh_read, fresh_write = mlp_pool(model, tokenizer, 2000, seed=22)
-    unexplained = {}
-    inputs = {"transcoder": (read, fresh_read, READS), "topk": (write, fresh_write, WRITES)}
-    for name, (training, fresh, reads) in inputs.items():
-        weights = train(training, write)
-        save(weights, folder / name, reads)
+def build(halves: Halves, tokenizer, folder: Path, model_name: str) -> None:
+    """Trains and saves both."""
+    read, write = mlp_pool(halves, tokenizer, SENTENCES, seed=21)
+    for name, (training, reads) in {"transcoder": (read, READS), "topk": (write, WRITES)}.items():
+        save(train(training, write), folder / name, reads, model_name)
+
+
+def unexplained(folder: Path, halves: Halves, tokenizer) -> dict[str, float]:
+    """The share of the output's variance that each of the two leaves unexplained on fresh text."""
+    read, write = mlp_pool(halves, tokenizer, 2000, seed=22)
+    spread, shares = (write - write.mean(0)).square().sum(), {}
+    for name, fresh in {"transcoder": read, "topk": write}.items():
+        weights = Weights(**load_file(folder / name / "sae_weights.safetensors"))
         pre = fresh @ weights.W_enc + weights.b_enc
-        wrong = (pre * (pre > weights.threshold)) @ weights.W_dec + weights.b_dec - fresh_write
-        spread = (fresh_write - fresh_write.mean(0)).square().sum()
-        unexplained[name] = float(wrong.square().sum() / spread)
-    return unexplained
+        wrong = (pre * (pre > weights.threshold)) @ weights.W_dec + weights.b_dec - write
+        shares[name] = float(wrong.square().sum() / spread)
+    return shares

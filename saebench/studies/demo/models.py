@@ -13,8 +13,9 @@ from torch import Tensor
 
 from saebench.models.known import DEMO
 from saebench.planting import certificate, writing
+from saebench.planting.certificate import Certificate
 from saebench.planting.geometry import Geometry
-from saebench.planting.making import Opened, weights_sha256
+from saebench.planting.making import Opened, kept_certificate, weights_sha256
 from saebench.planting.network import Halves
 from saebench.planting.reading import read_spec
 from saebench.planting.world import World, make_world
@@ -23,16 +24,23 @@ SPEC = DEMO.parent / "spec.toml"
 
 
 def open_bundled(folder: Path = DEMO) -> Opened:
-    """The bundled model with its certificate measured anew: figures, and whether they pass."""
+    """The bundled model in the world of the spec, with its own subspaces and the certificate kept with it.
+
+    Raises:
+        PlantingError: if the folder holds no certificate.
+    """
     from transformers import AutoModelForCausalLM
 
     world = make_world(read_spec(SPEC))
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    halves = Halves(model, world.spec.model.site)
+    halves = Halves(AutoModelForCausalLM.from_pretrained(folder).eval(), world.spec.model.site)
     rows = load_file(folder / writing.TRUTH)
     geometry = measured_geometry(halves, world, {name: rows[name] for name in world.spec.carried})
-    measured = certificate.certify(halves, world, geometry, weights_sha256(folder))
-    return Opened(halves, world, geometry, measured)
+    return Opened(halves, world, geometry, kept_certificate(folder))
+
+
+def certify(opened: Opened, folder: Path = DEMO) -> Certificate:
+    """The certificate of the weights in `folder`, measured anew."""
+    return certificate.certify(opened.halves, opened.world, opened.geometry, weights_sha256(folder))
 
 
 def measured_geometry(halves: Halves, world: World, rows: dict[str, Float[Tensor, "rank d"]]) -> Geometry:
@@ -48,9 +56,3 @@ def measured_geometry(halves: Halves, world: World, rows: dict[str, Float[Tensor
         means = torch.stack([acts[column == value].mean(0) for value in column.unique()])
         atoms[name] = means @ basis.T @ basis
     return Geometry(rows, atoms, torch.cat(list(rows.values())))
-
-
-def write_certificate(opened: Opened, folder: Path = DEMO) -> None:
-    """Stores a certificate with its model."""
-    text = opened.certificate.model_dump_json(indent=1) + "\n"
-    (folder / writing.CERTIFICATE).write_text(text, "utf-8")

@@ -1,4 +1,4 @@
-"""The demo SAEs: eight dictionaries of one residual stream, trained on every token but the first."""
+"""Eight SAEs of one residual stream of the bundled model, trained on every token but the first."""
 
 from pathlib import Path
 from random import Random
@@ -8,21 +8,21 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from saebench.demo.corpus import fact_prompt, ioi_prompt, sentence
 from saebench.dictionaries.training import save_sae, shuffled_batches, train_sae
+from saebench.planting.network import Halves
 from saebench.planting.tokens import encode
-from saebench.studies.demo.lm import PLANTED_LAYER, positions_of, residual
 
-HOOK = f"blocks.{PLANTED_LAYER}.hook_resid_pre"
+HOOK = "blocks.1.hook_resid_pre"
 WIDTH_FACTOR = 8
 POOL_SENTENCES = 30_000
 BATCH = 512
 
 
 class SaeRecipe(NamedTuple):
-    """One demo SAE; `sparsity` is read as `saebench.training.ARCHITECTURES` says."""
+    """One SAE; `sparsity` is read as `saebench.dictionaries.training.ARCHITECTURES` says."""
 
     name: str
     architecture: str
@@ -45,17 +45,17 @@ SAES = (
 
 
 @torch.no_grad()
-def activation_pool(model: nn.Module, tokenizer, sentences: int, seed: int) -> Float[Tensor, "n d"]:
+def activation_pool(halves: Halves, tokenizer, sentences: int, seed: int) -> Float[Tensor, "n d"]:
     """The residual stream at every token of fresh sentences, `<|endoftext|>` and padding left out."""
     rng, parts = Random(seed), []
     for _ in range(0, sentences, 500):
-        ids, lengths = encode(tokenizer, [sentence(rng).text for _ in range(500)])
+        ids, lengths = encode(tokenizer, [sentence(rng) for _ in range(500)])
         steps = torch.arange(ids.shape[1])
-        parts.append(residual(model, ids, PLANTED_LAYER)[(steps > 0) & (steps < lengths[:, None])])
+        parts.append(halves.before(ids)[(steps > 0) & (steps < lengths[:, None])])
     return torch.cat(parts)
 
 
-def train_one(recipe: SaeRecipe, pool_file: str, folder: str, progress: bool = True) -> str:
+def train_one(recipe: SaeRecipe, pool_file: str, folder: str, model_name: str, progress: bool = True) -> str:
     """Train one SAE on the saved pool and write it to `folder`/name. Runs in a process of its own."""
     torch.set_num_threads(1)
     pool = load_file(pool_file)["pool"]
@@ -72,7 +72,7 @@ def train_one(recipe: SaeRecipe, pool_file: str, folder: str, progress: bool = T
         progress=progress,
     )
     metadata = {
-        "model_name": "demo",
+        "model_name": model_name,
         "hook_name": HOOK,
         "seed": recipe.seed,
         "training_tokens": recipe.steps * BATCH,
@@ -84,25 +84,24 @@ def train_one(recipe: SaeRecipe, pool_file: str, folder: str, progress: bool = T
     return recipe.name
 
 
-def train_saes(model: nn.Module, tokenizer, folder: Path, workers: int, only=None) -> None:
-    """Train all demo SAEs, `workers` at a time, each on one thread, so that the bytes do not depend on it."""
+def train_saes(halves: Halves, tokenizer, folder: Path, workers: int, model_name: str) -> None:
+    """Train all eight, `workers` at a time, each on one thread, so that the bytes do not depend on it."""
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
 
     from tqdm.auto import tqdm
 
-    chosen = [recipe for recipe in SAES if only is None or recipe.name in only]
     with TemporaryDirectory() as scratch:
         pool_file = str(Path(scratch) / "pool.safetensors")
-        save_file({"pool": activation_pool(model, tokenizer, POOL_SENTENCES, seed=11)}, pool_file)
+        save_file({"pool": activation_pool(halves, tokenizer, POOL_SENTENCES, seed=11)}, pool_file)
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as processes:
-            jobs = [processes.submit(train_one, r, pool_file, str(folder), False) for r in chosen]
+            jobs = [processes.submit(train_one, r, pool_file, str(folder), model_name, False) for r in SAES]
             for job in tqdm(as_completed(jobs), total=len(jobs), desc="SAEs"):
                 job.result()
 
 
 @torch.no_grad()
-def site_activations(model: nn.Module, tokenizer, n: int, seed: int) -> dict[str, Tensor]:
+def site_activations(halves: Halves, tokenizer, n: int, seed: int) -> dict[str, Tensor]:
     """Activations at the last token of IOI prompts and at the last token of the city in questions."""
     rng = Random(seed)
     ioi = [ioi_prompt(rng) for _ in range(n)]
@@ -110,17 +109,18 @@ def site_activations(model: nn.Module, tokenizer, n: int, seed: int) -> dict[str
     rows = torch.arange(n)
     facts = [fact_prompt(rng) for _ in range(n)]
     fact_ids, _ = encode(tokenizer, [prompt.text for prompt in facts])
-    entity = residual(model, fact_ids, PLANTED_LAYER)[rows, positions_of(tokenizer, facts)]
-    return {"ioi_end": residual(model, ids, PLANTED_LAYER)[rows, lengths - 1], "ravel_entity": entity}
+    _, until = encode(tokenizer, [prompt.until for prompt in facts])
+    entity = halves.before(fact_ids)[rows, until - 1]
+    return {"ioi_end": halves.before(ids)[rows, lengths - 1], "ravel_entity": entity}
 
 
 @torch.no_grad()
-def sae_figures(folder: Path, model: nn.Module, tokenizer) -> dict[str, dict[str, float]]:
+def sae_figures(folder: Path, halves: Halves, tokenizer) -> dict[str, dict[str, float]]:
     """For every SAE: mean L0 and FVU on fresh text, dead latents, and both at the tasks' sites."""
     from sae_lens import SAE
 
-    fresh = activation_pool(model, tokenizer, 6000, seed=12)
-    sites = site_activations(model, tokenizer, 3000, seed=13)
+    fresh = activation_pool(halves, tokenizer, 6000, seed=12)
+    sites = site_activations(halves, tokenizer, 3000, seed=13)
     figures = {}
     for recipe in SAES:
         sae = SAE.load_from_disk(str(folder / recipe.name))
