@@ -1,6 +1,6 @@
 """Why a rotation that is learned on few cities fails on others: too few pairs, or too few cities?
 
-`python -m saebench.studies.real.pairs --out results/smollm2-135m` trains DAS of one rank at a site of RAVEL
+`python -m saebench.studies.real.pairs --out results/smollm2-135m` trains DAS of one rank at two sites of RAVEL
 on the pairs of an evaluation, one source for every prompt and attribute; with a source drawn anew at every
 step from all of `fit`; and so on half of its cities. `pairs.csv` holds what each does on pairs of its training, on
 other sources of the same prompts, and on the cities of `select`. Nothing is measured on `test`.
@@ -30,6 +30,9 @@ from saebench.scoring.settings import PAIRS, ROTATIONS
 from saebench.site import Site
 from saebench.spec import load_task
 from saebench.studies.real.cities import share
+
+SITES = ("blocks.18.hook_resid_pre@entity", "blocks.24.hook_resid_pre@end")
+"""Where the facts are at the city, and where they are the answer."""
 
 
 class Arm(NamedTuple):
@@ -173,7 +176,7 @@ def measure(section: CrossSection, rank: int, seed: int, steps: int) -> Iterator
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--site", default="blocks.18.hook_resid_pre@entity")
+    parser.add_argument("--sites", nargs="*", default=SITES)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--budget", default="standard")
@@ -182,14 +185,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/smollm2-135m"))
     chosen = parser.parse_args()
     model, rows = load_model(chosen.model, device=chosen.device, dtype=chosen.dtype), []
-    with exact(model.device), few_threads(model.d_model):
-        settings = Settings(chosen.budget, 0)
-        section = build(load_task("ravel"), model, Site.parse(chosen.site), settings).section
-        for row in measure(section, chosen.rank, 0, chosen.steps):
-            rows.append(row)
-            print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows).to_csv(chosen.out / "pairs.csv", index=False, float_format="%.5f")
+    with exact(model.device), few_threads(model.d_model):
+        for site in chosen.sites:
+            settings = Settings(chosen.budget, 0)
+            section = build(load_task("ravel"), model, Site.parse(site), settings).section
+            for row in measure(section, chosen.rank, 0, chosen.steps):
+                rows.append({"site": site, **row})
+                print(
+                    {k: round(v, 3) if isinstance(v, float) else v for k, v in rows[-1].items()}, flush=True
+                )
+                # an arm takes minutes: what is measured is kept
+                pd.DataFrame(rows).to_csv(chosen.out / "pairs.csv", index=False, float_format="%.5f")
 
 
 if __name__ == "__main__":

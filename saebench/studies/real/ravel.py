@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 FINDINGS = (
-    Finding("DAS disentangles: better than no edit", "DAS", "no edit"),
+    Finding("DAS disentangles, over all facts", "DAS", "no edit"),
     Finding("DAS disentangles better than SAEs", "DAS", SAES),
     Finding("DAS disentangles better than neurons", "DAS", "mask of neurons"),
     Finding("DAS trained on cause and isolate beats DAS on cause alone", "DAS", "DAS on cause alone"),
@@ -52,6 +52,12 @@ FINDINGS = (
 )
 
 
+def attributes(rows: Sequence[Row]) -> list[str]:
+    """Facts that are asked for; none for tasks without cause and isolate."""
+    named = [e.attribute for e in rows[0].scored.entries if (e.name, e.edit) == ("cause", "none")]
+    return [name for name in named if name]
+
+
 def methods(rows: Sequence[Row], score: str) -> dict[str, Maybe]:
     """A score of every method, over the attributes that the site holds; of SAEs their mean."""
     found = {told: entry(rows[0], "control", score, edit=edit) for edit, told in EDITS.items()}
@@ -67,11 +73,15 @@ def sae_ravel(rows: Sequence[Row]) -> Iterator[Statement]:
     for paper, first, second, better in FINDINGS:
         value = difference(measured[first], measured[second])
         yield Statement(paper, f"disentangle, {first} − {second}", value, (above if better else below)(0.0))
+    for name in attributes(rows):
+        das, none = (entry(rows[0], "control", "disentangle", name, edit) for edit in ("das", "none"))
+        value = difference(das, none)
+        yield Statement(f"DAS disentangles {name}", "disentangle, DAS − no edit", value, above(0.0))
 
 
 def differences_table(rows: Sequence[Row]) -> str:
     """What a difference in disentangle is made of: cause, and isolate; empty for tasks without them."""
-    if isinstance(methods(rows, "cause")["no edit"], Undefined):
+    if not attributes(rows):
         return ""
     by_score = {score: methods(rows, score) for score in SCORES}
     lines = ["| paired difference | " + " | ".join(SCORES) + " |", "|---|" + "---|" * len(SCORES)]
@@ -84,10 +94,9 @@ def differences_table(rows: Sequence[Row]) -> str:
 
 def edits_table(rows: Sequence[Row]) -> str:
     """Cause and isolate of every method, which a board's one headline hides; empty for tasks without them."""
-    attributes = [e.attribute for e in rows[0].scored.entries if (e.name, e.edit) == ("cause", "none")]
-    if not attributes:
+    listed = attributes(rows)
+    if not listed:
         return ""
-    listed = [name for name in attributes if name]
     lines = ["| edit | disentangle | cause | isolate | " + " | ".join(listed) + " |"]
     lines.append("|---|---|---|---|" + "---|" * len(listed))
 
