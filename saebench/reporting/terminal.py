@@ -91,6 +91,7 @@ def print_results(results: Sequence[Result], out: Console) -> None:
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(heading(result), []).append(result)
+    told: set[str] = set()
     for group in groups.values():
         if out.width < WIDE:
             for result in best_first(group):
@@ -101,7 +102,7 @@ def print_results(results: Sequence[Result], out: Console) -> None:
         out.print(Text(f"{LEGEND} {order_of(group).sentence}", style="dim"))
         for note in notes:
             out.print(Text(note, style="dim"))
-        print_caveats(best_first(group), out)
+        print_caveats(best_first(group), out, told)
         out.print()
     further = (disentangling, joint_edits, recovery_table)
     for table in (table for kind in further for table in kind.tables(results)):
@@ -109,14 +110,20 @@ def print_results(results: Sequence[Result], out: Console) -> None:
         out.print()
 
 
-def print_caveats(results: Sequence[Result], out: Console) -> None:
-    """What was assumed of the dictionaries, each once with the names of those it holds for."""
+def print_caveats(results: Sequence[Result], out: Console, told: set[str]) -> None:
+    """What was assumed of the dictionaries, each once with the names of those it holds for.
+
+    What was told of all dictionaries of another table, and holds for all of this one, is not told again.
+    """
     names: dict[str, list[str]] = {}
     for result in results:
         for line in result.warnings:
             names.setdefault(line, []).append(result.dictionary.name)
     for line, whose in names.items():
         of_all = len(results) > 1 and len(whose) == len(results)
+        if of_all and line in told:
+            continue
+        told.update([line] if of_all else [])
         shown = "all" if of_all else ", ".join(dict.fromkeys(whose))
         out.print(Text(f"note ({shown}): {line}" if len(results) > 1 else f"note: {line}", style="yellow"))
 
@@ -146,7 +153,7 @@ def print_axes(result: Result, out: Console) -> None:
     out.print(table)
     for line in notes.lines():
         out.print(Text(line, style="dim"))
-    print_caveats([result], out)
+    print_caveats([result], out, set())
 
 
 def scores_table(result: Result, axis: str | None = None, width: int = WIDE) -> Table:

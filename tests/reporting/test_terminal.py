@@ -47,6 +47,9 @@ def test_a_warning_of_several_stands_once_with_their_names(results):
     assert f"note (a): {SAID[1]}" in text
     every = [r.model_copy(update={"warnings": SAID}) for r in results]
     assert f"note (all): {SAID[0]}" in shown(every, 200, False)
+    # a second board of the same model: what holds for all of both is told under the first
+    elsewhere = [r.model_copy(update={"site": "blocks.0.hook_resid_pre@end"}) for r in every]
+    assert shown([*every, *elsewhere], 200, False).count(SAID[0]) == 1
 
 
 def test_another_dtype_is_said_in_the_heading(results):
