@@ -172,6 +172,9 @@ def test_what_answers_do_not_need_is_told_from_what_das_missed(twins):
     # four of the five are enough, and those it has; the one it lacks moves no answer by itself
     assert colour["needed"] <= 4 and colour["right_needed"] >= 0.99
     assert colour["overlap_needed"] == pytest.approx(1, abs=1e-4) and colour["kept_rest"] >= 0.98
+    assert [colour[at] for at in ("inside", "in_others", "outside")] == pytest.approx([0.8, 0, 0.2], abs=1e-4)
+    # the answers are moved by the part inside, and the rest moves none
+    assert colour["right_inside"] >= 0.99 and colour["right_rest"] == 0
     nothing = needed.swap_of(section, "colour", planted[:0])
     assert nothing.right == 0 and nothing.kept == 1
     whole = needed.swap_of(section, "colour", planted)

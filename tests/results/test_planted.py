@@ -79,6 +79,20 @@ def test_where_das_has_less_than_nine_tenths_answers_need_less_than_all():
     assert once[~once.model.str.startswith("superposition-100")].kept_rest.min() > 0.98
 
 
+def test_das_finds_a_part_of_the_truth_unless_a_variable_is_loud():
+    """README: of its edit the part inside moves the answers; a loud variable's needs what lies outside too."""
+    why, models = pd.read_csv(FOLDER / "das-why.csv"), pd.read_csv(FOLDER / "models.csv")
+    both = why.merge(models[["model", "variable", "norm"]], on=["model", "variable"])
+    assert len(both) == len(why)
+    assert (both.inside + both.in_others + both.outside - 1).abs().max() < 1e-3
+    alike, loud = both[both.norm == 1], both[both.norm >= 4].set_index("model")
+    assert (alike.right_das - alike.right_inside).max() < 0.05 and alike.right_rest.max() < 0.02
+    illusion = loud.loc[["norm-4", "norm-8"]]
+    assert (illusion.right_das > 0.9).all() and (illusion[["right_inside", "right_rest"]] < 0.6).all(
+        axis=None
+    )
+
+
 def test_what_the_specs_ask_is_what_certificates_measure():
     """Norm and rank within a tenth and exactly, on every certified model; dependence rises as asked."""
     models = pd.read_csv(FOLDER / "models.csv")

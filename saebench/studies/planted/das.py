@@ -1,5 +1,6 @@
-"""Whether DAS finds the planted subspaces: one rotation per variable, at the planted rank.
+"""Whether DAS finds the planted subspaces: one rotation per variable, trained at the planted rank.
 
+As in scoring, directions that `select` can do without are left out, and the first of equally good steps is kept.
 `python -m saebench.studies.planted.das` writes `das.csv`, a row as soon as a model is done; models that are
 in it are left out. With `--own-rank` DAS chooses its rank among d/32 … d/2 on `select`, as in scoring (which has
 left it in the cache), and the file is `das-own-rank.csv`.
