@@ -13,9 +13,10 @@
 # A rehearsal on a CPU: DEVICE=cpu MODEL=demo SCALE=.001 WIDTH=64 WORKERS=1 N=20 BUDGET=tiny DEAL='1 1 1' END=blocks.1.hook_resid_pre
 # SUBJECT=blocks.1.hook_resid_pre CITY=blocks.2.hook_resid_pre ONLY='0 14 16 19'.
 # What is to be kept goes to $OUT, one log a step.
-# What travels (Python 3.12, torch 2.11 and transformers 5.17 are there): 47 wheels, 42 MB; English text, 4 MB; the model in
-# two pieces of 49 MB; the checkout without results/, 11 MB. On an H200: install 4 s, model 46 s, train 205 s beside a scan
-# of 196 s, IOI's 39 rows 237 s; RAVEL's rotations and `discover` were not finished in what was left of 15 minutes.
+# What travels (Python 3.12, torch 2.11 and transformers 5.17 are there): 53 wheels, 41 MB; English text, 4 MB; the model in
+# two pieces of 49 MB; the checkout without results/, 14 MB (rehearsed: results/benchmarks/gpu-rehearsal.md). On an H200: install
+# 4 s, model 46 s, train 205 s beside a scan of 196 s, IOI's 39 rows 237 s; RAVEL's rotations and `discover` were not finished in
+# what was left of 15 minutes.
 set -eu -o pipefail
 cd "$(dirname "$0")/.."
 DEVICE=${DEVICE:-cuda} MODEL=${MODEL:-smollm2-135m} SCALE=${SCALE:-1} WIDTH=${WIDTH:-4608} BUDGET=${BUDGET:-quick}
