@@ -1,4 +1,4 @@
-"""Why a rotation that is learned on few cities fails on others: too few pairs, or too few cities?
+"""Why a rotation that is learned on few cities fails on others: too few pairs, or is it the cities?
 
 `python -m saebench.studies.real.pairs --out results/smollm2-135m` trains DAS of one rank at two sites of RAVEL
 on the pairs of an evaluation, one source for every prompt and attribute; with a source drawn anew at every
