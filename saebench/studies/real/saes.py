@@ -36,6 +36,7 @@ CONTEXT = 128
 END = "blocks.26.hook_resid_pre"
 SUBJECT = "blocks.14.hook_resid_pre"
 CITY = "blocks.18.hook_resid_pre"
+ANSWER = "blocks.24.hook_resid_pre"
 TASK_TEXT: dict[str, Any] = {"tokens": 4_000_000, "distinct": 100_000}
 WEB_TEXT: dict[str, Any] = {"tokens": 6_000_000, "distinct": 1_500_000}
 # What two CPU cores do in a few minutes each.
@@ -67,11 +68,12 @@ class Plan(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """Where SAEs are trained: at IOI's end and second subject, and for RAVEL."""
+    """Where SAEs are trained: at IOI's end and second subject, and for RAVEL where facts are and are the answer."""
 
     end: str = END
     subject: str = SUBJECT
     city: str = CITY
+    answer: str = ANSWER
 
 
 def plans(docs: str, scale: float = 1.0, width: int = WIDTH, hooks: Hooks | None = None) -> list[Plan]:
@@ -91,7 +93,7 @@ def plans(docs: str, scale: float = 1.0, width: int = WIDTH, hooks: Hooks | None
         *(plan(end, ["ioi"], "topk", 16, seed) for seed in (1, 2)),
         *(plan(at.end, [docs], a, 64) for a in ("topk", "batchtopk")),
         *(plan(subject, ["ioi"], a, s) for a, s in SUBJECT_SPARSITIES.items()),
-        *(plan(at.city, ["ravel", docs], a, s) for a, s in CITY_SPARSITIES.items()),
+        *(plan(h, ["ravel", docs], a, s) for h in (at.city, at.answer) for a, s in CITY_SPARSITIES.items()),
     ]
 
 
@@ -192,7 +194,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", type=int, help="Numbers of the SAEs to train. Default: all.")
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--width", type=int, default=WIDTH)
-    parser.add_argument("--hooks", nargs=3, default=Hooks(), metavar="HOOK", help="End, subject, city.")
+    parser.add_argument(
+        "--hooks", nargs="+", default=Hooks(), metavar="HOOK", help="End, subject, city, answer."
+    )
     parser.add_argument("--list", action="store_true", help="Print the commands and stop.")
     given = parser.parse_args()
     chosen = plans(given.docs, given.scale, given.width, Hooks(*given.hooks))
