@@ -17,7 +17,8 @@ from saebench.scoring.subspaces import AXIS, VALUES
 def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick) -> None:
     """Per-value numbers of the matched latents, and the overlap of each attribute's best span."""
     section, W = bench.section, subject.dictionary.W_dec
-    live = _live(subject)
+    sides = _sides(subject)
+    live = sides.any(0)
     columns: dict[str, list[Tensor]] = {"cosine": [], "null_cosine": [], "f1": [], "attribute": []}
     for at, attribute in enumerate(section.attributes):
         rows, atoms = section.planted.get(attribute.name), section.planted_atoms.get(attribute.name)
@@ -25,15 +26,16 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
             continue
         # `none` has no atom: nothing is to point along it
         there = (atoms.norm(dim=1) > 0).nonzero()[:, 0]
-        matching = planted.match_atoms(W, atoms[there], live)
-        chance = planted.null(int(live.sum()), rows, atoms[there], seed) if bool(live.any()) else None
+        matching = planted.match_atoms(torch.cat([W, -W]), atoms[there], sides.flatten())
+        chance = planted.null(sides, rows, atoms[there], seed) if bool(live.any()) else None
         out.facts[Key(AXIS, "overlap", attribute.name)] = planted.best_span(W, rows, live).overlap
         out.facts[Key(AXIS, "null_overlap", attribute.name)] = chance.overlap if chance else 0.0
-        active = subject.test.codes.dense(matching.latent.clamp(min=0)) != 0
         present = section.test.labels[:, at, None] == there
-        columns["cosine"].append(matching.cosine.abs())
+        active = torch.zeros_like(present)
+        active[:, matching.matched] = subject.test.codes.fires(matching.latent[matching.matched])
+        columns["cosine"].append(matching.cosine)
         columns["null_cosine"].append(torch.full((len(there),), chance.cosine if chance else 0.0))
-        columns["f1"].append(planted.detection(active & matching.matched, present))
+        columns["f1"].append(planted.detection(active, present))
         columns["attribute"].append(torch.full((len(there),), at))
     if columns["cosine"]:
         n = sum(len(part) for part in columns["cosine"])
@@ -43,13 +45,17 @@ def measure(subject: Subject, bench: Bench, out: Outcomes, seed: int, tick: Tick
     tick("planted subspaces")
 
 
-def _live(subject: Subject) -> Bool[Tensor, "d_sae"]:
-    """Latents that are on at least once on `select` or `test` and write something."""
+def _sides(subject: Subject) -> Bool[Tensor, "2 d_sae"]:
+    """Latents that are on at least once on `select` or `test` with a positive, with a negative code.
+
+    Each is a detector: what fires with negative codes writes its row turned round. Latents that write
+    nothing are none.
+    """
     dictionary = subject.dictionary
-    on = torch.zeros(dictionary.d_sae, dtype=torch.bool, device=dictionary.W_dec.device)
+    on = torch.zeros(2 * dictionary.d_sae, dtype=torch.bool, device=dictionary.W_dec.device)
     for encoded in (subject.select, subject.test):
-        on[encoded.codes.latent[encoded.codes.value != 0]] = True
-    return on & (unit(dictionary.W_dec).norm(dim=1) > 0)
+        on[encoded.codes.detector] = True
+    return on.view(2, -1) & (unit(dictionary.W_dec).norm(dim=1) > 0)
 
 
 MEASURE = Measure(measure)

@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from saebench.measures.recovery import Matching, cosines, match, random_rows, unit
+from saebench.measures.recovery import Matching, cosines, random_rows, unit
 from saebench.measures.subspaces import overlap
 
 _INDEPENDENT = 1e-3
@@ -49,16 +50,20 @@ def best_span(
 
 
 def match_atoms(
-    W: Float[Tensor, "d_sae d_in"], atoms: Float[Tensor, "n_values d_in"], live: Bool[Tensor, "d_sae"]
+    W: Float[Tensor, "n d_in"], atoms: Float[Tensor, "n_values d_in"], live: Bool[Tensor, "n"]
 ) -> Matching:
-    """One live latent for each atom so that the sum of |cos| is largest; −1 where they do not last."""
-    which = live.nonzero()[:, 0]
-    if not len(which):
-        blank = torch.full((len(atoms),), -1, dtype=torch.long)
-        return Matching(blank, torch.zeros(len(atoms), dtype=torch.float64))
-    found = match(cosines(atoms, W[which]))
-    latent = torch.where(found.latent >= 0, which[found.latent.clamp(min=0)], -1)
-    return Matching(latent, found.cosine)
+    """One live row for each atom so that the sum of their cosines is largest.
+
+    Rows are what detectors write. One that points against an atom, or across it, is no match: an atom for
+    which no other row is left has −1 and cosine 0.
+    """
+    cos = torch.where(live, cosines(atoms, W), 0.0).clamp(min=0)
+    atom, row = linear_sum_assignment(cos.cpu().numpy(), maximize=True)
+    found = torch.full((len(atoms),), -1, dtype=torch.long, device=W.device)
+    found[torch.from_numpy(atom).to(W.device)] = torch.from_numpy(row).to(W.device)
+    value = cos.gather(1, found.clamp(min=0)[:, None])[:, 0]
+    matched = (found >= 0) & (value > 0)
+    return Matching(torch.where(matched, found, -1), torch.where(matched, value, 0.0))
 
 
 class Null(NamedTuple):
@@ -69,15 +74,23 @@ class Null(NamedTuple):
 
 
 def null(
-    n: int, rows: Float[Tensor, "k d_in"], atoms: Float[Tensor, "n_values d_in"], seed: int, draws: int = 4
+    sides: Bool[Tensor, "2 n"],
+    rows: Float[Tensor, "k d_in"],
+    atoms: Float[Tensor, "n_values d_in"],
+    seed: int,
+    draws: int = 4,
 ) -> Null:
-    """Means over `draws` decoders of `n` independent random rows."""
+    """Means over `draws` decoders of independent random rows, one for each live latent.
+
+    `sides` marks the latents that are on with positive and with negative codes.
+    """
     overlaps, matched = [], []
+    sides = sides[:, sides.any(0)]
+    n = sides.shape[1]
     for draw in range(draws):
         W = random_rows(n, rows.shape[1], 1000 * (seed + 1) + draw).to(rows.device)
-        live = torch.ones(n, dtype=torch.bool, device=rows.device)
-        overlaps.append(best_span(W, rows, live).overlap)
-        matched.append(float(match_atoms(W, atoms, live).cosine.abs().mean()))
+        overlaps.append(best_span(W, rows, torch.ones_like(sides[0])).overlap)
+        matched.append(float(match_atoms(torch.cat([W, -W]), atoms, sides.flatten()).cosine.mean()))
     return Null(sum(overlaps) / draws, sum(matched) / draws)
 
 

@@ -73,7 +73,7 @@ _LIST = (
         "oversplitting", "over-splitting", oversplitting.score, 4, per_site=True, reads=("interpretability",)
     ),
     Axis("recovery", "recovery of true features", recovery.score, 2, further=True),
-    Axis("subspaces", "recovery of planted subspaces", subspaces.score, 1, further=True),
+    Axis("subspaces", "recovery of planted subspaces", subspaces.score, 2, further=True),
     Axis("joint", "joint edits", joint.score, 1, further=True, asked_for="joint_edits"),
 )
 EVERY = {axis.name: axis for axis in _LIST}

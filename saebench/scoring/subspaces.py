@@ -13,7 +13,7 @@ AXIS = "subspaces"
 VALUES = "value"
 EXACT = "of the decoder itself: not a mean over prompts"
 _NOTES = {
-    "cosine": "values' atoms against the latents matched with them (Hungarian on |cos|); floor: random rows",
+    "cosine": "values' atoms against what the latents matched with them write (Hungarian); floor: random rows",
     "f1": "F1* of the matched latent for the presence of its value on test; 0: a latent that is always on",
 }
 

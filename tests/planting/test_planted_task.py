@@ -12,6 +12,7 @@ from paths import DEMO
 from saebench.axes.bench import make_bench
 from saebench.dictionaries.controls import Random
 from saebench.dictionaries.supervised import SupervisedDictionary, fit_supervised
+from saebench.dictionary import Encoding, LabelledDictionary
 from saebench.edits.das import DAS, leads
 from saebench.errors import TaskError
 from saebench.kinds.base import Settings
@@ -93,6 +94,34 @@ def test_random_latents_recover_no_subspace(twins):
     assert abs(float(overlap.normalized)) < 0.1
     assert abs(float(found["subspaces", "atom_cosine", None].normalized)) < 0.1
     assert float(found["headline", "interpretability", None].normalized) < 0.35
+
+
+def test_what_is_written_against_an_atom_has_not_found_it(twins):
+    """A turned row is another latent; a row and its codes turned together are the same one."""
+    twin = twins["twin-used"]
+    truth, of = twin.section.truth, ("subspaces", "atom_f1", "colour")
+    atoms, signs = truth.W_dec, torch.ones(truth.d_sae)
+    start = twin.section.index("colour") * len(twin.section.attributes[0].values)
+    signs[start] = -1
+    written_against = SupervisedDictionary("against", truth.variables, atoms * signs[:, None], truth.b_dec)
+    found = entries(twin, written_against)[of]
+    assert float(found.value) == pytest.approx(5 / 6, abs=1e-9)
+
+    class Turned(LabelledDictionary):
+        name, W_dec, b_dec = "turned", atoms * signs[:, None], truth.b_dec
+
+        def encode(self, acts, known):
+            codes, offset = truth.encode(acts, known)
+            return Encoding(codes * signs, offset)
+
+        def edit(self, attribute, base, known, source, source_known):
+            return truth.edit(attribute, base, known, source, source_known)
+
+    whole, turned = (entries(twin, d) for d in (truth, Turned()))
+    for number in ("subspace_overlap", "atom_cosine", "atom_f1"):
+        for attribute in (None, "colour"):
+            one, other = (float(e["subspaces", number, attribute].value) for e in (whole, turned))
+            assert one == pytest.approx(other, abs=1e-6), number
 
 
 def without(twin, name: str) -> SupervisedDictionary:

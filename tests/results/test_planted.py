@@ -11,15 +11,15 @@ BELOW = {
     # "none" is answered from the mean activation too: LD over mean ablation divides by little
     ("approximation_normalized", "superposition-100"),
     ("approximation_normalized", "superposition-150"),
-    # opposite atoms have |cos| 1, so that the matching may take one for the other
-    ("atom_f1", "rank-2"),
     # atoms overlap, and so does what their latents fire on
     ("atom_f1", "superposition-150"),
 }
 """Where the oracle stays below a ceiling, with the reason; results/planted/README.md says the same."""
 ABOVE = {
     # only the loud variable is credibly there, and random latents read six large classes a little
-    ("interpretability_normalized", "norm-8")
+    ("interpretability_normalized", "norm-8"),
+    # what follows the loud variable is read with it
+    ("interpretability_normalized", "hidden-follower"),
 }
 """Where random latents stay above a floor."""
 

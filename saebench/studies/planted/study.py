@@ -2,7 +2,8 @@
 
 Six architectures × two sparsities × two seeds on every model, and the controls, on the five axes and on
 what was recovered of the planted subspaces. What every dictionary scores is written as soon as it is known,
-so that a run that was killed goes on where it stopped; at the end it becomes the tables of `--out`.
+so that a run that was killed goes on where it stopped; at the end it becomes the tables of `--out`. What an
+axis of another version scored is scored again.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from saebench.studies.planted import zoo
-from saebench.studies.planted.tables import CONTROLS
+from saebench.studies.planted.tables import CONTROLS, current
 
 ORDER = (
     "plain",
@@ -39,7 +40,7 @@ def run(model: str, models: Path, work: Path, seeds: Sequence[int]) -> str:
 
     torch.set_num_threads(1)
     file = work / f"{model}.csv"
-    rows: list[Row] = pd.read_csv(file).to_dict("records") if file.exists() else []
+    rows: list[Row] = current(pd.read_csv(file)).to_dict("records") if file.exists() else []
     for found in score(models / model, {row["dictionary"] for row in rows}, seeds):
         rows += [{"model": model, **row} for row in found]
         write_text(file, pd.DataFrame(rows).to_csv(index=False, float_format="%.5g"))
@@ -84,10 +85,12 @@ def _dictionaries(folder: Path, seeds: Sequence[int]) -> Iterator[tuple[str, Row
 def _rows(result: Any) -> Iterator[Row]:
     """Headlines, and the scores that figures, tables and text use, one a row."""
     for axis, headline in result.axes.items():
-        yield {"axis": axis, "score": "headline", "attribute": None, **_numbers(headline)}
+        of = {"axis": axis, "version": result.axis_versions.get(axis)}
+        yield {**of, "score": "headline", "attribute": None, **_numbers(headline)}
     for one in result.scores:
         if one.name in KEPT.get((one.axis, one.edit), ()) and one.k is None:
-            yield {"axis": one.axis, "score": one.name, "attribute": one.attribute, **_numbers(one)}
+            of = {"axis": one.axis, "version": result.axis_versions.get(one.axis)}
+            yield {**of, "score": one.name, "attribute": one.attribute, **_numbers(one)}
 
 
 KEPT: dict[tuple[str, str | None], tuple[str, ...]] = {

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from saebench.records.files import write_text
+from saebench.scoring.axes import EVERY
 from saebench.studies.planted import zoo
 from saebench.studies.planted.saes import recipes
 
@@ -17,14 +18,29 @@ RECOVERY = ("subspace_overlap", "atom_cosine", "atom_f1")
 
 def write(models: Path, work: Path, out: Path) -> None:
     """`scores.csv` and `attributes.csv` of what is scored, and `models.csv` of specs and certificates."""
-    parts = [pd.read_csv(path) for path in sorted(work.glob("*.csv"))]
-    if parts:
+    parts = [_scored(path) for path in sorted(work.glob("*.csv"))]
+    if any(map(len, parts)):
         rows = pd.concat(parts)
-        # what was scored of another choice of recipes or controls stays on disk, and out of the tables
-        rows = rows[rows.dictionary.isin([*CONTROLS, *(recipe.name for recipe in recipes())])]
         _write(out / "scores.csv", dictionaries(rows))
         _write(out / "attributes.csv", attributes(rows))
     _write(out / "models.csv", described(models))
+
+
+def current(rows: Any) -> Any:
+    """Rows of the dictionaries of one model that were scored by the axes' versions of now, and by no other."""
+    now = rows.axis.map({axis.name: axis.version for axis in EVERY.values()}).fillna(0)
+    was = rows.get("version", pd.Series(0, rows.index)).fillna(0)
+    return rows[~rows.dictionary.isin(rows.dictionary[was != now])]
+
+
+def _scored(path: Path) -> Any:
+    """What is scored of one model; another choice of recipes or controls stays on disk, and out of the tables."""
+    rows: Any = pd.read_csv(path)
+    rows = rows[rows.dictionary.isin([*CONTROLS, *(recipe.name for recipe in recipes())])]
+    kept = current(rows)
+    if left := rows.dictionary.nunique() - kept.dictionary.nunique():
+        print(f"{path.stem}: {left} left out, scored by other versions of axes; the study scores them again")
+    return kept
 
 
 def _write(path: Path, frame: pd.DataFrame) -> None:
