@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
@@ -68,9 +69,12 @@ def _make(spec: PlantSpec, text: str, folder: Path, report: Report) -> Certifica
     halves = Halves(new_model(spec, len(world.tokenizer)), spec.model.site)
     train(halves, world, geometry, folder / STATE, report)
     halves.model.eval()
-    writing.save_model(halves.model, world, folder)
-    certificate = certify(halves, world, geometry, weights_sha256(folder))
-    writing.write_beside(folder, world, geometry, certificate, text)
+    with TemporaryDirectory() as scratch:
+        # what is there stays until all of the new one is
+        saved = Path(scratch)
+        writing.save_model(halves.model, world, saved)
+        certificate = certify(halves, world, geometry, weights_sha256(saved))
+        writing.write_planted(folder, saved, world, geometry, certificate, text)
     (folder / STATE).unlink(missing_ok=True)
     return certificate
 

@@ -29,10 +29,10 @@ def save_model(model, world: World, folder: Path) -> None:
     world.tokenizer.save_pretrained(folder)
 
 
-def write_beside(
-    folder: Path, world: World, geometry: Geometry, certificate: Certificate, spec_text: str
+def write_planted(
+    folder: Path, saved: Path, world: World, geometry: Geometry, certificate: Certificate, spec_text: str
 ) -> None:
-    """Writes spec, certificate, card and task of a saved model; all of them or none."""
+    """Writes a model saved elsewhere with its spec, certificate, card and task; all of them or none."""
     task = folder / TASK
     contents = {
         folder / SPEC: spec_text,
@@ -45,7 +45,8 @@ def write_beside(
     if world.spec.table or world.spec.text:
         contents[folder / WHOLE_SPEC] = world.spec.model_dump_json() + "\n"
     made = {path: text.encode() for path, text in contents.items()}
-    write_all({task / TRUTH: _truth(world, geometry), **made}, folder)
+    model = {folder / file.name: file.read_bytes() for file in saved.iterdir()}
+    write_all({**model, task / TRUTH: _truth(world, geometry), **made}, folder)
 
 
 def _truth(world: World, geometry: Geometry) -> bytes:

@@ -12,9 +12,10 @@ from paths import DEMO, ROOT
 from transformers import AutoTokenizer
 
 from saebench.demo import corpus
+from saebench.planting import making
 from saebench.planting.beside import certify_answers, draw_rows, interchanged
 from saebench.planting.interchange import Prompts, at_entity, lengths, token_ids
-from saebench.planting.making import open_planted, read_certificate
+from saebench.planting.making import open_planted, plant, read_certificate
 from saebench.planting.network import Halves, new_model
 from saebench.planting.reading import read_spec
 from saebench.planting.world import make_world
@@ -167,6 +168,27 @@ def test_a_model_with_a_table_and_texts_is_opened_again_without_their_files(tmp_
     assert any(failure.startswith("ioi: behaviour") for failure in opened.certificate.failures)
     with (tmp_path / "small" / "task" / "entities.csv").open(newline="") as file:
         assert [row["land"] for row in csv.DictReader(file)] == list(wanted.table["land"])
+
+
+def test_a_planted_model_stays_whole_where_the_next_one_cannot_be_certified(tmp_path: Path, monkeypatch):
+    path = write(tmp_path)
+    folder = plant(path, tmp_path).folder
+
+    def contents() -> dict[Path, bytes]:
+        files = [file for file in folder.rglob("*") if file.is_file() and file.name != making.STATE]
+        return {file: file.read_bytes() for file in files}
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    before = contents()
+    path.write_text(HEAD.replace("steps = 2", "steps = 3"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(making, "certify", stopped)
+        plant(path, tmp_path)
+    assert contents() == before
+    assert plant(path, tmp_path).made
+    assert contents().keys() == before.keys() and contents() != before
 
 
 def test_specs_without_tables_and_texts_keep_their_digest():
