@@ -46,7 +46,7 @@ format: setup ## apply the formatter and the safe fixes
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
 
-demo: setup ## plant the bundled model's sibling into ./sibling, train SAEs on it, show both side by side; what is bundled stays
+demo: setup ## plant the bundled model if its spec has changed, train its SAEs, measure the card: ten minutes
 	@$(PY) -m saebench.studies.demo.build
 
 baselines: setup ## rewrite the committed results and leaderboard, saying what moved

@@ -89,10 +89,14 @@ def load(folder: Path, tolerances: Path | None = None) -> Evidence:
     known = {}
     if tolerances is not None and tolerances.is_file():
         known = {axis: t.size for axis, t in Tolerances.load(tolerances).headlines.items()}
-    about = {}
-    if (folder / ABOUT).is_file():
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    about = read_about(folder)
     return Evidence(rows, truth, known, about=about, planted=planted, sources=sources)
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """The note beside the tables; empty where there is none."""
+    path = folder / ABOUT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _saes(path: Path, by: str) -> pd.DataFrame:

@@ -5,17 +5,21 @@ of now. What is wrong is said in sentences; an empty list is all right.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from saebench.audit.committed import definition, group_of
-from saebench.audit.evidence import ABOUT, Evidence
+from saebench.audit.evidence import ABOUT, Evidence, read_about
 from saebench.audit.rows import Row, Rows
 from saebench.audit.thresholds import FALLS, UNMOVED
 from saebench.errors import TaskError
+from saebench.models.known import BUNDLED
 from saebench.records import store
 from saebench.records.files import safe_name, write_text
+from saebench.records.provenance import identity
 from saebench.records.result import Result
 from saebench.scoring.axes import AXES, EVERY, versions
 from saebench.spec import load_task
@@ -46,6 +50,11 @@ MEASURED_BY = "measured_by"
 RODS = {"truth.csv": "recovery", "planted.csv": "subspaces"}
 """Tables of SAEs whose truth is known, and the further axis that recovery is measured by."""
 UNSAID = "versions that it does not name"
+WEIGHTS = "weights"
+"""In the same note: the digest of the bundled weights, by the tables that are measured on them."""
+_MODEL = f"{BUNDLED.name}/*.safetensors"
+MEASURED_ON = {"boards.parquet": (_MODEL, "saes/*/*.safetensors"), "trajectory.parquet": (_MODEL,)}
+"""Tables of what is bundled, and the weights that their numbers follow from."""
 
 
 def wrong(evidence: Evidence, results: Path) -> list[str]:
@@ -67,6 +76,9 @@ def outdated(evidence: Evidence) -> Iterator[str]:
         was, now = noted.get(name, UNSAID), versions_of_now(RODS[name])
         if len(table) and was != now:
             yield f"{name} was measured by {was}; now it is {now}"
+    for name in MEASURED_ON:
+        if evidence.sources.get(name) and not of_these_weights(evidence.about, name):
+            yield f"{name} was not measured on the weights that are bundled now"
     called, now = evidence.about.get("definitions", ""), versions_of_now()
     if called and now not in called:
         yield f"{ABOUT} calls its definitions {called!r}; now it is {now}"
@@ -88,12 +100,30 @@ def versions_of_now(*further: str) -> str:
     return ", ".join(f"{axis.title} {axis.version}" for axis in axes)
 
 
+def weights(table: str) -> list[Path]:
+    """The files of bundled weights that a table's numbers follow from, in order."""
+    return sorted(path for pattern in MEASURED_ON[table] for path in BUNDLED.parent.glob(pattern))
+
+
+@cache
+def weights_of_now(table: str) -> str:
+    """Eight characters of the digest of the bundled weights that a table is to be measured on."""
+    return identity(weights=[sha256(path.read_bytes()).hexdigest() for path in weights(table)])[:8]
+
+
+def of_these_weights(about: Mapping[str, Any], table: str) -> bool:
+    """Whether the note beside the tables says that one of them was measured on the weights bundled now."""
+    return about.get(WEIGHTS, {}).get(table) == weights_of_now(table)
+
+
 def note(folder: Path, table: str) -> None:
-    """Notes beside the tables that one of them was measured by the versions of now."""
-    path = folder / ABOUT
-    about = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    about[MEASURED_BY] = about.get(MEASURED_BY, {}) | {table: versions_of_now(RODS[table])}
-    write_text(path, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
+    """Notes beside the tables that one of them was measured by the versions, or on the weights, of now."""
+    about = read_about(folder)
+    if table in RODS:
+        about[MEASURED_BY] = about.get(MEASURED_BY, {}) | {table: versions_of_now(RODS[table])}
+    else:
+        about[WEIGHTS] = about.get(WEIGHTS, {}) | {table: weights_of_now(table)}
+    write_text(folder / ABOUT, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
 
 
 @cache

@@ -1,11 +1,12 @@
 """The text that the bundled model has learned from: IOI sentences, facts about cities, and filler.
 
-All words come from `tasks/ioi` and `tasks/ravel`; the filler uses the same words in other parts, so that a
-name is not always a receiver and a city is not always a question. Sentences are drawn at random from a
-seeded generator. A tenth of all unordered name pairs never meets in an IOI sentence of the corpus.
+All words come from `tasks/ioi` and `tasks/ravel`; the filler (of the model's spec) uses the same words in
+other parts, so that a name is not always a receiver and a city is not always a question. Sentences are drawn at
+random from a seeded generator. A tenth of all unordered name pairs never meets in an IOI sentence.
 """
 
 import csv
+import json
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -16,43 +17,7 @@ from typing import NamedTuple
 
 ATTRIBUTES = ("country", "continent", "language")
 HELD_OUT_SHARE = 0.1
-
-# No sentence begins with a slot: every slot then has a space before it and is the same token everywhere.
-# Asking for the first or the second name makes the model keep both, not only the one that was last.
-POSITIONAL = (
-    "When {name} and {name2} went to the {place}, the first was {name}.",
-    "When {name} and {name2} went to the {place}, the second was {name2}.",
-    "After {name} and {name2} met at the {place}, the first was {name}.",
-    "After {name} and {name2} met at the {place}, the second was {name2}.",
-    "Because {name} and {name2} liked the {place}, the first was {name}.",
-    "Because {name} and {name2} liked the {place}, the second was {name2}.",
-    "Today {name} and {name2} found a {object} at the {place}. The first was {name}.",
-    "Today {name} and {name2} found a {object} at the {place}. The second was {name2}.",
-)
-FILLER = (
-    "Perhaps {name} likes the {place} in {entity}.",
-    "Our friend {name} told {name2} about the {object} from {entity}.",
-    "The {object} at the {place} belongs to {name}.",
-    "Then {name} and {name2} went to {entity}, and the {place} was closed.",
-    "A {place} in {entity} sold the {object} to {name}.",
-    "Today {name} found a {object} near the {place}, and {name2} liked it.",
-    "We saw {name} with a {object} at the {place}.",
-    "In {entity} the {place} gave a {object} to the {place}.",
-    "Yesterday {name} met {name2} on a train from {entity} to {entity2}.",
-    "The map shows {entity}, {entity2} and {entity3}.",
-    "My teacher {name} grew up in {entity} and worked in {entity2}.",
-    "Last week the {place} was full, so {name} and {name2} left.",
-    "One day {name} showed {name2} and {name3} a map of {entity}.",
-    "People from {entity} brought the {object} and the {object2} home.",
-    "Friends of {name} met at the {place}, but {name2} was late.",
-    "Children play with a {object} near the {place} of {entity}.",
-    "The {object} and the {object2} were passed to {name} by {name2}.",
-    "Once {name}, {name2} and {name3} had a {object} at the {place}.",
-    *POSITIONAL,
-)
-
-# The first of `templates` and of `held_out`: the model learned to do IOI in these, never saw the others.
-LEARNED = (8, 4)
+WHOLE_SPEC = Path(__file__).parent / "bundled" / "spec.json"
 
 
 class Prompt(NamedTuple):
@@ -73,6 +38,7 @@ class Words:
     objects: tuple[str, ...]
     cities: tuple[dict[str, str], ...]
     ioi_templates: tuple[str, ...]
+    filler: tuple[str, ...]
     fact_templates: dict[str, dict[str, list[str]]]
     held_out: frozenset[frozenset[str]]
 
@@ -95,21 +61,18 @@ def words() -> Words:
         cities = tuple(csv.DictReader(table))
     pairs = [frozenset(pair) for pair in combinations(names, 2)]
     sentences = tomllib.loads((ioi / "task.toml").read_text("utf-8"))
+    spec = json.loads(WHOLE_SPEC.read_text("utf-8"))
     held_out = Random("held-out pairs").sample(pairs, round(HELD_OUT_SHARE * len(pairs)))
     return Words(
         names=names,
         places=places,
         objects=objects,
         cities=cities,
-        ioi_templates=(*sentences["templates"][: LEARNED[0]], *sentences["held_out"][: LEARNED[1]]),
+        ioi_templates=(*sentences["templates"], *sentences["held_out"]),
+        filler=tuple(spec["text"][1]["templates"]),
         fact_templates=tomllib.loads((ravel / "task.toml").read_text("utf-8"))["templates"],
         held_out=frozenset(held_out),
     )
-
-
-# Share of IOI sentences whose second clause has a third subject, so that either of the first two may
-# receive. None here: already at a tenth the model carries the subject alone at the last token.
-THREE_NAMES_SHARE = 0.0
 
 
 def ioi_prompt(rng: Random, held_out: bool = False) -> Prompt:
@@ -120,8 +83,6 @@ def ioi_prompt(rng: Random, held_out: bool = False) -> Prompt:
         if (frozenset((io, s)) in w.held_out) == held_out:
             break
     first, second = (io, s) if rng.random() < 0.5 else (s, io)
-    if not held_out and rng.random() < THREE_NAMES_SHARE:
-        s = rng.choice([name for name in w.names if name not in (io, s)])
     text = rng.choice(w.ioi_templates).format(
         first=first, second=second, s=s, place=rng.choice(w.places), object=rng.choice(w.objects)
     )
@@ -150,7 +111,7 @@ def filler(rng: Random) -> str:
     name, other, third = rng.sample(w.names, 3)
     place, (thing, thing2) = rng.choice(w.places), rng.sample(w.objects, 2)
     city, city2, city3 = (row["city"] for row in rng.sample(w.cities, 3))
-    return rng.choice(FILLER).format(
+    return rng.choice(w.filler).format(
         name=name,
         name2=other,
         name3=third,

@@ -84,7 +84,7 @@ class Choice(NamedTuple):
     """Why none was chosen, or why the whole is not what all candidates do."""
 
 
-NOTHING = "patching all candidates together does not move the answer, nor does any one of them"
+NOTHING = "patching all candidates together does not credibly move the answer, nor does any one of them"
 ALONE = (
     "patching all candidates together leaves the answer as it was, since what they carry moves together: the"
     " share is of the site that does most by itself"

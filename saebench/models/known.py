@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from saebench.cache import cache_folder
 
-DEMO = Path(__file__).parents[1] / "demo" / "model"
+BUNDLED = Path(__file__).parents[1] / "demo" / "bundled"
+"""`demo`: a model that `saebench plant` made, with its certificate and the truth of what was planted."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class KnownModel(NamedTuple):
 
 def known_models() -> Iterator[KnownModel]:
     """Every model with a name, the bundled one first."""
-    yield KnownModel("demo", "bundled", "three layers, trained for the bundled tasks, 2 MB", True)
+    yield KnownModel("demo", "bundled", "four layers, planted: trained for the bundled tasks, 2 MB", True)
     for name, model in PACKAGED.items():
         about = (
             f"{model.about}, {model.megabytes} MB, {model.unpacked_megabytes} MB unpacked, {model.license}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from saebench.errors import ModelError
-from saebench.models.known import DEMO, PACKAGED, unpacked
+from saebench.models.known import BUNDLED, PACKAGED, unpacked
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
@@ -18,7 +18,7 @@ def find_source(name: str) -> tuple[str, str]:
     """
     path = Path(name).expanduser()
     if name == "demo":
-        path = DEMO
+        path = BUNDLED
     elif path.is_file() or path.suffix == ".gguf" or _lone_gguf(path):
         return _unpacked(name, path)
     elif path.is_dir():

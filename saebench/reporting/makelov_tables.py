@@ -140,8 +140,12 @@ def interpretations(rows: Table) -> "Figure":
     sites = list(dict.fromkeys(row["site"] for row in rows))
     names = list(dict.fromkeys(row["dictionary"] for row in rows))[::-1]
     predicates = [p for p in dict.fromkeys(row["predicate"] for row in rows) if p != "none"]
-    figure, grid = _grid(1, len(sites), 4.0 if len(sites) < 3 else 2.6, 0.6 + 0.3 * len(names))
-    for axes, site in zip(grid[0], sites, strict=True):
+    columns = min(2, len(sites))
+    figure, grid = _grid(-(-len(sites) // columns), columns, 4.0, 0.6 + 0.3 * len(names))
+    panels = list(grid.flat)
+    for axes in panels[len(sites) :]:
+        axes.set_axis_off()
+    for axes, site in zip(panels, sites, strict=False):
         here = {(r["dictionary"], r["predicate"]): float(r["share"]) for r in rows if r["site"] == site}
         left = [0.0] * len(names)
         for number, predicate in enumerate(predicates):
@@ -153,8 +157,8 @@ def interpretations(rows: Table) -> "Figure":
         axes.set_yticks(range(len(names)), [label(name) for name in names], fontsize=7)
         axes.set(xlabel="share of active latents (rest: none)", xlim=(0, 1))
         axes.set_title(label(site), fontsize=9)
-    handles, labels = grid[0][0].get_legend_handles_labels()
-    further, more = grid[0][-1].get_legend_handles_labels()
+    handles, labels = panels[0].get_legend_handles_labels()
+    further, more = panels[len(sites) - 1].get_legend_handles_labels()
     known = dict(zip(labels + more, handles + further, strict=True))
     figure.legend(known.values(), known.keys(), loc="outside right upper", fontsize=7)
     return figure

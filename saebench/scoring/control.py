@@ -165,7 +165,7 @@ def headline(ctx: Context) -> Headline:
     """Weighted mean over attributes of `max(0, fidelity)` of the writers' edit of size 1.
 
     Larger edits stand beside it: with eight or sixteen latents every dictionary of some width steers
-    (on IOI all bundled SAEs reach .99; where readouts are linear, random directions pass the truth's).
+    (of IO all bundled SAEs reach .98; where readouts are linear, random directions pass the truth's).
     """
     chosen = editable(ctx)
     best = [ceiling_fidelity(ctx, name) for name in chosen]

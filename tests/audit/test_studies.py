@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 from paths import RESULTS
 
-from saebench.audit import committed, correlations, evidence, measuring
+from saebench.audit import committed, correlations, evidence, measuring, standing
 from saebench.audit.lenses.truth import OVERALL
 from saebench.audit.rows import Row, Rows, read, write
+from saebench.records import store
 from saebench.scoring.axes import EVERY
-from saebench.studies.audit import boards, plan, why
+from saebench.studies.audit import boards, plan, train, why
 
 AFTER = RESULTS / "audit" / "after"
 
@@ -44,6 +45,13 @@ def test_a_measured_null_is_called_as_the_committed_one():
     assert all(row.name == committed.NULL + row.of for row in table)
 
 
+def test_random_directions_are_as_dense_as_those_of_the_leaderboard():
+    """New SAEs have another median L0; the audit asked for random directions at the old ones' still."""
+    paths = (RESULTS / "demo").glob("control=random=*/*.json")
+    results = [store.parse(path.read_bytes(), str(path)) for path in paths]
+    assert {(r.task.name, r.dictionary.name) for r in results} == set(boards.RANDOM.items())
+
+
 def test_what_is_measured_anew_replaces_what_was_there(tmp_path):
     old, new = (Row("b", "trained", "a", "control", value) for value in (0.1, 0.2))
     kept = old._replace(name="other")
@@ -51,6 +59,7 @@ def test_what_is_measured_anew_replaces_what_was_there(tmp_path):
     for folder in (parts, out):
         folder.mkdir()
     write([old, kept], out / "boards.parquet")
+    standing.note(out, "boards.parquet")
     write([new], parts / "ioi-saes.parquet")
     boards.join(parts, out, None)
     assert {row.name: row.value for row in read(out / "boards.parquet")} == {"a": 0.2, "other": 0.1}
@@ -63,9 +72,21 @@ def test_what_waits_to_be_joined_is_of_one_version_and_of_the_same_weights(tmp_p
     for content in (b"one", b"other", b"one"):
         file.write_bytes(content)
         places.append(plan.scratch(tmp_path, ["ioi"], [file]))
-    assert places[0] == places[2] != places[1] and len(boards.weights()) >= 9
+    assert places[0] == places[2] != places[1] and len(standing.weights("boards.parquet")) == 9
     monkeypatch.setitem(EVERY, "control", EVERY["control"]._replace(version=99))
     assert plan.scratch(tmp_path, ["ioi"], [file]) != places[0]
+
+
+def test_saes_of_another_bundled_model_are_not_taken_for_those_of_this_one(tmp_path, monkeypatch):
+    (run, *_), (other, *_) = plan.language(), plan.synthetic(RESULTS / "synthetic" / "calibration.csv")
+
+    def places() -> list:
+        return [train.file_of(run, tmp_path), train.pool_of(tmp_path), train.file_of(other, tmp_path)]
+
+    before = places()
+    monkeypatch.setattr(plan, "weights_of_now", lambda _: "01234567")
+    monkeypatch.setattr(train, "weights_of_now", lambda _: "01234567")
+    assert [a == b for a, b in zip(before, places(), strict=True)] == [False, False, True]
 
 
 def test_families_say_how_they_are_trained_and_packed():

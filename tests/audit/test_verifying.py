@@ -212,10 +212,34 @@ def test_rows_of_other_versions_are_not_kept_beside_new_ones(tmp_path: Path, cap
     old = now._replace(name="old", definition="control 2 on ioi 00000000")
     parts = tmp_path / "parts"
     parts.mkdir()
-    write([now, old], tmp_path / "boards.parquet")
+    table = tmp_path / "boards.parquet"
+    write([now, old], table)
+    standing.note(tmp_path, table.name)
     boards.join(parts, tmp_path, None)
-    assert [row.name for row in read(tmp_path / "boards.parquet")] == [now.name]
+    assert [row.name for row in read(table)] == [now.name]
     assert "1 older rows are left out" in capsys.readouterr().err
+
+
+def test_rows_of_other_weights_are_not_kept_beside_new_ones(tmp_path: Path, capsys):
+    """Draws of the model that was bundled before stood beside those of the one bundled now."""
+    before, now = (next(r for r in whole_board(OURS) if r.axis == axis) for axis in ("control", "occlusion"))
+    parts, table = tmp_path / "parts", tmp_path / "boards.parquet"
+    parts.mkdir()
+
+    def said() -> list[str]:
+        return [s for s in standing.outdated(evidence.load(tmp_path)) if "weights" in s]
+
+    write([before], table)
+    assert said() == ["boards.parquet was not measured on the weights that are bundled now"]
+    write([now], parts / "ioi-saes.parquet")
+    boards.join(parts, tmp_path, None)
+    assert read(table).distinct("axis") == ["occlusion"] and not said()
+    assert "1 older rows are left out" in capsys.readouterr().err
+    boards.join(parts, tmp_path, None)
+    assert read(table).distinct("axis") == ["occlusion"] and not capsys.readouterr().err
+    about = tmp_path / evidence.ABOUT
+    about.write_text(json.dumps({standing.WEIGHTS: {table.name: "01234567"}}), "utf-8")
+    assert said() == ["boards.parquet was not measured on the weights that are bundled now"]
 
 
 def test_the_table_of_planted_models_is_that_of_the_study():

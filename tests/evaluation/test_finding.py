@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from command import run
-from paths import DEMO
+from paths import BUNDLED
 
 import saebench
 from saebench.errors import SiteError
@@ -16,7 +16,7 @@ from saebench.evaluation import finding
 def stranger(tmp_path, monkeypatch):
     """The bundled model under a name for which no task has a default site."""
     monkeypatch.setenv("SAEBENCH_CACHE", str(tmp_path / "cache"))
-    return str(shutil.copytree(DEMO / "model", tmp_path / "stranger"))
+    return str(shutil.copytree(BUNDLED, tmp_path / "stranger"))
 
 
 def test_the_position_of_an_sae_is_looked_for(capsys, tmp_path, stranger, monkeypatch):

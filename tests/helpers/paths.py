@@ -5,3 +5,4 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
 DEMO = ROOT / "saebench" / "demo"
+BUNDLED = DEMO / "bundled"

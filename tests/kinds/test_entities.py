@@ -3,11 +3,13 @@
 import csv
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import BUNDLED
 from safetensors.torch import load_file
 from tiny_models import save_tiny
 
@@ -17,11 +19,10 @@ from saebench.edits.pairs import balances
 from saebench.errors import IncompetentModelError, SiteError, TaskError
 from saebench.kinds.base import Built, Settings
 from saebench.kinds.entities.facts import Entity, Phrase, cut, in_other_words, read_facts
-from saebench.kinds.entities.planted import _bundled
+from saebench.kinds.entities.planted import read_truth
 from saebench.kinds.entities.prompts import draw_prompts, write_prompt
 from saebench.kinds.entities.sections import build, draw_source
 from saebench.measures.subspaces import overlap, swapped
-from saebench.models.known import DEMO
 from saebench.models.language_model import LanguageModel
 from saebench.models.loading import load_model
 from saebench.site import Site
@@ -270,7 +271,8 @@ def test_a_model_without_the_words_is_refused_in_one_paragraph(tmp_path):
 
 @pytest.mark.slow
 def test_rotations_of_the_demo_model_and_the_planted_subspaces(section):
-    """Swapping the planted subspaces is perfect; the rotations found do as well and lie within them."""
+    """Swapping the planted subspaces is perfect; the rotations found do as well, lie mostly within them, and are
+    no larger: of the planted change they carry what answers need (.42 to .90), and little of the others'."""
     planted, das = section.planted, fit_das(section)
     test = section.test
     for at, (name, gradient) in enumerate(zip(planted_names(section), leads(section, 0), strict=True)):
@@ -279,11 +281,13 @@ def test_rotations_of_the_demo_model_and_the_planted_subspaces(section):
         edits = {"planted": swap, "das": das.edit(name, test.acts, source)}
         found = balances(section, test, {at: edits})[at]
         assert found["planted"] >= 0.95 and found["das"] >= 0.95
-        assert overlap(das.rows[name], rows).overlap >= 0.9
+        chance = len(rows) / rows.shape[1]
+        assert overlap(das.rows[name], rows).overlap >= chance + 0.7 * (1 - chance)
+        assert 1 <= len(das.rows[name]) <= len(rows)
         does = swapped(source - test.acts, das.rows[name], planted, name)
-        assert does.carried >= 0.6 and max(does.leaked.values()) <= 0.15
+        assert max(does.leaked.values()) <= 0.1 < 0.35 <= does.carried
         inside = (gradient @ rows.T).square().sum() / gradient.square().sum()
-        assert inside >= 0.85
+        assert inside >= 0.6
 
 
 def planted_names(section: CrossSection) -> list[str]:
@@ -293,10 +297,14 @@ def planted_names(section: CrossSection) -> list[str]:
 
 
 def test_planted_subspaces_are_known_at_their_site_and_nowhere_else(model, section):
-    shipped = load_file(DEMO / "planted.safetensors")
-    assert all(torch.equal(section.planted[name], rows) for name, rows in shipped.items())
-    assert _bundled(model, Site.parse("blocks.2.hook_resid_pre@entity")) == {}
-    assert _bundled(replace(model, name="another"), SITE) == {}
+    shipped = load_file(BUNDLED / "task" / "planted.safetensors")
+    assert set(section.planted) == {attribute.name for attribute in section.attributes}
+    assert all(torch.equal(rows, shipped[f"subspace.{name}"]) for name, rows in section.planted.items())
+    ask = partial(read_truth, TASK, TASK.spec.planted, section.attributes)
+    # certified; its atoms score dictionaries on its own task alone
+    assert ask(model, SITE).notes == () and not ask(model, SITE).atoms and section.truth is None
+    assert not ask(model, Site.parse("blocks.2.hook_resid_pre@entity")).subspaces
+    assert not ask(replace(model, name="another"), SITE).subspaces
 
 
 # ---- phrasings ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 import torch
 from command import run as command
-from paths import DEMO, ROOT
+from paths import BUNDLED, DEMO, ROOT
 from transformers import AutoTokenizer
 
 from saebench.demo import corpus
@@ -206,6 +206,6 @@ def test_the_bundled_model_s_words_are_those_a_spec_of_it_makes(tmp_path: Path):
     # the pairs that the bundled model has never seen together
     assert made.text[0].apart == words.held_out
     known = make_world(made).tokenizer.get_vocab().keys()
-    saved = AutoTokenizer.from_pretrained(DEMO / "model").get_vocab().keys()
+    saved = AutoTokenizer.from_pretrained(BUNDLED).get_vocab().keys()
     names = {f"Ġ{word}" for row in words.cities for value in row.values() for word in value.split()}
     assert names | {f"Ġ{name}" for name in words.names} <= known & saved

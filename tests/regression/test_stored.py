@@ -147,12 +147,14 @@ def test_no_tolerance_is_below_what_other_prompts_would_confirm() -> None:
     """The audit's minimum reliable differences: a gate that is finer fails builds for their prompts."""
     sizes = Tolerances.load(ROOT / "results" / "tolerances.toml").headlines
     cards = json.loads((ROOT / "results" / "audit" / "after.json").read_text("utf-8"))["cards"]
-    found = {
-        c["axis"]: c["measured"] for c in cards if c["check"] == "tolerance" and c["measured"] is not None
-    }
-    assert set(found) == set(sizes)
-    for axis, measured in found.items():
-        assert sizes[axis].size >= measured, axis
+    found = [
+        (c["axis"], c["board"], c["measured"])
+        for c in cards
+        if c["check"] == "tolerance" and c["measured"] is not None
+    ]
+    assert {axis for axis, *_ in found} == set(sizes)
+    for axis, board, measured in found:
+        assert sizes[axis].size >= measured, (axis, board)
 
 
 @pytest.mark.parametrize(

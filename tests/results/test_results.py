@@ -70,7 +70,7 @@ def test_the_ceiling_of_ioi_writes_and_edits_both_names():
     edits = {
         s.attribute: s.value for s in result.scores if (s.name, s.edit) == ("edit_fidelity", "supervised")
     }
-    # S: −.28 with class means, since a name meets 12 of 29 partners
+    # S: .29 with class means, since a name meets 12 of 29 partners
     assert edits["io"] > 0.99 and edits["s"] > 0.7
     for axis in ("interpretability", "oversplitting"):
         assert result.axes[axis].value >= 0.98

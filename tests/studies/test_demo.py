@@ -5,23 +5,23 @@ from random import Random
 
 import pytest
 import torch
-from paths import DEMO
+from paths import BUNDLED, DEMO
 from transformers import AutoTokenizer
 
 from saebench.demo import corpus
+from saebench.planting.making import open_planted
 from saebench.planting.network import Halves
-from saebench.planting.reading import read_spec
+from saebench.planting.sentences import from_names
 from saebench.planting.tokens import END
 from saebench.studies.demo import card, measure, saes
-from saebench.studies.demo.models import SPEC, open_bundled
+from saebench.studies.demo.build import replacing
 
-NOTES = json.loads((DEMO / "card.json").read_text("utf-8"))
-CARD = NOTES["bundled"]
+CARD = json.loads((DEMO / "card.json").read_text("utf-8"))
 
 
 @pytest.fixture(scope="module")
 def bundled():
-    return open_bundled()
+    return open_planted(BUNDLED)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def halves(bundled):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(DEMO / "model")
+    return AutoTokenizer.from_pretrained(BUNDLED)
 
 
 def test_task_data_is_large_enough():
@@ -71,9 +71,11 @@ def test_held_out_pairs_never_meet_in_the_corpus():
         assert frozenset(here) not in w.held_out
 
 
-def test_the_spec_holds_the_text_that_the_bundled_model_read():
-    spec, w = read_spec(SPEC), corpus.words()
-    assert sorted(spec.text[1].templates) == sorted(corpus.FILLER)
+def test_the_corpus_is_the_text_that_the_bundled_model_was_planted_on(bundled):
+    spec, w = bundled.world.spec, corpus.words()
+    assert spec.text[0].apart == w.held_out
+    assert spec.text[0].templates == tuple(from_names(w.ioi_templates))
+    assert spec.entities == tuple(row["city"] for row in w.cities)
     for attribute in corpus.ATTRIBUTES:
         phrasings = [text for split in w.fact_templates[attribute].values() for text in split]
         read = [text.replace("{city}", "{entity}") for text in phrasings]
@@ -118,17 +120,21 @@ def test_two_attributes_matter_at_the_ioi_site(halves, tokenizer):
 
 
 def test_the_card_shows_what_was_measured():
-    assert card.render(NOTES) == (DEMO / "README.md").read_text("utf-8")
-    stated = json.loads((DEMO / "model" / "certificate.json").read_text("utf-8"))
-    assert {**CARD["certificate"], "failures": stated["failures"]} == stated
+    assert card.render(CARD) == (DEMO / "README.md").read_text("utf-8")
+    assert CARD["certificate"] == json.loads((BUNDLED / "certificate.json").read_text("utf-8"))
 
 
-def test_the_card_says_where_the_sibling_is_worse():
-    same = {**NOTES, "sibling": CARD}
-    assert " 0 better in the sibling and 0 worse." in card.render(same)
-    worse = {**CARD, "accuracy": {**CARD["accuracy"], "ioi": 0.9}}
-    assert "- accuracy, ioi: 1.000, sibling 0.900" in card.render({**NOTES, "sibling": worse})
-    assert "sibling |" not in card.render({name: NOTES[name] for name in ("recipe", "bundled")})
+def test_what_is_bundled_stays_where_making_it_anew_is_stopped(tmp_path):
+    kept = tmp_path / "saes"
+    kept.mkdir()
+    (kept / "one").write_text("old")
+    with pytest.raises(KeyboardInterrupt), replacing(kept) as made:
+        (made / "one").write_text("half")
+        raise KeyboardInterrupt
+    assert (kept / "one").read_text() == "old"
+    with replacing(kept) as made:
+        (made / "two").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["saes", "two"]
 
 
 @pytest.mark.parametrize("recipe", saes.SAES, ids=lambda recipe: recipe.name)
@@ -160,7 +166,7 @@ def test_it_loads_as_a_bridge_and_begins_texts(halves, tokenizer, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     from transformer_lens.model_bridge import TransformerBridge
 
-    bridge = TransformerBridge.boot_transformers(str(DEMO / "model"), device="cpu")
+    bridge = TransformerBridge.boot_transformers(str(BUNDLED), device="cpu")
     text = "The city of Paris is in the country of"
     ids = bridge.to_tokens(text)
     assert ids[0, 0] == tokenizer.bos_token_id and ids.shape[1] == 1 + len(text.split())

@@ -1,4 +1,4 @@
-"""What is known of subspaces that were trained into a model: of the bundled one, and of planted ones."""
+"""What is known of subspaces that were trained into a model, by the task that was planted with it."""
 
 import json
 from collections.abc import Sequence
@@ -11,13 +11,10 @@ from torch import Tensor
 from saebench.cross_section import Attribute, Split
 from saebench.dictionaries.supervised import SupervisedDictionary, independent
 from saebench.errors import TaskError
-from saebench.models.known import DEMO
+from saebench.models.known import BUNDLED
 from saebench.models.language_model import LanguageModel
 from saebench.site import Site
-from saebench.spec import EntitiesSpec, PlantedTruth, Task
-
-BUNDLED = Site.parse("blocks.1.hook_resid_pre@entity")
-"""The one site at which the bundled model's facts were planted."""
+from saebench.spec import EntitiesSpec, PlantedTruth, Task, read_task
 
 
 class Truth(NamedTuple):
@@ -41,30 +38,34 @@ def read_truth(
         TaskError: if the task's file of subspaces cannot be read or lacks one of its attributes.
     """
     if truth is None:
-        return Truth(_bundled(model, site), {})
+        return _bundled(model, site)
     if model.sha256 != truth.model_sha256:
         return Truth(
             {}, {}, (f"{task.name} was planted in another model: nothing is known of {model.name!r}",)
         )
     if str(site) != truth.site:
         return Truth({}, {}, (f"variables were planted at {truth.site}: nothing is known of {site}",))
-    subspaces, atoms = _read(task, truth, attributes, model)
-    said = "the planted model is not certified: its truth is claimed, not shown"
-    return Truth(subspaces, atoms, () if truth.certified else (said,))
+    return _read(task, truth, attributes, model)
 
 
-def _bundled(model: LanguageModel, site: Site) -> dict[str, Tensor]:
-    if model.name != "demo" or site != BUNDLED:
-        return {}
-    from safetensors.torch import load_file
+def _bundled(model: LanguageModel, site: Site) -> Truth:
+    """The subspaces of the bundled model for other tasks than its own; those score without its atoms.
 
-    found = load_file(DEMO / "planted.safetensors")
-    return {name: rows.to(model.device, torch.float32) for name, rows in found.items()}
+    It is known by its name: rounded to another dtype its weights have another digest.
+    """
+    if model.name != "demo":
+        return Truth({}, {})
+    own: Task[EntitiesSpec] = read_task(BUNDLED / "task")
+    assert own.spec.planted is not None
+    if str(site) != own.spec.planted.site:
+        return Truth({}, {})
+    of = [Attribute(name, ()) for name in own.spec.attributes]
+    return _read(own, own.spec.planted, of, model)._replace(atoms={})
 
 
 def _read(
     task: Task[EntitiesSpec], truth: PlantedTruth, attributes: Sequence[Attribute], model: LanguageModel
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+) -> Truth:
     from safetensors import SafetensorError, safe_open
 
     path = task.folder / truth.file
@@ -84,7 +85,8 @@ def _read(
             " subspace.NAME and atoms.NAME for every attribute, as `saebench plant` writes them: plant the"
             " model again."
         ) from error
-    return subspaces, atoms
+    said = "the planted model is not certified: its truth is claimed, not shown"
+    return Truth(subspaces, atoms, () if truth.certified else (said,))
 
 
 def oracle(truth: Truth, attributes: Sequence[Attribute], fit: Split) -> SupervisedDictionary | None:

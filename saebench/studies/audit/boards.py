@@ -27,7 +27,7 @@ CHANGED = ("demo:standard", "demo:topk", "demo:batchtopk")
 BEST = "demo:standard"
 """The SAE that cheats are made from."""
 CEILING = "control:supervised"
-RANDOM = {"ioi": "control:random:11:768", "ravel": "control:random:12:768"}
+RANDOM = {"ioi": "control:random:16:768", "ravel": "control:random:8:768"}
 """Random directions at the SAEs' median L0, as `control:all` has them."""
 TASK_SEEDS = (1, 2, 3, 4, 5, 6, 7)
 ORDERING = "the ordering"
@@ -39,8 +39,9 @@ CLIMBS = {
     "oversplitting": 220,
 }
 """Hill climbs on one axis each, with their CPU seconds: what leads one axis alone tops no board."""
-NULL_SITES = {"ioi": "blocks.2.hook_resid_post@io", "ravel": "blocks.2.hook_resid_post@entity"}
-"""Behind the last layer and before the answer: the attributes stand there and nothing reads them."""
+NULL_SITES = {"ioi": "blocks.2.hook_resid_post@io", "ravel": "blocks.3.hook_resid_post@entity"}
+"""Before the answer and behind what reads there: the attributes stand there and nothing follows from them."""
+TABLE = "boards.parquet"
 
 
 class Part(NamedTuple):
@@ -106,14 +107,6 @@ def jobs(part: Part) -> list[Any]:
     return made[part.what]()
 
 
-def weights() -> list[Path]:
-    """The bundled model and SAEs: what is measured of others does not count for them."""
-    from saebench import demo
-
-    (folder,) = demo.__path__
-    return [*Path(folder, "model").glob("*.safetensors"), *Path(folder, "saes").rglob("*.safetensors")]
-
-
 def ordered_by() -> list[str]:
     """The axes that may order a board, as the committed audit says: what a search climbs on together."""
     from saebench.reporting.ordering import read_verdicts
@@ -150,27 +143,32 @@ def one(part: Part, out: str) -> float:
 def join(parts_folder: Path, out: Path, results: Path | None) -> None:
     """All parts in one table, with what it held before and what a directory of results holds of the boards.
 
-    What is newer replaces what is the same measurement; what was measured by other versions of axes or task is
-    left out. To begin anew, delete the table.
+    What is newer replaces what is the same measurement; what was measured by other versions of axes or task, or
+    on other weights than those bundled, is left out. To begin anew, delete the table.
     """
     from saebench.audit import committed
+    from saebench.audit.evidence import read_about
     from saebench.audit.rows import Rows, read, write
-    from saebench.audit.standing import current
+    from saebench.audit.standing import current, note, of_these_weights
 
-    before = read(out / "boards.parquet")
-    rows = before.where(current)
+    before = read(out / TABLE)
+    rows = before.where(current) if of_these_weights(read_about(out), TABLE) else Rows(())
     if len(rows) < len(before):
-        print(f"{len(before) - len(rows)} older rows are left out: of other versions", file=sys.stderr)
+        left = len(before) - len(rows)
+        print(f"{left} older rows are left out: of other versions or weights", file=sys.stderr)
     if results is not None:
         for task in NULL_SITES:
             # the bundled boards: a model whose nulls and cheats were not measured would pass unseen
             rows += Rows(tuple(r for r in committed.rows(results, task) if " · demo · " in r.board))
     for path in sorted(parts_folder.glob("*.parquet")):
         rows += read(path)
-    write(rows, out / "boards.parquet")
+    write(rows, out / TABLE)
+    note(out, TABLE)
 
 
 def main() -> None:
+    from saebench.audit.standing import weights
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("results/audit/after"))
     parser.add_argument("--parts", type=Path, default=Path(".audit"), help="where parts are kept meanwhile")
@@ -189,7 +187,7 @@ def main() -> None:
         print("\n".join(f"{part.seconds:5d} CPU s  {part.file}" for part in todo))
         print(f"{sum(part.seconds for part in todo) / 60:5.0f} CPU minutes with empty caches")
         return
-    place = scratch(asked.parts, NULL_SITES, weights())
+    place = scratch(asked.parts, NULL_SITES, weights(TABLE))
     for folder in (place, asked.out):
         folder.mkdir(parents=True, exist_ok=True)
     if not asked.join:

@@ -6,6 +6,7 @@ from hashlib import sha256
 from math import sqrt
 from pathlib import Path
 
+from saebench.audit.standing import weights_of_now
 from saebench.studies.rows import read
 
 SHARES = (1.0, 0.5, 2.0, sqrt(2))
@@ -83,6 +84,12 @@ class Run:
     @property
     def name(self) -> str:
         return f"{self.family.name}/{self.architecture}/{self.share:.3g}/{self.seed}"
+
+    @property
+    def file(self) -> str:
+        """What its files are called, less their endings: SAEs of another bundled model are others."""
+        of = f"-of-{weights_of_now('trajectory.parquet')}" if self.family.pooled else ""
+        return self.name.replace("/", "-") + of
 
     @property
     def steps(self) -> int:

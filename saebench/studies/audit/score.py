@@ -122,7 +122,7 @@ def one(run: Run, saes: str, out: str, boards: bool) -> str:
 
 
 def _file(run: Run, out: Path) -> Path:
-    return out / f"{run.name.replace('/', '-')}.json"
+    return out / f"{run.file}.json"
 
 
 def score(runs: list[Run], saes: Path, out: Path, workers: int, minutes: float, boards: bool) -> None:
@@ -143,7 +143,7 @@ def join(runs: list[Run], scored: Path, out: Path) -> None:
     """All rows in a table of truth, one of snapshots, and one of the families' boards, if there are any."""
     from saebench.audit.rows import Rows, read
     from saebench.audit.rows import write as write_rows
-    from saebench.audit.standing import note
+    from saebench.audit.standing import MEASURED_ON, note
 
     rows, drawn = [], Rows(())
     for run in runs:
@@ -158,6 +158,8 @@ def join(runs: list[Run], scored: Path, out: Path) -> None:
     for found, name in ((snapshots, "trajectory.parquet"), (boards, "families.parquet")):
         if len(found):
             write_rows(found, out / name)
+            if name in MEASURED_ON:
+                note(out, name)
 
 
 def main() -> None:

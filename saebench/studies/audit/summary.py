@@ -4,11 +4,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from scipy import stats
+
 from saebench.audit.cards import Card, Verdict
 from saebench.audit.evidence import HELD_OUT, PLANTED
 from saebench.audit.judging import Audit, read_document
+from saebench.audit.lenses.gaming import mean_row
 from saebench.audit.lenses.truth import FAMILIES, OVERALL
-from saebench.audit.rows import read, worth
+from saebench.audit.rows import Rows, read, worth
 from saebench.audit.thresholds import BARS
 
 FOLDER = "audit"
@@ -70,7 +74,10 @@ def verdict(now: Said, results: Path) -> str:
     above = now.of(FAMILIES, OVERALL, f"above explained variance{HELD_OUT}")
     ours, lead = (now.of(PLANTED, OVERALL, check) for check in ("recovery", "above explained variance"))
     lost = [a for a in now.audit.axes if not now.audit.everywhere(a).passes]
-    frame, best = _control(results)
+    bundled = read(results / FOLDER / "after" / "boards.parquet").first
+    frame, best = control_on_ravel(bundled)
+    opposed = agreement(bundled, "ravel", "control", "oversplitting")
+    learned, first = hardly_learns(now, bundled)
     held = [a for a in now.audit.axes if _passes_everywhere(now, "order", "matched null", a)]
     page = f"{results.name}/{FOLDER}/README.md"
     return (
@@ -81,16 +88,39 @@ def verdict(now: Said, results: Path) -> str:
         f" explained variance in {NUMBERS[int(above)]}; among fully trained SAEs alone it says little. On planted"
         f" language models it follows recovery of the planted subspaces by {shown(ours)}, explained variance by"
         f" {shown(ours - lead)}. {_listed(lost).capitalize()} follow too little and order no board. On RAVEL 768"
-        f" random directions, all on, have control {shown(frame)}, the best SAE {shown(best)}. No cheat tops the"
-        f" ordering, and every bundled SAE is above its own matched null on {_listed(held)}."
+        f" random directions, all on, have control {shown(frame)}, the best SAE {shown(best)}; there control ranks"
+        f" the SAEs against over-splitting (rank correlation {shown(opposed)}). On IOI a control that hardly learns"
+        f" has {shown(learned)} in the ordering, the best SAE {shown(first)}. No cheat tops the ordering, and every"
+        f" bundled SAE is above its own matched null on {_listed(held)}."
     )
 
 
-def _control(results: Path) -> tuple[float, float]:
+def control_on_ravel(bundled: Rows) -> tuple[float, float]:
     """Control on RAVEL of the cheat that leads it, and of the best SAE."""
-    rows = read(results / FOLDER / "after" / "boards.parquet").first
-    there = rows.where(lambda r: r.board.startswith("ravel") and r.value is not None, axis="control")
+    there = bundled.where(lambda r: r.board.startswith("ravel") and r.value is not None, axis="control")
     return worth(next(iter(there.where(name="huge L0")))), max(map(worth, there.where(group="trained")))
+
+
+def agreement(bundled: Rows, task: str, one: str, other: str) -> float:
+    """The rank correlation of two axes over all bundled SAEs, the under-trained one among them."""
+    saes = bundled.where(lambda r: r.board.startswith(task) and r.group in ("trained", "undertrained"))
+    values = [
+        [worth(r) for r in sorted(saes.where(axis=axis), key=lambda r: r.name)] for axis in (one, other)
+    ]
+    return float(np.corrcoef(stats.rankdata(values, axis=1))[0, 1])
+
+
+def hardly_learns(now: Said, bundled: Rows) -> tuple[float, float]:
+    """The ordering on IOI of the soft-frozen control, whose rows stay near random ones, and of the best SAE."""
+    there = bundled.where(lambda r: r.board.startswith("ioi"))
+    (board,) = there.distinct("board")
+    axes = now.audit.ordering(board)
+
+    def best(rows: Rows) -> float:
+        return max(worth(mean_row(rows.where(name=name), axes)) for name in rows.distinct("name"))
+
+    frozen = there.where(lambda r: r.name.startswith("control:soft-frozen"), group="reference")
+    return best(frozen), best(there.where(group="trained"))
 
 
 def _passes_everywhere(now: Said, lens: str, check: str, axis: str) -> bool:
@@ -124,7 +154,10 @@ def recovery(now: Said) -> list[str]:
 
 
 def lenses(then: Said, now: Said) -> list[str]:
-    """What the audit asks of both versions, on IOI and on RAVEL."""
+    """What the audit asks of both versions, on IOI and on RAVEL.
+
+    The model that is bundled changed in between: version 1 cannot be measured on the new one.
+    """
     asked: dict[str, Callable[[Said, str], str]] = {
         "axes on which every SAE is credibly above its matched null": _passing("order", "matched null"),
         "axes that fall when the decoder is permuted": _passing("specificity", "permuted-decoder"),
@@ -136,7 +169,8 @@ def lenses(then: Said, now: Said) -> list[str]:
         "draws of prompts that agree within intervals, the worst axis": _least("repeatability", "intervals"),
     }
     titles = [f"{task}, {version}" for task in TASKS.values() for version in ("version 1", "now")]
-    lines = [f"| on the bundled SAEs | {' | '.join(titles)} |", f"|---|{'--:|' * len(titles)}"]
+    head = "bundled SAEs (version 1 on the weights bundled then, now on those of now)"
+    lines = [f"| {head} | {' | '.join(titles)} |", f"|---|{'--:|' * len(titles)}"]
     for title, say in asked.items():
         cells = [say(version, task) for task in TASKS for version in (then, now)]
         lines.append(f"| {title} | {' | '.join(cells)} |")

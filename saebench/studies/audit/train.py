@@ -16,13 +16,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from saebench.audit.standing import weights_of_now
 from saebench.studies.audit.plan import BATCH, LM_LR, LR, SAMPLES, Run, language, synthetic
-
-_POOL = "pool.safetensors"
 
 
 def file_of(run: Run, out: Path) -> Path:
-    return out / "runs" / f"{run.name.replace('/', '-')}.safetensors"
+    return out / "runs" / f"{run.file}.safetensors"
+
+
+def pool_of(out: Path) -> Path:
+    """Where the bundled model's activations are stored; those of another one lie elsewhere."""
+    return out / f"pool-{weights_of_now('trajectory.parquet')}.safetensors"
 
 
 def one(run: Run, out: str) -> str:
@@ -57,7 +61,7 @@ def _on_pool(run: Run, out: Path, takes: Any) -> Any:
 
     from saebench.dictionaries.training import shuffled_batches, train_sae
 
-    pool = load_file(out / _POOL)["pool"]
+    pool = load_file(pool_of(out))["pool"]
     return train_sae(
         run.architecture,
         shuffled_batches(pool, BATCH, run.seed),
@@ -78,16 +82,18 @@ def make_pool(out: str) -> str:
     import torch
     from safetensors.torch import save_file
 
-    from saebench.studies.demo.models import open_bundled
+    from saebench.models.known import BUNDLED
+    from saebench.planting.making import open_planted
     from saebench.studies.demo.saes import POOL_SENTENCES, activation_pool
 
     torch.set_num_threads(1)
-    bundled = open_bundled()
+    bundled = open_planted(BUNDLED)
     pool = activation_pool(bundled.halves, bundled.world.tokenizer, POOL_SENTENCES, seed=11)
-    part = Path(out) / f"{_POOL}.part"
+    file = pool_of(Path(out))
+    part = file.with_suffix(".part")
     save_file({"pool": pool}, part)
-    part.replace(Path(out) / _POOL)
-    return _POOL
+    part.replace(file)
+    return file.name
 
 
 def save(kept: dict[int, Any], path: Path) -> None:
@@ -171,8 +177,9 @@ def train(runs: list[Run], out: Path, workers: int, minutes: float) -> None:
             return {processes.submit(one, run, str(out)): run.name for run in some}
 
         waiting: list[Run] = []
-        if long and not (out / _POOL).exists():
-            jobs: dict[Future, str] = {processes.submit(make_pool, str(out)): _POOL}
+        pool = pool_of(out)
+        if long and not pool.exists():
+            jobs: dict[Future, str] = {processes.submit(make_pool, str(out)): pool.name}
             jobs |= submit([run for run in short if run.seed == 0])
             waiting = [*long, *(run for run in short if run.seed != 0)]
         else:
@@ -188,7 +195,7 @@ def train(runs: list[Run], out: Path, workers: int, minutes: float) -> None:
             if time.monotonic() - started > 60 * minutes:
                 processes.shutdown(wait=False, cancel_futures=True)
                 waiting = []
-            if _POOL in names:
+            if pool.name in names:
                 jobs |= submit(waiting)
 
 

@@ -15,7 +15,8 @@ from saebench.studies.makelov import heads, latents, occluded, sublayers, togeth
 from saebench.studies.makelov.stage import Stage
 from saebench.studies.rows import Row, write
 
-SAES = ("demo:all", "control:pca:14", "control:identity", "control:supervised")
+SAES = ("demo:all", "control:pca:19", "control:identity", "control:supervised")
+"""Of the residual stream. Components: the median L0 of the bundled SAEs on IOI, as on the board."""
 OWN = ("demo:mlp-topk", "demo:mlp-transcoder", "control:pca:8", "control:identity")
 """At the MLP: what was trained there, and controls."""
 BESIDE = "s1"

@@ -17,8 +17,8 @@ from saebench.studies.makelov.latents import current_tokens, shares
 from saebench.studies.makelov.stage import Stage
 from saebench.studies.rows import Row
 
-HEADS = ((0, 0), (0, 3))
-"""Block and head: on the bundled model those that carry most of S and of IO to `end`."""
+HEADS = ((0, 0), (0, 1), (0, 3))
+"""Block and head: in the bundled model they bring the first name, the subject and the second name to `end`."""
 POSITIONS = ("io", "s1")
 """Names that are read. Together, a latent of one name in either role is told from one of a role."""
 COMPONENTS, K, WIDTH_FACTOR, STEPS, BATCH = 8, 4, 4, 1000, 256
