@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from paths import RESULTS
 
+from saebench.studies.audit.summary import shown
 from saebench.studies.planted import effects, zoo
 
 FOLDER = RESULTS / "planted"
@@ -22,6 +23,21 @@ ABOVE = {
     ("interpretability_normalized", "hidden-follower"),
 }
 """Where random latents stay above a floor."""
+COLUMNS = ("recovery: subspace overlap", "approximation", "control", "interpretability", "over-splitting")
+LEVELS = {
+    "dependence: never → half": ("dependence", "half"),
+    "dependence: never → always": ("dependence", "always"),
+    "superposition: .5 → 1": ("superposition", "1"),
+    "superposition: .5 → 1.5 (seed 0)": ("superposition", "1.5"),
+    "norm of colour: 1 → 4": ("norm", "4"),
+    "norm of colour: 1 → 8": ("norm", "8"),
+    "rank of eight values: 7 → 4": ("rank", "4"),
+    "rank of eight values: 7 → 2": ("rank", "2"),
+    "two copies (to plain)": ("kind", "two copies"),
+    "conjunction (to plain)": ("kind", "conjunction"),
+    "a circle (to plain)": ("kind", "circle"),
+}
+"""Rows of the page's table of dials, and where `changes.csv` has them."""
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +72,23 @@ def test_the_table_of_changes_is_what_the_scores_say(scores: pd.DataFrame):
     both = committed.merge(again, on=keys, suffixes=("", "_again"))
     assert len(both) == len(committed) == len(again)
     assert (both.change - both.change_again).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("title", LEVELS)
+def test_the_page_says_of_a_dial_what_the_table_of_changes_does(title: str):
+    dial, to = LEVELS[title]
+    changes = pd.read_csv(FOLDER / "changes.csv", dtype={"from": str, "to": str})
+    of = changes[(changes.dial == dial) & (changes.to == to)].set_index("score").loc[list(COLUMNS)]
+    cells = [
+        f"{'+' if change > 0 else ''}{rounded(change)} [{rounded(low)}, {rounded(high)}]"
+        for change, low, high in of[["change", "low", "high"]].itertuples(index=False)
+    ]
+    assert f"| {title} | {' | '.join(cells)} |" in (FOLDER / "README.md").read_text("utf-8")
+
+
+def rounded(value: float) -> str:
+    """Two decimals, and a third where two would hide the sign."""
+    return shown(value) if round(value, 2) else f"{value:.3f}".replace("-", "−").replace("0.", ".")
 
 
 def test_every_dial_names_models_of_the_zoo():
