@@ -14,7 +14,7 @@ from saebench.planting.geometry import Geometry, make_geometry
 from saebench.planting.network import Halves, new_model
 from saebench.planting.reading import read_spec, read_whole
 from saebench.planting.spec import PlantSpec
-from saebench.planting.training import Report, train
+from saebench.planting.training import Report, partial_of, train
 from saebench.planting.world import World, make_world
 
 STATE = ".training.pt"
@@ -39,18 +39,15 @@ def plant(
     is given the spec and returns what is called after every step with its number and the loss.
 
     Raises:
-        PlantingError: if the spec is wrong, or the folder holds something else.
+        PlantingError: if the spec is wrong, the folder holds something else, or training diverges.
     """
     spec = read_spec(path)
     folder = out / spec.name
-    found = read_certificate(folder)
-    if found and found.spec_sha256 == spec.sha256 and not force:
+    # one that is replaced anyway may be damaged
+    found = None if force else read_certificate(folder)
+    if found and found.spec_sha256 == spec.sha256:
         return Planted(folder, found, False)
-    if folder.exists() and not found and not (folder / STATE).exists() and any(folder.iterdir()):
-        raise PlantingError(
-            f"{folder} holds something that `saebench plant` did not write. Expected an empty place for"
-            f" the model {spec.name!r}: choose another --out, or another name in {path}."
-        )
+    _ensure_ours(folder, spec.name, path)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -58,6 +55,27 @@ def plant(
     finally:
         torch.set_num_threads(threads)
     return Planted(folder, made, True)
+
+
+def _ensure_ours(folder: Path, name: str, spec: Path) -> None:
+    """Refuses a place that holds something else than a planted model or the beginnings of one.
+
+    Raises:
+        PlantingError: naming it.
+    """
+    file = next((place for place in (folder.parent, folder) if place.is_file()), None)
+    if file:
+        raise PlantingError(
+            f"{file} is a file. Expected a folder, or nothing, for the model {name!r}: choose another --out,"
+            f" or another name in {spec}."
+        )
+    state = folder / STATE
+    begun = (folder / writing.CERTIFICATE, state, partial_of(state))
+    if folder.exists() and any(folder.iterdir()) and not any(file.exists() for file in begun):
+        raise PlantingError(
+            f"{folder} holds something that `saebench plant` did not write. Expected an empty place for"
+            f" the model {name!r}: choose another --out, or another name in {spec}."
+        )
 
 
 def _silent(step: int, loss: float) -> None:
@@ -75,7 +93,8 @@ def _make(spec: PlantSpec, text: str, folder: Path, report: Report) -> Certifica
         writing.save_model(halves.model, world, saved)
         certificate = certify(halves, world, geometry, weights_sha256(saved))
         writing.write_planted(folder, saved, world, geometry, certificate, text)
-    (folder / STATE).unlink(missing_ok=True)
+    for file in (folder / STATE, partial_of(folder / STATE)):
+        file.unlink(missing_ok=True)
     return certificate
 
 

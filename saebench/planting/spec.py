@@ -136,7 +136,7 @@ class PlantSpec(Part):
     """Values of every entity by variable, as read from that table; empty where they are drawn."""
     variables: dict[Word, VariableSpec] = Field(min_length=1)
     templates: dict[str, Templates] = Field(default={})
-    """Phrasings by variable, with {entity} in them; by default six to train on and three held out."""
+    """Phrasings by variable, with {entity} in them; by default fifteen to train on and five held out."""
     filler: tuple[str, ...] = FILLER
     text: tuple[TextSpec, ...] = ()
     """What else the model reads."""
@@ -224,9 +224,15 @@ def _check_variable(name: str, variable: VariableSpec, spec: PlantSpec) -> None:
         raise ValueError(f"{name} has {count} values; expected 2 to 64")
     if len(set(variable.names)) < len(variable.names):
         raise ValueError(f"{name} names a value twice")
-    for other in (*([variable.follows] if variable.follows else ()), *(variable.computed_from or ())):
+    sources = [("follows", variable.follows)] if variable.follows else []
+    sources += [("is computed from", other) for other in variable.computed_from or ()]
+    for does, other in sources:
         if other not in before:
-            raise ValueError(unknown(f"variable before {name!r}", other, before))
+            above = f"expected one of {', '.join(before)}" if before else "none stands above it"
+            raise ValueError(
+                f"{name} {does} {other!r}, which is no variable above it: {above}. A variable stands below"
+                " those that it depends on"
+            )
     if variable.nested and not variable.follows:
         raise ValueError(f"{name} is nested, but `follows` names no variable")
     if variable.nested and count < 2 * _count(spec, variable.follows):

@@ -1,6 +1,9 @@
 """Training a planted model: language modelling, anchors, and interchange interventions in one loss."""
 
+import copy
+import logging
 import math
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from saebench.errors import PlantingError
 from saebench.planting.beside import beside_loss
 from saebench.planting.geometry import Geometry
 from saebench.planting.interchange import (
@@ -27,6 +31,7 @@ from saebench.planting.interchange import (
     variable_of,
 )
 from saebench.planting.network import Halves
+from saebench.planting.spec import PlantSpec
 from saebench.planting.world import TRAIN, World
 
 ANSWER_WEIGHT = 4.0
@@ -47,6 +52,11 @@ JITTER = 0.3
 WARM_UP = 0.1
 EVERY = 100
 """Steps between saved states."""
+LEAST_LOSS = -100.0
+"""A loss below this has diverged. All terms but purity are at least 0, and purity estimates what is at least 0
+with a batch's noise: healthy runs, a norm ratio of 8 among them, never fell below .9, and a run beyond −100 went
+on to −60,000."""
+log = logging.getLogger("saebench")
 Report = Callable[[int, float], None]
 
 
@@ -54,10 +64,16 @@ def train(halves: Halves, world: World, geometry: Geometry, state_file: Path, re
     """Trains to the spec's number of steps, from `state_file` if a run of the same spec was stopped.
 
     Every step draws from a generator of its own, so that a run that was stopped ends as one that was not.
+
+    Raises:
+        PlantingError: if the loss is not finite or below `LEAST_LOSS`; no state is kept, since the same spec
+            would end there again.
     """
     settings, parts = world.spec.training, Parts(geometry)
-    optimizer = torch.optim.AdamW(halves.model.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = _optimizer(halves)
     first = _resume(state_file, halves, optimizer, world.spec.sha256)
+    if first is None:
+        optimizer, first = _optimizer(halves), 0
     for step in range(first, settings.steps):
         generator = torch.Generator().manual_seed(1_000_003 * settings.seed + step)
         loss = text_loss(halves, world, geometry, generator)
@@ -67,6 +83,9 @@ def train(halves: Halves, world: World, geometry: Geometry, state_file: Path, re
         if world.spec.beside:
             told, moved = beside_loss(halves, world, generator, ANSWER_WEIGHT)
             loss = loss + told + moved
+        if not loss.item() >= LEAST_LOSS or math.isinf(loss.item()):
+            state_file.unlink(missing_ok=True)
+            raise _diverged(world.spec, step + 1, loss.item())
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * _schedule(step / settings.steps)
         optimizer.zero_grad()
@@ -76,6 +95,19 @@ def train(halves: Halves, world: World, geometry: Geometry, state_file: Path, re
         report(step + 1, loss.item())
         if (step + 1) % EVERY == 0:
             _save(state_file, halves, optimizer, world.spec.sha256, step + 1)
+
+
+def _optimizer(halves: Halves) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(halves.model.parameters(), betas=(0.9, 0.99), weight_decay=0.01)
+
+
+def _diverged(spec: PlantSpec, step: int, loss: float) -> PlantingError:
+    settings = spec.training
+    return PlantingError(
+        f"Training of {spec.name!r} diverged at step {step} of {settings.steps}: loss {loss:.1f}. Expected it to"
+        " stay above 0, so training was stopped and no model was written. Another seed is often enough: under"
+        f" [training] set seed = {settings.seed + 1}, or a learning_rate below {settings.learning_rate:g}."
+    )
 
 
 def _schedule(done: float) -> float:
@@ -93,21 +125,41 @@ def _save(file: Path, halves: Halves, optimizer: torch.optim.Optimizer, digest: 
         "optimizer": optimizer.state_dict(),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
+    partial = partial_of(file)
     torch.save(state, partial)
     partial.replace(file)
 
 
-def _resume(file: Path, halves: Halves, optimizer: torch.optim.Optimizer, digest: str) -> int:
-    """Steps already done by a run of the same spec, whose state is loaded."""
+def partial_of(state_file: Path) -> Path:
+    """Where a state is written before it is whole."""
+    return state_file.with_suffix(".partial")
+
+
+def _resume(file: Path, halves: Halves, optimizer: torch.optim.Optimizer, digest: str) -> int | None:
+    """Steps already done by a run of the same spec, whose state is loaded; None if the file is damaged."""
     if not file.exists():
         return 0
-    state = torch.load(file, weights_only=True)
-    if state["spec"] != digest:
-        return 0
-    halves.model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
+    fresh = copy.deepcopy(halves.model.state_dict())
+    try:
+        state = torch.load(file, weights_only=True)
+        if state["spec"] != digest:
+            return 0
+        halves.model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+    except (
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ):
+        # a file that was cut off, or is no saved state at all
+        log.warning("%s is damaged, so training begins anew at step 1.", file)
+        halves.model.load_state_dict(fresh)
+        return None
 
 
 def text_loss(halves: Halves, world: World, geometry: Geometry, generator: torch.Generator) -> Tensor:

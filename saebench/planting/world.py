@@ -209,6 +209,13 @@ def _tokens(tokenizer: Any, word: str) -> list[int]:
     return tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
 
 
+def _misplaced(times: int) -> str:
+    """What is wrong with a template that names no entity, several, or one without a space before it."""
+    if times == 1:
+        return "has no space before {entity}"
+    return f"holds {{entity}} {times} times" if times else "lacks {entity}"
+
+
 def _texts(spec: PlantSpec, tokenizer: Any, entities: list[list[int]], answer: int) -> Texts:
     rows: list[list[int]] = []
     slots, variable, held_out = [], [], []
@@ -218,10 +225,10 @@ def _texts(spec: PlantSpec, tokenizer: Any, entities: list[list[int]], answer: i
         listed += [(text, at, TRAIN) for text in phrasings.train]
         listed += [(text, at, TEST) for text in phrasings.test]
     for text, about, held in listed:
-        if text.count(" {entity}") != 1:
+        if text.count("{entity}") != 1 or " {entity}" not in text:
             raise PlantingError(
-                f"The template {text!r} of {spec.name!r} holds {text.count(' {entity}')} times {{entity}}"
-                " after a space. Expected it exactly once, and not as the first word."
+                f"The template {text!r} of {spec.name!r} {_misplaced(text.count('{entity}'))}. Expected it"
+                ' exactly once, after a space and not as the first word: "The colour of {entity} is".'
             )
         before, after = (
             tokenizer(part, add_special_tokens=False)["input_ids"] if part else []

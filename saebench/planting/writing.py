@@ -47,6 +47,9 @@ def write_planted(
     made = {path: text.encode() for path, text in contents.items()}
     model = {folder / file.name: file.read_bytes() for file in saved.iterdir()}
     write_all({**model, task / TRUTH: _truth(world, geometry), **made}, folder)
+    if folder / WHOLE_SPEC not in contents:
+        # that of another spec, which would be read before spec.toml
+        (folder / WHOLE_SPEC).unlink(missing_ok=True)
 
 
 def _truth(world: World, geometry: Geometry) -> bytes:

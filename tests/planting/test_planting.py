@@ -31,7 +31,14 @@ def halves_of(made: PlantSpec) -> tuple[Halves, World]:
 
 BROKEN = {
     "rank": ("[variables]\ncolour = { values = 4, rank = 5 }", "rank 5.*at most 3"),
-    "order": ("[variables]\nshape = { values = 4, follows = 'colour' }", "before 'shape'"),
+    "order": (
+        "[variables]\nshape = { values = 4, follows = 'colour' }",
+        "shape follows 'colour', which is no variable above it: none",
+    ),
+    "computed": (
+        "[variables]\na = { values = 4 }\nc = { values = 4, computed_from = ['a', 'b'] }\nb = { values = 4 }",
+        "c is computed from 'b', which is no variable above it: expected one of a",
+    ),
     "crowded": (
         "[variables]\na = { values = 20 }\nb = { values = 20 }\n[model]\nd_model = 16\nheads = 2",
         r"2\.38 × d_model|above d_model",
@@ -233,6 +240,109 @@ def test_a_model_that_was_hardly_trained_is_not_certified(tmp_path: Path, capsys
     (tmp_path / "other" / "mine.txt").write_text("x")
     path.write_text(path.read_text().replace('"small"', '"other"'))
     assert command(capsys, "plant", str(path), "--out", str(tmp_path))[0] == 2
+
+
+TINY = (
+    'name = "tiny"\n[variables]\na = { values = 3 }\n[model]\nd_model = 16\nheads = 2\n'
+    "[training]\nsteps = 3\nbatch = 8\n"
+)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> tuple[str, ...]:
+    """The command that plants the smallest model, of three steps, into the test's folder."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return "plant", str(tmp_path / "tiny.toml"), "--out", str(tmp_path)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), -1e4])
+def test_training_that_has_diverged_stops_and_says_what_to_do(
+    loss: float, tiny: tuple[str, ...], tmp_path: Path, capsys, monkeypatch
+):
+    done = []
+
+    def purity(*_) -> torch.Tensor:
+        done.append(None)
+        return torch.tensor(loss if len(done) == 3 else 0.0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "EVERY", 1)
+        patch.setattr(training, "purity_loss", purity)
+        code, out, err = command(capsys, *tiny)
+    said = " ".join(err.split())
+    assert code == 2 and not out and "diverged at step 3 of 3" in said
+    assert "under [training] set seed = 1" in said
+    # the state of step 2 would lead there again
+    assert not any((tmp_path / "tiny").iterdir())
+    assert command(capsys, *tiny)[0] == 1
+
+
+def test_what_is_not_certified_comes_with_advice(tiny: tuple[str, ...], capsys):
+    out = command(capsys, *tiny)[1]
+    assert "another seed often is ([training] seed = 1), or more steps (now 3)" in out
+
+
+def test_a_damaged_certificate_is_replaced_with_force(tiny: tuple[str, ...], tmp_path: Path, capsys):
+    assert command(capsys, *tiny)[0] == 1
+    file = tmp_path / "tiny" / "certificate.json"
+    whole = file.read_text()
+    file.write_text(whole[:50])
+    code, _, err = command(capsys, *tiny)
+    assert code == 2 and "--force" in err
+    assert command(capsys, *tiny, "--force")[0] == 1
+    assert file.read_text() == whole
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "other"])
+def test_a_damaged_state_is_begun_anew(damage: str, tmp_path: Path, monkeypatch, caplog):
+    monkeypatch.setattr(training, "EVERY", 2)
+    made = spec({"a": {"values": 3}}, training={"steps": 3, "batch": 8})
+    geometry, state = make_geometry(made), tmp_path / "state.pt"
+    whole, world = halves_of(made)
+    training.train(whole, world, geometry, state, lambda *_: None)
+    saved = state.read_bytes()
+    if damage == "other":
+        held = torch.load(state, weights_only=True)
+        # what comes first is whole
+        torch.save({**held, "optimizer": {}}, state)
+    else:
+        state.write_bytes({"cut": saved[: len(saved) // 2], "text": b"not a state", "empty": b""}[damage])
+    again, _ = halves_of(made)
+    steps = []
+    training.train(again, world, geometry, state, lambda step, _: steps.append(step))
+    assert steps == [1, 2, 3] and "begins anew" in caplog.text
+    for one, other in zip(whole.model.parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_place_that_is_a_file_is_one_paragraph(tiny: tuple[str, ...], tmp_path: Path, capsys):
+    (tmp_path / "tiny").write_text("x")
+    for out in (tmp_path, tmp_path / "tiny"):
+        code, _, err = command(capsys, *tiny[:3], str(out))
+        assert code == 2 and "is a file" in err
+
+
+def test_a_run_that_was_stopped_in_its_first_save_is_gone_on_with(
+    tiny: tuple[str, ...], tmp_path: Path, capsys
+):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / ".training.partial").write_bytes(b"half")
+    assert command(capsys, *tiny)[0] == 1
+    assert not list((tmp_path / "tiny").glob(".training*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("The colour is", "lacks {entity}"),
+        ("{entity} has the colour", "has no space before"),
+        ("For {entity} and {entity}", "2 times"),
+    ],
+)
+def test_a_template_says_what_is_wrong_with_it(text: str, says: str):
+    phrasings = {"train": ["The colour of {entity} is", text], "test": ["The colour of {entity} is"]}
+    with pytest.raises(PlantingError, match=says):
+        make_world(spec({"colour": {"values": 3}}, templates={"colour": phrasings}))
 
 
 def test_interventions_are_drawn_for_every_value_alike():

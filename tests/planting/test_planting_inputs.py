@@ -170,6 +170,16 @@ def test_a_model_with_a_table_and_texts_is_opened_again_without_their_files(tmp_
         assert [row["land"] for row in csv.DictReader(file)] == list(wanted.table["land"])
 
 
+def test_a_spec_without_files_leaves_no_whole_spec_of_the_one_before(tmp_path: Path):
+    folder = plant(write(tmp_path), tmp_path).folder
+    assert (folder / "spec.json").exists()
+    plain = HEAD.split("[variables.land]")[0].replace('{ table = "towns.csv", column = "town" }', "40")
+    path = tmp_path / "small.toml"
+    path.write_text(plain + "[variables.land]\nvalues = 3\n")
+    plant(path, tmp_path)
+    assert open_planted(folder).world.spec == read_spec(path)
+
+
 def test_a_planted_model_stays_whole_where_the_next_one_cannot_be_certified(tmp_path: Path, monkeypatch):
     path = write(tmp_path)
     folder = plant(path, tmp_path).folder
