@@ -172,6 +172,8 @@ class PlantedTruth(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     file: str
+    sha256: str | None = None
+    """Of the file; None in tasks that were planted before it was noted."""
     site: str
     model_sha256: str
     certified: bool

@@ -9,6 +9,7 @@ NAME/            config.json, model.safetensors, tokenizer: `--model NAME`
 import csv
 import io
 import json
+from hashlib import sha256
 from pathlib import Path
 
 from saebench.planting.certificate import Certificate
@@ -33,11 +34,11 @@ def write_planted(
     folder: Path, saved: Path, world: World, geometry: Geometry, certificate: Certificate, spec_text: str
 ) -> None:
     """Writes a model saved elsewhere with its spec, certificate, card and task; all of them or none."""
-    task = folder / TASK
+    task, truth = folder / TASK, _truth(world, geometry)
     contents = {
         folder / SPEC: spec_text,
         task / "entities.csv": _table(world),
-        task / "task.toml": _task(world, certificate),
+        task / "task.toml": _task(world, certificate, sha256(truth).hexdigest()),
         task / "README.md": _task_card(world, certificate),
         folder / "README.md": card(world, certificate),
         folder / CERTIFICATE: certificate.model_dump_json(indent=1) + "\n",
@@ -46,7 +47,7 @@ def write_planted(
         contents[folder / WHOLE_SPEC] = world.spec.model_dump_json() + "\n"
     made = {path: text.encode() for path, text in contents.items()}
     model = {folder / file.name: file.read_bytes() for file in saved.iterdir()}
-    write_all({**model, task / TRUTH: _truth(world, geometry), **made}, folder)
+    write_all({**model, task / TRUTH: truth, **made}, folder)
     if folder / WHOLE_SPEC not in contents:
         # that of another spec, which would be read before spec.toml
         (folder / WHOLE_SPEC).unlink(missing_ok=True)
@@ -72,7 +73,7 @@ def _table(world: World) -> str:
     return lines.getvalue()
 
 
-def _task(world: World, certificate: Certificate) -> str:
+def _task(world: World, certificate: Certificate, truth_sha256: str) -> str:
     spec, names, quote = world.spec, world.spec.carried, json.dumps
     nested = {
         name: spec.variables[name].follows
@@ -104,6 +105,7 @@ def _task(world: World, certificate: Certificate) -> str:
         "# The model this task belongs to, and what is known of it. Other models have no planted truth.",
         "[planted]",
         f"file = {quote(TRUTH)}",
+        f"sha256 = {quote(truth_sha256)}",
         f"site = {quote(site)}",
         f"model_sha256 = {quote(certificate.model_sha256)}",
         f"certified = {quote(certificate.certified)}",

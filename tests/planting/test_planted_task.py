@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from paths import DEMO
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from saebench.axes.bench import make_bench
 from saebench.dictionaries.controls import Random
@@ -74,6 +76,24 @@ def test_a_damaged_truth_is_refused(twins, tmp_path: Path):
     broken = load_task(str(tmp_path / "task"))
     with pytest.raises(TaskError, match="plant the model again"):
         read_truth(broken, used.task.spec.planted, used.section.attributes, used.model, SITE)
+
+
+def test_a_truth_that_was_exchanged_is_refused(twins, tmp_path: Path):
+    """Another file that reads as well, of the same names and shapes."""
+    used = twins["twin-used"]
+    path = Path(copytree(TWINS["twin-used"] / "task", tmp_path / "task")) / "planted.safetensors"
+    same = read_truth(
+        load_task(str(path.parent)), used.task.spec.planted, used.section.attributes, used.model, SITE
+    )
+    assert "shape" in same.subspaces
+    with safe_open(path, "pt") as file:
+        rows, names = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    width = rows["subspace.shape"].shape[1]
+    turned = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(0))).Q
+    save_file({name: (tensor @ turned).contiguous() for name, tensor in rows.items()}, path, names)
+    exchanged = load_task(str(path.parent))
+    with pytest.raises(TaskError, match="not the file that was planted with the model"):
+        read_truth(exchanged, exchanged.spec.planted, used.section.attributes, used.model, SITE)
 
 
 def test_the_oracle_stands_at_every_ceiling(twins):

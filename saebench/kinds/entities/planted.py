@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 import torch
@@ -71,6 +72,8 @@ def _read(
     path = task.folder / truth.file
     subspaces, atoms = {}, {}
     try:
+        if truth.sha256 not in (None, sha256(path.read_bytes()).hexdigest()):
+            raise ValueError("it is not the file that was planted with the model: its digest is another")
         with safe_open(path, "pt") as file:
             order = json.loads((file.metadata() or {})["values"])
             for attribute in attributes:
